@@ -1,0 +1,36 @@
+# Each target works on a fresh machine with Python 3.11 or later, git and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+RUN := runs/demo
+
+.PHONY: demo test lint bench golden clean
+
+demo: $(READY)  ## train every strategy on 5,000 digits, print the table, write a report
+	$(BIN)/ddcnn compare --data mnist5k --model vgg9 --grid 2x2 --epochs 8 --out $(RUN) --force
+
+test: $(READY) lint  ## lint, types, import layers, doctests, tests
+	$(BIN)/python -m pytest -q
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+bench: $(READY)  ## what a fused step saves, what the training loop costs
+	$(BIN)/python benchmarks/fusion.py
+	$(BIN)/python benchmarks/overhead.py
+
+golden: $(READY)  ## write the golden losses anew: only after a change that is meant to change them
+	$(BIN)/python tests/golden/make_golden.py
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c "import sys; sys.exit(None if sys.version_info >= (3, 11) else 'ddcnn needs Python 3.11 or later, this is ' + sys.version.split()[0] + '; try make PYTHON=python3.11')"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[demo,dev]"
+	touch $@

@@ -1,0 +1,74 @@
+"""The dense network (DNN) that makes the CNN-DNN: the "global coarse net"."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ddcnn.aggregation.aggregations import TINY
+
+
+class Dense(nn.Module):
+    """A multilayer perceptron on the N*K local probabilities.
+
+    Parameters
+    ----------
+    subdomains, classes
+        N and K.
+    hidden
+        Units of the hidden layers. Their published widths are unknown.
+    features
+        ``"probability"``: the probabilities as they are, as published. ``"log"``: their logarithms, centred for
+        each subdomain, whose gradient with respect to the local scores does not vanish where a softmax is nearly
+        uniform (at the start) or saturated.
+    shortcut
+        Add the sum of the logarithms, times a learned number that starts at 1, to the scores, and start the last
+        layer at zero: the DNN starts as a product of experts and learns what is better. In a coherent model each
+        local CNN then sees the gradient that it would see alone. Without it (as published) the DNN starts at random.
+
+    References
+    ----------
+    Klawonn, Lanser, Weber, arXiv 2408.14442; features and shortcut are ours.
+
+    Examples
+    --------
+    >>> p = torch.tensor([[[0.9, 0.1], [0.3, 0.7]]])
+    >>> Dense(2, 2)(p).softmax(1)  # 0.9 * 0.3 : 0.1 * 0.7
+    tensor([[0.7941, 0.2059]], grad_fn=<SoftmaxBackward0>)
+    """
+
+    def __init__(
+        self,
+        subdomains: int,
+        classes: int,
+        *,
+        hidden: Sequence[int] = (256, 128),
+        features: Literal["probability", "log"] = "probability",
+        shortcut: bool = True,
+    ) -> None:
+        super().__init__()
+        widths = [subdomains * classes, *hidden]
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise(widths):
+            layers += [nn.Linear(before, after), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], classes))
+        self.features = features
+        self.scale = nn.Parameter(torch.ones(())) if shortcut else None
+        for layer in self.layers:
+            if isinstance(layer, nn.Linear):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
+        if shortcut:
+            nn.init.zeros_(self.layers[-1].weight)  # type: ignore[arg-type]
+
+    def forward(self, p: Float[Tensor, "B N K"]) -> Float[Tensor, "B K"]:
+        """Return global scores."""
+        logs = p.clamp_min(TINY).log()
+        logs = logs - logs.mean(2, keepdim=True)
+        scores: Tensor = self.layers((logs if self.features == "log" else p).flatten(1))
+        return scores if self.scale is None else scores + self.scale * logs.sum(1)

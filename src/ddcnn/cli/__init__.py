@@ -1,0 +1,101 @@
+"""The command line: `ddcnn compare`, `train`, `evaluate`, `predict`, `data info`, `report`. A thin shell.
+
+torch is imported inside the commands only, so that ``ddcnn --help`` is fast.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from ddcnn.cli import data, evaluate, predict, run_commands
+from ddcnn.errors import DdcnnError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="ddcnn",
+    help="Train image and volume classifiers by domain decomposition: one small CNN per subdomain.",
+    epilog="Start with: ddcnn compare --data mnist5k --epochs 8",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+run_commands.add_to(app)
+evaluate.add_to(app)
+predict.add_to(app)
+app.add_typer(data.app, name="data")
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0, or 2 after one line on stderr that says what to do, or 130 if interrupted.
+
+    Parameters
+    ----------
+    arguments
+        Without the name of the program; None takes those of the process.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        code = _invoke(arguments)
+        sys.stdout.flush()
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except BrokenPipeError:  # who reads our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except Exception as error:
+        message = _message(error)
+        if message is None:
+            raise
+        print("error:", " ".join(message.split()), file=sys.stderr)
+        code = 2
+    if code == 130:
+        print("interrupted", file=sys.stderr)
+    sys.exit(code)
+
+
+def _invoke(arguments: list[str]) -> int:
+    command = typer.main.get_command(app)
+    result = command.main(arguments or ["--help"], prog_name="ddcnn", standalone_mode=False, obj=arguments)
+    return result if isinstance(result, int) else 0
+
+
+def _message(error: Exception) -> str | None:
+    """Return the line for an error that the user can do something about; None for a bug."""
+    if isinstance(error, DdcnnError):
+        return str(error)
+    if hasattr(error, "format_message"):  # of typer, or of click for older versions of typer
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context is not None else "ddcnn"
+        return f"{error.format_message().rstrip('.')}; see {path} --help"
+    if isinstance(error, MemoryError) or _is_out_of_memory(error):
+        return "not enough memory; use a smaller --batch-size, fewer images (--limit-train) or a smaller image size"
+    return None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    torch: Any = sys.modules.get("torch")
+    if torch is None or not isinstance(error, RuntimeError):
+        return False
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print("ddcnn", importlib.metadata.version("ddcnn"))
+        raise typer.Exit
+
+
+@app.callback()
+def _ddcnn(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass

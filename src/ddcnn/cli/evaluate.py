@@ -1,0 +1,118 @@
+"""`ddcnn evaluate`: how accurate a trained run is, on its own test images or on others."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from contextlib import nullcontext, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ddcnn.cli.data import data_config
+from ddcnn.cli.options import DataDirOption, ImageSizeOption, JsonOption, OfflineOption, RunArgument, StrategyOption
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+    from ddcnn.config import DataConfig
+
+_MOST_CLASSES = 12  # a wider confusion matrix fits no terminal; --json has it
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(evaluate)
+
+
+def evaluate(
+    run: RunArgument,
+    *,
+    strategy: StrategyOption = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="SOURCE", help="All images of folder:PATH, npz:PATH, ... instead of the run's."),
+    ] = None,
+    data_dir: DataDirOption = None,
+    offline: OfflineOption = False,
+    image_size: ImageSizeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the accuracy of a run on its test images, or on others: in total, per class, per subdomain.
+
+    \b
+    For example:
+    ddcnn evaluate runs/c10
+    ddcnn evaluate runs/c10 --strategy transfer --data npz:new.npz --json
+    """  # noqa: D301
+    from ddcnn import experiments
+    from ddcnn.cli.display import print_json, print_table
+
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        other = _other_data(run, data, directory=data_dir, offline=offline or None, image_size=image_size)
+        result = experiments.evaluate(run, data=other, strategy=strategy)
+    if as_json:
+        print_json(result)
+        return
+    for table in _tables(result):
+        print_table(table)
+
+
+def _other_data(run: Path, source: str | None, **given: Any) -> DataConfig | None:
+    """Return which other images are meant; None for the test images of the run.
+
+    Files of another folder are resized if those of the run were.
+    """
+    from ddcnn.config import Config
+    from ddcnn.errors import ConfigError
+    from ddcnn.run import RunFolder
+
+    folder = RunFolder(run)
+    folder.check()
+    own = Config.read(folder.path / "config.yaml").data
+    if source is not None and source != own.source:
+        if given["image_size"] is None:
+            given["image_size"] = own.image_size
+        return data_config(source=source, **given)
+    if any(value is not None for value in given.values()):
+        raise ConfigError(
+            f"--data-dir, --offline and --image-size go with --data of other images than {own.source}; to find the "
+            "run's own elsewhere, set the environment variable DDCNN_DATA"
+        )
+    return None
+
+
+def _tables(result: dict[str, Any]) -> list[Table]:
+    from rich.table import Table
+
+    classes, matrix = result["classes"], result["confusion"]
+    whole = Table("run", "strategy", "data", "part")
+    for name in ("samples", "accuracy %", "loss"):
+        whole.add_column(name, justify="right")
+    numbers = (f"{result['samples']:,}", _percent(result["accuracy"]), f"{result['loss']:.4f}")
+    whole.add_row(*_texts(result[key] for key in ("run", "strategy", "data", "part")), *numbers)
+    per_class = Table("class")
+    for name in ("samples", "accuracy %", *(_texts(classes) if len(classes) <= _MOST_CLASSES else ())):
+        per_class.add_column(name, justify="right")
+    for (name, row), counts in zip(classes.items(), matrix, strict=True):
+        shown = [str(count) for count in counts] if len(classes) <= _MOST_CLASSES else []
+        per_class.add_row(*_texts([name]), f"{row['samples']:,}", _percent(row["accuracy"]), *shown)
+    tables = [whole, per_class]
+    if result["subdomains"]:
+        per_subdomain = Table("subdomain", "accuracy %")
+        for row in result["subdomains"]:
+            per_subdomain.add_row(str(row["index"]), _percent(row["accuracy"]))
+        tables.append(per_subdomain)
+    return tables
+
+
+def _texts(names: Iterable[str]) -> list[Text]:
+    from rich.text import Text
+
+    return [Text(name) for name in names]  # a plain str would be read as markup
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"

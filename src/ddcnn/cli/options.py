@@ -1,0 +1,198 @@
+"""The options of `compare` and `train`, as a table, and how they become a configuration."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from ddcnn.errors import DdcnnError
+
+if TYPE_CHECKING:
+    from ddcnn.config import Config
+
+SOURCES = "mnist5k, cifar10, tf_flowers, folder:PATH or npz:PATH"
+DATA, METHOD, TRAINING, COMPUTE, OUTPUT = "Data", "Method", "Training", "Compute", "Output"
+
+
+@dataclass(frozen=True)
+class Field:
+    """An option that sets one field of the configuration.
+
+    Attributes
+    ----------
+    option
+        As it is typed, such as ``--lr``.
+    field
+        Dotted, such as ``training.lr``.
+    kind
+        Type of the value; bool makes a flag.
+    panel, text
+        Where and how the help shows it.
+    metavar
+        Placeholder of the value in the help.
+    """
+
+    option: str
+    field: str
+    kind: type
+    panel: str
+    text: str
+    metavar: str | None = None
+
+    @property
+    def parameter(self) -> inspect.Parameter:
+        """The parameter of a command that typer makes the option from; None when it is not given."""
+        option = typer.Option(
+            self.option, help=self.text, rich_help_panel=self.panel, metavar=self.metavar, show_default=False
+        )
+        annotation: Any = Annotated[cast(Any, self.kind) | None, option]
+        return inspect.Parameter(_name(self.option), _KEYWORD, default=None, annotation=annotation)
+
+
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
+
+FIELDS = (
+    Field("--data", "data.source", str, DATA, f"{SOURCES}; default mnist5k.", "SOURCE"),
+    Field("--data-dir", "data.directory", Path, DATA, "Where the files of the data set are, or are downloaded to."),
+    Field("--offline", "data.offline", bool, DATA, "Never download."),
+    Field("--limit-train", "data.limit_train", int, DATA, "Use so many training images only."),
+    Field("--limit-val", "data.limit_val", int, DATA, "Use so many validation images only."),
+    Field("--model", "model.name", str, METHOD, "vgg9 (default), resnet20, or module:function of your own.", "NAME"),
+    Field("--grid", "decomposition.grid", str, METHOD, "Subdomains, rows x columns: 2x2 (default), 4x4, 4x1.", "GRID"),
+    Field("--overlap", "decomposition.overlap", str, METHOD, "Pixels a subdomain grows, per side: 2 or 2x0.", "PIXELS"),
+    Field("--width-factor", "model.width_factor", float, METHOD, "Channels of local CNNs; default 1/sqrt(subdomains)."),
+    Field("--strategy", "strategy", str, METHOD, "global, local (default), coherent or transfer.", "NAME"),
+    Field("--aggregation", "aggregation.name", str, METHOD, "dense (default), average or vote.", "NAME"),
+    Field("--aggregate-on", "aggregation.aggregate_on", str, METHOD, "To train the DNN: train, holdout or crossfit.", "PART"),
+    Field("--recipe", "recipe", str, TRAINING, "fast (default) or paper: fills what you do not set.", "NAME"),
+    Field("--epochs", "training.epochs", int, TRAINING, "Epochs of each stage."),
+    Field("--batch-size", "training.batch_size", int, TRAINING, "Images per step."),
+    Field("--lr", "training.lr", float, TRAINING, "Peak learning rate."),
+    Field("--seed", "seed", int, TRAINING, "Of everything random; default 0."),
+    Field("--device", "compute.device", str, COMPUTE, "auto (default), cpu, cuda or cuda:1.", "NAME"),
+    Field("--precision", "compute.precision", str, COMPUTE, "auto (default), float32 or bfloat16.", "NAME"),
+    Field("--backend", "compute.backend", str, COMPUTE, "Of local CNNs: auto (default), fused or looped.", "NAME"),
+    Field("--out", "out", Path, OUTPUT, "Folder of the run; default runs/COMMAND-DATA-MODEL-GRID-sSEED."),
+    Field("--force", "force", bool, OUTPUT, "Replace a run that is in that folder."),
+)  # fmt: skip
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help="YAML file, such as the config.yaml of a run.", rich_help_panel=TRAINING),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Any field of the configuration; wins over all. May be repeated.",
+        rich_help_panel=TRAINING,
+    ),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.", rich_help_panel=OUTPUT)
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="Only the result.", rich_help_panel=OUTPUT)]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.", show_default=False)]
+StrategyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--strategy",
+        metavar="NAME",
+        help="global, average, vote, cnn-dnn, coherent or transfer; default: the best on the validation images.",
+    ),
+]
+DataDirOption = Annotated[
+    Path | None, typer.Option("--data-dir", help="Where the files of the data set are, or are downloaded to.")
+]
+ImageSizeOption = Annotated[
+    str | None, typer.Option("--image-size", metavar="HxW", help="Resize image files to this size: 64 or 64x48.")
+]
+OfflineOption = Annotated[bool, typer.Option("--offline", help="Never download.")]
+
+
+def with_fields(fields: Sequence[Field]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that gives a command these options; it receives those that were given, by field.
+
+    The command's first parameter is this mapping; typer sees its other parameters and the options.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        _, *others = inspect.signature(command, eval_str=True).parameters.values()
+
+        def shell(**values: Any) -> None:
+            given = {f.field: value for f in fields if (value := values.pop(_name(f.option))) is not None}
+            command(given, **values)
+
+        parameters = [p.replace(kind=_KEYWORD) for p in others]
+        context, rest = parameters[:1], parameters[1:]
+        signature = inspect.Signature([*context, *(f.parameter for f in fields), *rest])
+        shell.__signature__ = signature  # type: ignore[attr-defined]
+        shell.__name__, shell.__doc__ = command.__name__, command.__doc__
+        return shell
+
+    return decorate
+
+
+def build_config(given: Mapping[str, Any], file: Path | None, assignments: Sequence[str]) -> Config:
+    """Return the configuration: recipe, then file, then options, then ``--set``; the later one wins.
+
+    ``force`` is not taken from the file: to replace a run is said anew each time.
+
+    Raises
+    ------
+    ConfigError
+        One line, in terms of the options that were given.
+    """
+    from ddcnn.config import Config, assign, read_yaml
+
+    values = {} if file is None else read_yaml(file)
+    values.pop("force", None)
+    values = put(values, given)
+    for assignment in assignments:
+        assign(values, assignment)
+    return Config.parse(values)
+
+
+def put(values: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested values with dotted fields set.
+
+    >>> put({"training": {"lr": 0.1}}, {"training.epochs": 3, "seed": 1})
+    {'training': {'lr': 0.1, 'epochs': 3}, 'seed': 1}
+    """
+    result: dict[str, Any] = copy.deepcopy(dict(values))
+    for dotted, value in fields.items():
+        *parents, name = dotted.split(".")
+        section = result
+        for parent in parents:
+            if not isinstance(section.get(parent), dict):
+                section[parent] = {}
+            section = section[parent]
+        section[name] = value
+    return result
+
+
+@contextmanager
+def in_words_of_options(given: Mapping[str, Any], assignments: Sequence[str] = ()) -> Iterator[None]:
+    """Name the option instead of the field in errors: ``--epochs 0 is not valid``."""
+    assigned = {assignment.partition("=")[0].strip() for assignment in assignments}
+    try:
+        yield
+    except DdcnnError as error:
+        for field in FIELDS:
+            start = re.match(rf"{re.escape(field.field)}(\.\d+)? = ", str(error))
+            if start and field.field in given and field.field not in assigned:
+                raise type(error)(f"{field.option} {str(error)[start.end() :]}") from None
+        raise
+
+
+def _name(option: str) -> str:
+    return option.removeprefix("--").replace("-", "_")

@@ -1,0 +1,122 @@
+"""`ddcnn predict`: class, probability and each subdomain's vote, for image files."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ddcnn.cli.options import RunArgument, StrategyOption
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ddcnn.cli.inputs import Wanted
+    from ddcnn.network import CNNDNN
+
+
+class Format(StrEnum):
+    """How predictions are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(predict)
+
+
+def predict(
+    run: RunArgument,
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="Images, .npy or .npz arrays, or folders of them.")
+    ],
+    *,
+    strategy: StrategyOption = None,
+    form: Annotated[
+        Format, typer.Option("--format", help="table, json (a list) or csv.", metavar="FORM")
+    ] = Format.TABLE,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images at once.")] = 64,
+    resize: Annotated[bool, typer.Option("--resize", help="Resize images of another size than the run's.")] = False,
+) -> None:
+    """Predict the class of images, with its probability and what each subdomain votes for.
+
+    \b
+    For example:
+    ddcnn predict runs/c10 cat.png dog.jpg
+    ddcnn predict runs/c10 photos/ --resize --format csv > votes.csv
+    """  # noqa: D301
+    from ddcnn.cli.display import print_json, print_table
+    from ddcnn.cli.inputs import Wanted, find_files
+    from ddcnn.run import RunFolder
+    from ddcnn.strategies.saved import best_strategy, load_network
+
+    paths = find_files(files)
+    network = load_network(run, strategy)
+    folder = RunFolder(run)
+    data = folder.read_json("data.json")
+    rows = _predict(network, Wanted.of(data, resize=resize), data["classes"], paths, batch_size)
+    if form is Format.JSON:
+        print_json(rows)
+    elif form is Format.CSV:
+        _write_csv(rows)
+    else:
+        print_table(_table(rows, strategy or best_strategy(folder)))
+
+
+def _predict(
+    network: CNNDNN, wanted: Wanted, classes: Sequence[str], paths: Sequence[Path], batch_size: int
+) -> list[dict[str, Any]]:
+    import torch
+
+    from ddcnn.cli.inputs import read_batches
+
+    rows: list[dict[str, Any]] = []
+    for names, images in read_batches(paths, wanted, batch_size):
+        with torch.inference_mode():
+            local = network.local_probabilities(torch.from_numpy(images))
+            together = network.aggregation(local).float().softmax(1)
+        for name, p, votes in zip(names, together, local, strict=True):
+            rows.append({"file": name, **_vote(classes, p.tolist())})
+            rows[-1]["probabilities"] = {c: round(v, 6) for c, v in zip(classes, p.tolist(), strict=True)}
+            parts = enumerate(votes.tolist()) if network.local_cnns.members > 1 else ()  # of global, there are none
+            rows[-1]["subdomains"] = [{"index": n, **_vote(classes, part)} for n, part in parts]
+    return rows
+
+
+def _vote(classes: Sequence[str], probabilities: Sequence[float]) -> dict[str, Any]:
+    k = max(range(len(classes)), key=probabilities.__getitem__)
+    return {"class": classes[k], "probability": round(probabilities[k], 6)}
+
+
+def _table(rows: list[dict[str, Any]], strategy: str) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("file", "class")
+    table.add_column("probability", justify="right")
+    if rows[0]["subdomains"]:
+        table.add_column("votes of subdomains 0, 1, ...")
+    for row in rows:
+        votes = "  ".join(f"{part['class']} {part['probability']:.2f}" for part in row["subdomains"])
+        cells = [row["file"], row["class"], f"{row['probability']:.3f}", *([votes] if votes else [])]
+        table.add_row(*(Text(cell) for cell in cells))  # a plain str would be read as markup
+    table.caption = f"strategy: {strategy}"
+    return table
+
+
+def _write_csv(rows: list[dict[str, Any]]) -> None:
+    subdomains = range(len(rows[0]["subdomains"]))
+    names = [f"subdomain_{n}_{what}" for n in subdomains for what in ("class", "probability")]
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["file", "class", "probability", *names])
+    for row in rows:
+        votes = [part[what] for part in row["subdomains"] for what in ("class", "probability")]
+        writer.writerow([row["file"], row["class"], row["probability"], *votes])

@@ -1,0 +1,146 @@
+"""`ddcnn compare` and `ddcnn train`: configuration in, run folder and table out. `ddcnn report`: its page again."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Mapping
+from contextlib import nullcontext, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ddcnn.cli.options import (
+    FIELDS,
+    ConfigOption,
+    JsonOption,
+    QuietOption,
+    RunArgument,
+    SetOption,
+    build_config,
+    in_words_of_options,
+    with_fields,
+)
+
+if TYPE_CHECKING:
+    from ddcnn.config import Config
+
+_COMPARE_FIELDS = [field for field in FIELDS if field.option != "--strategy"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(compare)
+    app.command()(train)
+    app.command()(report)
+
+
+@with_fields(_COMPARE_FIELDS)
+def compare(
+    given: Mapping[str, Any],
+    context: typer.Context,
+    *,
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train every strategy on one data set and compare them: accuracy, size, time, memory.
+
+    Global CNN; local CNNs under average, vote and DNN; coherent; transfer.
+
+    Of the recipe, the --config file, the options and --set, the later one wins.
+
+    \b
+    For example:
+    ddcnn compare --data mnist5k --epochs 8
+    ddcnn compare --data cifar10 --model resnet20 --grid 4x4 --epochs 20 --out runs/c10
+    ddcnn compare --data folder:flowers --set data.image_size=64
+    """  # noqa: D301
+    _run("compare", given, context, config, assignments or [], as_json=as_json, quiet=quiet)
+
+
+@with_fields(FIELDS)
+def train(
+    given: Mapping[str, Any],
+    context: typer.Context,
+    *,
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train one strategy: global, local (then an aggregation), coherent or transfer.
+
+    Of the recipe, the --config file, the options and --set, the later one wins.
+
+    \b
+    For example:
+    ddcnn train --data mnist5k --strategy transfer --epochs 8
+    ddcnn train --config runs/t/config.yaml --seed 1 --out runs/t1
+    """  # noqa: D301
+    _run("train", given, context, config, assignments or [], as_json=as_json, quiet=quiet)
+
+
+def report(run: RunArgument) -> None:
+    """Write report.html of a run again.
+
+    For example: ddcnn report runs/c10
+    """
+    from ddcnn.cli.display import print_path
+    from ddcnn.report import write_report
+    from ddcnn.run import RunFolder
+
+    RunFolder(run).check()
+    print_path("report", write_report(run))
+
+
+def default_out(command: str, config: Config) -> Path:
+    """Return the folder of a run that was given none: ``runs/compare-cifar10-vgg9-2x2-s0``."""
+    word, colon, path = config.data.source.partition(":")
+    data = Path(path).expanduser().resolve().stem if colon else word
+    grid = "x".join(map(str, config.decomposition.grid))
+    name = f"{command}-{data}-{config.model.name}-{grid}-s{config.seed}"
+    return Path("runs") / re.sub(r"[^A-Za-z0-9._-]", "_", name)
+
+
+def _run(
+    command: str,
+    given: Mapping[str, Any],
+    context: typer.Context,
+    file: Path | None,
+    assignments: list[str],
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    with in_words_of_options(given, assignments):
+        config = build_config(given, file, assignments)
+        if config.out is None:
+            config = config.model_copy(update={"out": default_out(command, config)})
+
+        from ddcnn import experiments
+        from ddcnn.cli.display import watching
+
+        typed = shlex.join(["ddcnn", *(context.obj or sys.argv[1:])])
+        with watching(quiet=quiet) as progress, redirect_stdout(sys.stderr) if as_json else nullcontext():
+            if file is not None and "recipe" in given:
+                progress.note(f"--recipe {config.recipe} fills only what {file} leaves out")
+            run = getattr(experiments, command)
+            comparison = run(config, progress=progress, command=typed)
+    _show(comparison.results, comparison.run, as_json=as_json, quiet=quiet)
+
+
+def _show(results: Mapping[str, Any], run: Path, *, as_json: bool, quiet: bool) -> None:
+    from ddcnn.cli.display import print_json, print_path, print_table
+    from ddcnn.report import rich_table, write_report
+
+    if as_json:
+        print_json({key: value for key, value in results.items() if key != "details"})
+    else:
+        print_table(rich_table(results))
+    page = write_report(run)
+    if not quiet:
+        print_path("report", page, stderr=as_json)

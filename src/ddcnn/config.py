@@ -1,0 +1,275 @@
+"""The one configuration object: validated, YAML in and out, a complete description of a run.
+
+Sections mirror the folders of the package. Unknown fields are errors that name the nearest valid one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from ddcnn.errors import ConfigError, nearest
+from ddcnn.recipes import RECIPES
+
+StrategyName = Literal["global", "local", "coherent", "transfer"]
+AggregationName = Literal["average", "vote", "dense"]
+
+
+def _axes(value: Any) -> Any:
+    """Read ``"4x4x2"`` and ``4`` as well as ``[4, 4, 2]``."""
+    if isinstance(value, str):
+        value = value.lower().split("x")
+    if isinstance(value, int):
+        value = (value,)
+    return value
+
+
+Axes = Annotated[tuple[int, ...], BeforeValidator(_axes)]
+PositiveInt = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+class DataConfig(_Section):
+    """Which images, and how they are split.
+
+    ``validation`` None means a tenth of the training samples, at most 2,500. ``test`` is the fraction set aside where
+    the source has no official test set. ``image_size`` None means: as they are.
+    """
+
+    source: str = "mnist5k"
+    directory: Path | None = None
+    offline: bool = False
+    validation: Fraction | None = None
+    test: Fraction = 0.2
+    limit_train: PositiveInt | None = None
+    limit_val: PositiveInt | None = None
+    limit_test: PositiveInt | None = None
+    image_size: Axes | None = None
+
+
+class DecompositionConfig(_Section):
+    """A grid of subdomains, rows x columns (or depth x rows x columns), and their overlap in pixels per side."""
+
+    grid: Axes = (2, 2)
+    overlap: Axes = (0,)
+
+
+class ModelConfig(_Section):
+    """The network. ``name`` is registered, or ``module:function``, a factory of your own.
+
+    ``width_factor`` scales the channels of the local CNNs; None means 1 / sqrt(N) for N subdomains.
+    """
+
+    name: str = "vgg9"
+    width_factor: Annotated[float, Field(gt=0)] | None = None
+    options: dict[str, Any] = {}
+
+
+class AggregationConfig(_Section):
+    """How local probabilities become the global decision, and how the dense network (DNN) for it is trained.
+
+    ``aggregate_on`` says from which probabilities the DNN learns. ``train``: those of the training images.
+    ``holdout``: those of a part, ``holdout_fraction`` of the training images, that the local CNNs never saw.
+    ``crossfit``: those of all training images, each computed by local CNNs that did not see it, which trains the
+    local CNNs ``folds`` more times. ``hidden``, ``features`` and ``shortcut`` are those of `ddcnn.aggregation.Dense`.
+    """
+
+    name: AggregationName = "dense"
+    aggregate_on: Literal["train", "holdout", "crossfit"] = "train"
+    holdout_fraction: Fraction = 0.2
+    folds: Annotated[int, Field(ge=2)] = 3
+    hidden: Axes = (256, 128)
+    features: Literal["probability", "log"] = "probability"
+    shortcut: bool = True
+    epochs: PositiveInt = 30
+    batch_size: PositiveInt = 256
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+
+
+class TrainingConfig(_Section):
+    """How a network is trained.
+
+    ``lr`` is the peak of the schedule. ``warmup`` is the fraction of all steps in which a one-cycle schedule rises.
+    ``milestones`` are fractions of all epochs at which a step schedule multiplies the rate by ``gamma``; a plateau
+    schedule does so after ``plateau_patience`` epochs without a better validation loss. ``patience`` stops a
+    subdomain that has not improved its validation accuracy for so many epochs; None never stops. ``select`` keeps
+    the parameters of the epoch with the best validation accuracy, or of the last one. ``shift`` is in pixels;
+    ``flip`` None means: as the data set allows.
+    """
+
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: Annotated[float, Field(gt=0)] = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = True
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    epochs: PositiveInt = 10
+    batch_size: PositiveInt = 128
+    schedule: Literal["constant", "onecycle", "cosine", "step", "plateau"] = "onecycle"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    milestones: tuple[Fraction, ...] = (0.5, 0.75)
+    gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    plateau_patience: PositiveInt = 5
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    class_weights: Literal["balanced"] | None = None
+    patience: PositiveInt | None = None
+    select: Literal["best", "last"] = "best"
+    flip: bool | None = None
+    shift: Annotated[int, Field(ge=0)] | None = None
+
+
+class CoherentConfig(_Section):
+    """How the CNN-DNN is trained as one model, from scratch or (transfer) from local CNNs.
+
+    ``local_weight`` is the weight of each local CNN's own loss beside the global one; 0 is as published.
+    """
+
+    local_weight: Annotated[float, Field(ge=0)] = 0.0
+
+
+class TransferConfig(_Section):
+    """The second phase of transfer: the coherent model, started from the local CNNs.
+
+    ``carry_aggregation`` starts from the trained DNN as well. ``epochs`` None means as many as the local CNNs had;
+    ``lr_factor`` multiplies the recipe's learning rate.
+    """
+
+    carry_aggregation: bool = True
+    epochs: PositiveInt | None = None
+    lr_factor: Annotated[float, Field(gt=0)] = 1.0
+
+
+class ComputeConfig(_Section):
+    """Where and how it is computed. ``auto`` is decided once, by a measurement, and recorded in the run."""
+
+    device: str = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    backend: Literal["auto", "fused", "looped"] = "auto"
+
+
+class Config(_Section):
+    """A complete description of a run. ``recipe`` fills what is not set; what you set yourself wins.
+
+    >>> config = Config(decomposition={"grid": "4x4"}, training={"epochs": 2})
+    >>> config.decomposition.grid, config.training.epochs, config.training.schedule
+    ((4, 4), 2, 'onecycle')
+    """
+
+    recipe: str = "fast"
+    strategy: StrategyName = "local"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    out: Path | None = None
+    force: bool = False
+    data: DataConfig = DataConfig()
+    decomposition: DecompositionConfig = DecompositionConfig()
+    model: ModelConfig = ModelConfig()
+    aggregation: AggregationConfig = AggregationConfig()
+    training: TrainingConfig = TrainingConfig()
+    coherent: CoherentConfig = CoherentConfig()
+    transfer: TransferConfig = TransferConfig()
+    compute: ComputeConfig = ComputeConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_recipe(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        name = values.get("recipe", "fast")
+        if name not in RECIPES:
+            raise ConfigError(f"recipe = {name!r} is unknown: {nearest(str(name), RECIPES)}")
+        return _merge(RECIPES[name](), values)
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> Config:
+        """Build a configuration from nested mappings.
+
+        Raises
+        ------
+        ConfigError
+            One line that names the field, the value and what is valid.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise ConfigError(_one_line(cls, error)) from None
+
+    @classmethod
+    def read(cls, path: Path | str, overrides: Mapping[str, Any] | None = None) -> Config:
+        """Read YAML (``safe_load``) and apply nested overrides."""
+        return cls.parse(_merge(read_yaml(path), overrides or {}))
+
+    def to_yaml(self) -> str:
+        """Return all fields as YAML; `read` gives back an equal object."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def read_yaml(path: Path | str) -> dict[str, Any]:
+    """Read a mapping from a YAML file."""
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} should hold a mapping of fields, got {type(values).__name__}")
+    return values
+
+
+def assign(values: dict[str, Any], assignment: str) -> None:
+    """Set one dotted field from text such as ``training.lr=0.1`` (the value is YAML), in place.
+
+    >>> values = {}
+    >>> assign(values, "training.milestones=[0.5, 0.8]")
+    >>> values
+    {'training': {'milestones': [0.5, 0.8]}}
+    """
+    name, equals, text = assignment.partition("=")
+    if not equals or not name.strip():
+        raise ConfigError(f"--set {assignment!r} should look like section.field=value, for example training.lr=0.1")
+    *parents, field = name.strip().split(".")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {assignment!r}: {text!r} is not a valid YAML value") from None
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {assignment!r}: {parent!r} holds a value, not a section")
+    values[field] = value
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        if isinstance(value, BaseModel):
+            merged[key] = value.model_dump()
+        elif isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = _merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _one_line(model: type[BaseModel], error: ValidationError) -> str:
+    first = error.errors()[0]
+    if isinstance(first.get("ctx", {}).get("error"), ConfigError):
+        return str(first["ctx"]["error"])
+    path = [str(part) for part in first["loc"]]
+    name = ".".join(path)
+    if first["type"] != "extra_forbidden":
+        return f"{name} = {first['input']!r} is not valid: {first['msg']}"
+    for parent in path[:-1]:
+        annotation = model.model_fields[parent].annotation
+        assert isinstance(annotation, type)
+        assert issubclass(annotation, BaseModel)
+        model = annotation
+    return f"{name} is not a field of the configuration: {nearest(path[-1], model.model_fields)}"

@@ -1,0 +1,63 @@
+"""Flips and shifts of whole images, on the device, before they are cut: all subdomains see the same image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int64, Shaped
+from torch import Tensor
+
+from ddcnn.seeds import derive_seed
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random mirror images and shifts by whole pixels; what a shift uncovers is filled by reflection.
+
+    Attributes
+    ----------
+    flip_axes
+        Spatial axes (0 = first) mirrored with probability 1/2 each.
+    shift
+        Largest shift along each axis, in pixels.
+    """
+
+    flip_axes: tuple[int, ...] = ()
+    shift: int = 0
+
+    def draw(self, *, samples: int, axes: int, seed: int, epoch: int) -> Int64[Tensor, "n axes 2"]:
+        """Return for each sample and axis (flipped 0 or 1, shift): a function of (seed, epoch, sample) alone."""
+        generator = torch.Generator().manual_seed(derive_seed(seed, "augmentation", epoch))
+        drawn = torch.rand((samples, axes, 2), generator=generator)
+        allowed = torch.tensor([axis in self.flip_axes for axis in range(axes)])
+        flips = (drawn[..., 0] < 0.5) & allowed
+        shifts = (drawn[..., 1] * (2 * self.shift + 1)).long() - self.shift
+        return torch.stack([flips.long(), shifts], -1)
+
+    def apply(self, images: Shaped[Tensor, "B C *S"], moves: Int64[Tensor, "B axes 2"]) -> Shaped[Tensor, "B C *S"]:
+        """Return the images, flipped and shifted by ``moves``."""
+        if not self.flip_axes and not self.shift:
+            return images
+        batch, channels, *size = images.shape
+        axes = len(size)
+        index: list[Tensor] = [
+            torch.arange(batch, device=images.device).view(-1, 1, *(1,) * axes),
+            torch.arange(channels, device=images.device).view(1, -1, *(1,) * axes),
+        ]
+        for axis, pixels in enumerate(size):
+            flipped, shift = moves[:, axis, 0, None], moves[:, axis, 1, None]
+            target = torch.arange(pixels, device=images.device) - shift
+            position = _reflect(target, pixels)
+            position = torch.where(flipped == 1, pixels - 1 - position, position)
+            index.append(position.view(batch, 1, *(pixels if a == axis else 1 for a in range(axes))))
+        return images[tuple(index)]
+
+
+def _reflect(position: Tensor, pixels: int) -> Tensor:
+    """Mirror positions outside 0..pixels-1 at the border pixels, as torch's padding mode "reflect" does."""
+    if pixels == 1:
+        return torch.zeros_like(position)
+    period = 2 * (pixels - 1)
+    position = position.remainder(period)
+    return torch.minimum(position, period - position)

@@ -1,0 +1,94 @@
+"""`Dataset`: images, labels and what is known of them, in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Int64, Shaped
+from torch import Tensor
+
+from ddcnn.errors import DataError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled images of one size.
+
+    Attributes
+    ----------
+    name
+        The source, as in the configuration.
+    images
+        (n, C, H, W) or (n, C, D, H, W); uint8 in 0..255, or finite float32.
+    labels
+        (n,), in 0..K-1.
+    classes
+        The K class names.
+    official_test
+        Indices of the samples that the publisher set aside for the test, or None.
+    flip_axes
+        Axes of the image (0 = first spatial axis) along which a mirrored image keeps its class.
+    shift
+        Pixels by which an image may be shifted for augmentation.
+    source
+        Provenance: publisher, files, checksums, licence.
+    """
+
+    name: str
+    images: Shaped[Tensor, "n C *S"]
+    labels: Int64[Tensor, " n"]
+    classes: tuple[str, ...]
+    official_test: Int64[Tensor, " m"] | None = None
+    flip_axes: tuple[int, ...] = ()
+    shift: int = 0
+    source: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def image_size(self) -> tuple[int, ...]:
+        """Spatial size, (H, W) or (D, H, W), in pixels."""
+        return tuple(self.images.shape[2:])
+
+    @property
+    def channels(self) -> int:
+        """Number of image channels, C."""
+        return self.images.shape[1]
+
+
+def checked(dataset: Dataset) -> Dataset:
+    """Return the data set if it can be trained on: the one door for every source.
+
+    Raises
+    ------
+    DataError
+        Wrong dimensions or type, NaN or infinity, labels out of range, fewer than two classes, an empty class.
+    """
+    images, labels, classes = dataset.images, dataset.labels, len(dataset.classes)
+    if images.ndim not in (4, 5):
+        raise DataError(
+            f"{dataset.name}: expected images (n, C, H, W) or (n, C, D, H, W), got shape {tuple(images.shape)}"
+        )
+    if images.dtype not in (torch.uint8, torch.float32):
+        raise DataError(f"{dataset.name}: images should be uint8 or float32, got {images.dtype}")
+    if len(images) != len(labels):
+        raise DataError(f"{dataset.name}: {len(images)} images but {len(labels)} labels")
+    if not len(images):
+        raise DataError(f"{dataset.name}: no images")
+    if classes < 2:
+        raise DataError(f"{dataset.name}: at least 2 classes are needed, got {classes}: {', '.join(dataset.classes)}")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        raise DataError(f"{dataset.name}: labels should lie in 0..{classes - 1}, got {low}..{high}")
+    if images.is_floating_point():
+        _check_finite(dataset)
+    counts = torch.bincount(labels, minlength=classes)
+    if int(counts.min()) == 0:
+        empty = dataset.classes[int(counts.argmin())]
+        raise DataError(f"{dataset.name}: class {empty!r} has no image; remove the class or add images")
+    return dataset
+
+
+def _check_finite(dataset: Dataset) -> None:
+    for i, image in enumerate(dataset.images):
+        if not torch.isfinite(image).all():
+            raise DataError(f"{dataset.name}: image {i} holds NaN or infinity; remove it or replace the values")

@@ -1,0 +1,72 @@
+"""Where data lies on disk, and how it is written there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from ddcnn.config import DataConfig
+from ddcnn.errors import DataError
+
+
+def cache_folder() -> Path:
+    """Return the folder for downloads and prepared images: ``$DDCNN_DATA``, or ``~/.cache/ddcnn``."""
+    return Path(os.environ.get("DDCNN_DATA") or "~/.cache/ddcnn").expanduser()
+
+
+def search_folders(config: DataConfig) -> list[Path]:
+    """Return the folders in which a published data set is looked for; it is downloaded to the first."""
+    own = [] if config.directory is None else [config.directory.expanduser()]
+    return [*own, cache_folder()]
+
+
+def source_path(config: DataConfig) -> Path:
+    """Return PATH of a source such as ``folder:PATH``; raise a `DataError` if there is nothing."""
+    path = Path(config.source.partition(":")[2]).expanduser()
+    if not path.exists():
+        raise DataError(f"{config.source}: {path} does not exist (looked from {Path.cwd()})")
+    return path
+
+
+def image_size(config: DataConfig) -> tuple[int, int] | None:
+    """Return ``data.image_size`` as (H, W); one number stands for both.
+
+    >>> image_size(DataConfig(image_size=64))
+    (64, 64)
+    """
+    if config.image_size is None:
+        return None
+    size = config.image_size * 2 if len(config.image_size) == 1 else config.image_size
+    if len(size) != 2 or min(size) < 1:
+        raise DataError(f"data.image_size should be H or HxW in pixels, at least 1, got {config.image_size}")
+    return size[0], size[1]
+
+
+def digest(path: Path, algorithm: str = "md5") -> str:
+    """Return the checksum of a file as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside ``path`` that takes its place when the block ends well.
+
+    A reader sees the old file or the complete new one; after an error nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # tempfile would hide it from other users
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,7 @@
+"""Image -> subdomains: where to cut, and putting together again."""
+
+from ddcnn.decomposition.assembly import cut, reassemble
+from ddcnn.decomposition.grid import Grid
+from ddcnn.decomposition.subdomain import Box, Decomposition, Subdomain
+
+__all__ = ["Box", "Decomposition", "Grid", "Subdomain", "cut", "reassemble"]

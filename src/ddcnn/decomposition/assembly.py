@@ -1,0 +1,57 @@
+"""Cut images into subimages and put them together again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jaxtyping import Shaped
+from torch import Tensor
+
+from ddcnn.decomposition.subdomain import Subdomain
+from ddcnn.errors import DecompositionError
+
+
+def cut(images: Shaped[Tensor, "B C *S"], subdomains: Sequence[Subdomain]) -> list[Tensor]:
+    """Return one tensor of subimages, (B, C, *s), per subdomain; views, not copies."""
+    return [subdomain.cut(images) for subdomain in subdomains]
+
+
+def reassemble(subimages: Sequence[Tensor], subdomains: Sequence[Subdomain]) -> Shaped[Tensor, "B C *S"]:
+    """Put subimages together to the whole image; where subdomains overlap, each pixel comes from its owner.
+
+    Parameters
+    ----------
+    subimages
+        One tensor (B, C, *s) per subdomain, in the order of ``subdomains``.
+
+    Raises
+    ------
+    DecompositionError
+        The numbers or the sizes of subimages and subdomains differ.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ddcnn.decomposition import Grid
+    >>> x = torch.arange(24.0).reshape(1, 1, 4, 6)
+    >>> parts = Grid((2, 2), overlap=1).subdomains((4, 6))
+    >>> bool((reassemble(cut(x, parts), parts) == x).all())
+    True
+    """
+    if len(subimages) != len(subdomains):
+        raise DecompositionError(f"{len(subimages)} subimages do not fit {len(subdomains)} subdomains")
+    size = [max(s.box[axis][1] for s in subdomains) for axis in range(len(subdomains[0].box))]
+    image = subimages[0].new_empty(*subimages[0].shape[:2], *size)
+    for part, subdomain in zip(subimages, subdomains, strict=True):
+        if tuple(part.shape[2:]) != subdomain.shape:
+            raise DecompositionError(
+                f"subdomain {subdomain.index} has {subdomain.shape} pixels, its subimage {tuple(part.shape[2:])}"
+            )
+        everything = (slice(None), slice(None))
+        outer = [slice(start, stop) for start, stop in subdomain.core]
+        inner = [
+            slice(start - grown, stop - grown)
+            for (start, stop), (grown, _) in zip(subdomain.core, subdomain.box, strict=True)
+        ]
+        image[(*everything, *outer)] = part[(*everything, *inner)]
+    return image

@@ -1,0 +1,61 @@
+"""Every error that ddcnn raises on purpose, so that a caller can catch exactly these.
+
+All of them mean "what you gave cannot be used", and their one-line message says what was expected, what came, and
+what to do. The command line prints that line and exits with code 2. A broken invariant of our own is an
+``AssertionError`` instead.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DdcnnError(ValueError):
+    """Base of all errors of ddcnn."""
+
+
+class ConfigError(DdcnnError):
+    """An option or a field of the configuration is unknown, missing or out of range."""
+
+
+class DataError(DdcnnError):
+    """Images, labels or files cannot be used."""
+
+
+class DecompositionError(DdcnnError):
+    """A decomposition does not fit the image."""
+
+
+class ModelError(DdcnnError):
+    """A network is unknown, or does not fit the (sub)image."""
+
+
+class FusionError(DdcnnError):
+    """Networks cannot be treated as one."""
+
+
+class AggregationError(DdcnnError):
+    """An aggregation is unknown, or does not fit the local probabilities."""
+
+
+class TrainingError(DdcnnError):
+    """A training cannot go on."""
+
+
+class RunError(DdcnnError):
+    """A run folder is missing, incomplete, damaged or in the way."""
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Return a hint that names the closest valid word, and all valid words.
+
+    >>> nearest("vgg", ["vgg9", "resnet20"])
+    "did you mean 'vgg9'? (one of: resnet20, vgg9)"
+    >>> nearest("zzz", ["vgg9", "resnet20"])
+    'one of: resnet20, vgg9'
+    """
+    names = sorted(valid)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    listing = f"one of: {', '.join(names)}"
+    return f"did you mean '{close[0]}'? ({listing})" if close else listing

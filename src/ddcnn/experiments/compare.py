@@ -1,0 +1,114 @@
+"""The main job: every strategy on the same data, side by side; or one strategy alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ddcnn.config import Config
+from ddcnn.engines import Engine, InProcess
+from ddcnn.experiments.record import Comparison, Recorder, finish_run, open_run
+from ddcnn.run import RunFolder
+from ddcnn.strategies import (
+    Local,
+    Problem,
+    Trained,
+    aggregate,
+    prepare,
+    resolve,
+    train_coherent,
+    train_global,
+    train_local,
+    transfer,
+)
+from ddcnn.training import Progress, Stage
+
+_NAMES = {"average": "average", "vote": "vote", "dense": "cnn-dnn"}
+
+
+def compare(
+    config: Config, *, progress: Progress | None = None, command: str = "", engine: Engine | None = None
+) -> Comparison:
+    """Train and compare the global CNN, the local CNNs under three aggregations, coherent and transfer.
+
+    Parameters
+    ----------
+    config
+        What to do; ``config.strategy`` plays no part, and the dense aggregation is used where one is trained.
+    progress
+        Who is told how it goes; None: nobody.
+    command
+        How the run was started, recorded in it.
+    engine
+        Where local CNNs are trained; None: in this process.
+
+    Raises
+    ------
+    DdcnnError
+        Anything that cannot be used; found before the run's folder is made.
+    """
+    aggregation = config.aggregation.model_copy(update={"name": "dense"})
+    problem, choices = _begin(config.model_copy(update={"aggregation": aggregation}), progress)
+    folder = open_run(problem, command=command)
+    recorder = Recorder(folder, progress or Progress())
+    trained = {"global": train_global(problem, recorder)}
+    local = train_local(problem, engine or InProcess(), recorder)
+    for name, label in _NAMES.items():
+        trained[label] = aggregate(problem, local, name, recorder)
+    trained["coherent"] = train_coherent(problem, recorder)
+    trained["transfer"] = transfer(problem, trained["cnn-dnn"], recorder)
+    return _finish(folder, problem, trained, local, choices, command)
+
+
+def train(
+    config: Config, *, progress: Progress | None = None, command: str = "", engine: Engine | None = None
+) -> Comparison:
+    """Train one strategy, ``config.strategy``, with the aggregation that the configuration names.
+
+    Parameters and errors are those of `compare`.
+    """
+    problem, choices = _begin(config, progress)
+    folder = open_run(problem, command=command)
+    recorder = Recorder(folder, progress or Progress())
+    local = None
+    if config.strategy == "global":
+        trained = {"global": train_global(problem, recorder)}
+    elif config.strategy == "coherent":
+        trained = {"coherent": train_coherent(problem, recorder)}
+    else:
+        local = train_local(problem, engine or InProcess(), recorder)
+        name = config.aggregation.name
+        trained = {_NAMES[name]: aggregate(problem, local, name, recorder)}
+        if config.strategy == "transfer":
+            trained["transfer"] = transfer(problem, trained[_NAMES[name]], recorder)
+    return _finish(folder, problem, trained, local, choices, command)
+
+
+def _begin(config: Config, progress: Progress | None) -> tuple[Problem, dict[str, str]]:
+    out = config.out or Path("runs") / f"{config.data.source.replace('/', '_')}-{config.model.name}-s{config.seed}"
+    config = config.model_copy(update={"out": out})
+    RunFolder(out).check_free(force=config.force)
+    problem, choices = resolve(prepare(config))
+    for what, text in choices.items():
+        (progress or Progress()).note(f"{what} {text}")
+    return problem, choices
+
+
+def _finish(
+    folder: RunFolder,
+    problem: Problem,
+    trained: dict[str, Trained],
+    local: Local | None,
+    choices: dict[str, str],
+    command: str,
+) -> Comparison:
+    stages: dict[str, Stage] = {stage.name: stage for t in trained.values() for stage in t.stages}
+    return finish_run(
+        folder,
+        problem,
+        trained,
+        local=None if local is None else local.network,
+        best_epochs=[] if local is None else local.history.best_epochs,
+        stages=list(stages.values()),
+        choices=choices,
+        command=command,
+    )

@@ -1,0 +1,91 @@
+"""What trained networks say of each part of the data, and the numbers that follow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from ddcnn.fusion import LocalCNNs
+from ddcnn.strategies import Problem, Trained
+from ddcnn.training import accuracy_of, predict_scores
+
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """Decisions of one strategy.
+
+    Attributes
+    ----------
+    accuracy
+        Share of right decisions, 0..1, per part.
+    confusion
+        (K, K) counts on the test part: rows are true classes.
+    """
+
+    accuracy: dict[str, float]
+    confusion: list[list[int]]
+
+
+class Judge:
+    """Evaluates networks; local CNNs that several strategies share are evaluated once."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self._seen: dict[tuple[int, str], Tensor] = {}
+
+    def judge(self, trained: Trained) -> Decisions:
+        """Evaluate one strategy on every part."""
+        accuracy = {}
+        for part in PARTS:
+            labels, decided = self._labels(part), self._decide(trained, part)
+            accuracy[part] = float((decided == labels).float().mean())
+        return Decisions(accuracy, confusion(labels, decided, self.problem.classes))
+
+    def judge_local(self, network: LocalCNNs) -> list[dict[str, Any]]:
+        """Evaluate each local CNN by itself: accuracies per part, and per class on the test part."""
+        per_part = {part: accuracy_of(self._probabilities(network, part), self._labels(part)) for part in PARTS}
+        labels, right = self._labels("test"), self._probabilities(network, "test").argmax(2)
+        return [
+            {f"{part}_accuracy": float(per_part[part][n]) for part in PARTS}
+            | {"class_accuracy": _class_accuracy(labels, right[:, n], self.problem.classes)}
+            for n in range(network.members)
+        ]
+
+    @torch.no_grad()
+    def _decide(self, trained: Trained, part: str) -> Int64[Tensor, " n"]:
+        aggregation = trained.network.aggregation.eval()
+        probabilities = self._probabilities(trained.network.local_cnns, part).to(self.problem.device)
+        scores: Tensor = aggregation(probabilities)
+        return scores.argmax(1).cpu()
+
+    def _probabilities(self, network: LocalCNNs, part: str) -> Float[Tensor, "n N K"]:
+        key = (id(network), part)
+        if key not in self._seen:
+            batches = self.problem.batches(getattr(self.problem.split, part), "order")
+            self._seen[key] = predict_scores(network, batches, precision=self.problem.precision).softmax(2)
+        return self._seen[key]
+
+    def _labels(self, part: str) -> Int64[Tensor, " n"]:
+        return self.problem.dataset.labels[getattr(self.problem.split, part)]
+
+
+def confusion(labels: Int64[Tensor, " n"], decided: Int64[Tensor, " n"], classes: int) -> list[list[int]]:
+    """Return (K, K) counts: row = true class, column = decision.
+
+    >>> confusion(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]), 2)
+    [[1, 1], [0, 1]]
+    """
+    counts = torch.bincount(labels * classes + decided, minlength=classes**2).view(classes, classes)
+    return [[int(n) for n in row] for row in counts]
+
+
+def _class_accuracy(labels: Tensor, decided: Tensor, classes: int) -> list[float | None]:
+    return [
+        float((decided[labels == k] == k).float().mean()) if bool((labels == k).any()) else None for k in range(classes)
+    ]

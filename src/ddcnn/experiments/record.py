@@ -1,0 +1,192 @@
+"""A run as it is written: progress to ``metrics.jsonl``, results and provenance to files."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ddcnn.experiments.decisions import Judge
+from ddcnn.fusion import LocalCNNs
+from ddcnn.run import RunFolder
+from ddcnn.strategies import Problem, Trained
+from ddcnn.strategies.saved import describe_data, save_networks
+from ddcnn.training import Progress, Stage
+
+_EXAMPLES = 8
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a run found.
+
+    Attributes
+    ----------
+    results
+        As in ``comparison.json``: one entry per strategy and per subdomain, and ``"details"``.
+    run
+        The folder of the run.
+    networks
+        The trained networks, by name of the strategy.
+    """
+
+    results: dict[str, Any]
+    run: Path
+    networks: dict[str, Any]
+
+
+class Recorder(Progress):
+    """Writes every epoch to the run, and passes all events on."""
+
+    def __init__(self, folder: RunFolder, watcher: Progress) -> None:
+        self.folder, self.watcher = folder, watcher
+
+    def begin(self, stage: str, *, epochs: int, steps: int, members: int) -> None:
+        """Pass on."""
+        self.watcher.begin(stage, epochs=epochs, steps=steps, members=members)
+
+    def advance(self, images: int, mean: Callable[[], tuple[float, float]]) -> None:
+        """Pass on."""
+        self.watcher.advance(images, mean)
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Write, and pass on."""
+        self.folder.add_metrics(row)
+        self.watcher.epoch(row)
+
+    def end(self) -> None:
+        """Pass on."""
+        self.watcher.end()
+
+    def note(self, text: str) -> None:
+        """Pass on."""
+        self.watcher.note(text)
+
+
+def open_run(problem: Problem, *, command: str) -> RunFolder:
+    """Make the folder of a run, and write what is known before the training."""
+    assert problem.config.out is not None
+    folder = RunFolder(problem.config.out)
+    folder.create(force=problem.config.force)
+    folder.write_text("config.yaml", problem.config.to_yaml())
+    folder.write_json("environment.json", environment(problem.device, command))
+    folder.write_json("data.json", describe_data(problem))
+    folder.write_text("split.json", problem.split.to_json())
+    return folder
+
+
+def finish_run(
+    folder: RunFolder,
+    problem: Problem,
+    trained: dict[str, Trained],
+    *,
+    local: LocalCNNs | None,
+    best_epochs: list[int],
+    stages: list[Stage],
+    choices: dict[str, str],
+    command: str,
+) -> Comparison:
+    """Evaluate what was trained, the test part for the first time, write everything, and seal the run."""
+    results = _results(problem, trained, local=local, best_epochs=best_epochs)
+    results["details"] |= {
+        "command": command,
+        "stages": [_stage(stage) for stage in stages],
+        "choices": choices,
+        "versions": environment(problem.device, command)["versions"],
+    }
+    results = {"data": results.pop("data"), **results, "run": str(folder.path)}
+    networks = {name: t.network for name, t in trained.items()}
+    save_networks(folder, networks)
+    chosen = problem.split.test[:_EXAMPLES]
+    examples = {"images": problem.dataset.images[chosen], "labels": problem.dataset.labels[chosen]}
+    folder.write_tensors("examples.safetensors", examples)
+    folder.write_json("comparison.json", results)
+    folder.seal()
+    return Comparison(results, folder.path, networks)
+
+
+def environment(device: torch.device, command: str) -> dict[str, Any]:
+    """Return versions, machine and command: what a figure needs to be trusted."""
+    packages = ("ddcnn", "torch", "numpy", "scikit-learn")
+    return {
+        "command": command,
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+        "machine": platform.machine(),
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+    }
+
+
+def _results(
+    problem: Problem, trained: dict[str, Trained], *, local: LocalCNNs | None, best_epochs: list[int]
+) -> dict[str, Any]:
+    judge, config = Judge(problem), problem.config
+    decisions = {name: judge.judge(t) for name, t in trained.items()}
+    by_subdomain = [] if local is None else judge.judge_local(local)
+    counts = {part: len(getattr(problem.split, part)) for part in ("train", "validation", "test")}
+    return {
+        "data": config.data.source,
+        "model": config.model.name,
+        "grid": list(config.decomposition.grid),
+        "seed": config.seed,
+        "device": problem.device.type,
+        "strategies": [
+            {
+                "name": name,
+                **{f"{part}_accuracy": value for part, value in decisions[name].accuracy.items()},
+                "parameters": sum(p.numel() for p in t.network.parameters()),
+                "epochs": t.epochs,
+                "seconds": t.seconds,
+                "critical_path_seconds": t.critical_path_seconds,
+                "peak_memory_bytes": t.peak_memory_bytes,
+            }
+            for name, t in trained.items()
+        ],
+        "subdomains": []
+        if local is None
+        else [
+            {
+                "index": s.index,
+                "box": [list(axis) for axis in s.box],
+                "parameters": sum(p.numel() for p in local.extract(n).parameters()),
+                "test_accuracy": by_subdomain[n]["test_accuracy"],
+                "best_epoch": best_epochs[n],
+            }
+            for n, s in enumerate(local.subdomains)
+        ],
+        "details": {
+            "classes": list(problem.dataset.classes),
+            "image_shape": list(problem.dataset.images.shape[1:]),
+            "samples": counts,
+            "confusion": {name: d.confusion for name, d in decisions.items()},
+            "subdomains": [{"index": n} | row for n, row in enumerate(by_subdomain)],
+        },
+    }
+
+
+def _stage(stage: Stage) -> dict[str, Any]:
+    return {
+        "name": stage.name,
+        "seconds": stage.seconds,
+        "critical_path_seconds": stage.critical_path_seconds,
+        "peak_memory_bytes": stage.peak_memory_bytes,
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if sys.platform.startswith("linux") and cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()

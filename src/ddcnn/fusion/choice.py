@@ -1,0 +1,52 @@
+"""Fused or looped: proved equal, then measured on the real shapes."""
+
+from __future__ import annotations
+
+import copy
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Name = TypeVar("Name")
+
+
+def difference(fused: nn.Module, looped: nn.Module, example: Tensor) -> float:
+    """Return the largest relative difference of outputs on random input, in float64, in train and in eval mode."""
+    a, b = copy.deepcopy(fused).double(), copy.deepcopy(looped).double()
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn((4, *example.shape[1:]), generator=generator, dtype=torch.float64).to(example.device)
+    worst = 0.0
+    with torch.no_grad():
+        for training in (True, False):  # train first: it moves the running statistics that eval uses
+            got, expected = a.train(training)(x), b.train(training)(x)
+            worst = max(worst, float((got - expected).abs().max() / expected.abs().max().clamp_min(1e-30)))
+    return float("inf") if math.isnan(worst) else worst
+
+
+def measure(candidates: Mapping[Name, Callable[[], object]], *, rounds: int = 3) -> dict[Name, float]:
+    """Return the median seconds of each candidate, run in turns, after one turn as a warm-up."""
+    times: dict[Name, list[float]] = {name: [] for name in candidates}
+    for _ in range(1 + rounds):
+        for name, run in candidates.items():
+            start = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(seconds[1:]) for name, seconds in times.items()}
+
+
+def training_step(network: nn.Module, example: Tensor) -> Callable[[], None]:
+    """Return a function that runs a copy of the network forward and backward, and waits for the device."""
+    network = copy.deepcopy(network).train()
+
+    def run() -> None:
+        network(example).float().square().mean().backward()
+        network.zero_grad(set_to_none=True)
+        if example.is_cuda:
+            torch.cuda.synchronize(example.device)
+
+    return run

@@ -1,0 +1,151 @@
+"""`fuse` and `unfuse`: N equal networks <-> one."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from ddcnn.errors import FusionError
+from ddcnn.fusion.choice import difference, measure, training_step
+from ddcnn.fusion.graph import GraphBody, Unfusable
+from ddcnn.fusion.loop import LoopBody
+
+Backend = Literal["auto", "fused", "looped"]
+_TOLERANCE = 1e-6  # relative, in float64
+
+
+class FusedCNN(nn.Module):
+    """N equal networks that run as one; made by `fuse`.
+
+    Attributes
+    ----------
+    backend
+        How they run: ``"fused"`` (one grouped network) or ``"looped"`` (in turn).
+    reason
+        Why, in one line.
+    """
+
+    def __init__(self, body: GraphBody | LoopBody, template: nn.Module, members: int, reason: str) -> None:
+        super().__init__()
+        self.body = body
+        self.members = members
+        self.reason = reason
+        self._template = (template,)  # in a tuple: not a part of this network, only the form of its members
+
+    @property
+    def backend(self) -> str:
+        """How the networks run: ``"fused"`` or ``"looped"``."""
+        return self.body.backend
+
+    def forward(self, x: Shaped[Tensor, "B N C *s"]) -> Float[Tensor, "B N K"]:
+        """Return the scores of all N networks, each on its own subimages."""
+        scores: Tensor = self.body(x)
+        return scores
+
+    def member_state(self, n: int) -> dict[str, Tensor]:
+        """Return views of the parameters and buffers of network n, under the names of the original modules."""
+        return self.body.member_state(n)
+
+    @torch.no_grad()
+    def load_member_state(self, n: int, state: dict[str, Tensor]) -> None:
+        """Copy parameters and buffers into network n."""
+        for name, value in self.member_state(n).items():
+            value.copy_(state[name])
+
+    def per_parameter(self, values: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
+        """Pair each parameter with the (N,) values of its networks, in a shape that broadcasts against it."""
+        return self.body.per_parameter(values)
+
+    def extract(self, n: int) -> nn.Module:
+        """Return network n alone, as a module of the original class."""
+        module = copy.deepcopy(self._template[0])
+        module.load_state_dict(self.member_state(n))
+        return module.train(self.training)
+
+
+def fuse(
+    modules: Sequence[nn.Module], *, backend: Backend = "auto", example: Shaped[Tensor, "B N C *s"] | None = None
+) -> FusedCNN:
+    """Run N equal networks as one: exact, and faster where many of them are small.
+
+    Parameters
+    ----------
+    modules
+        N networks of one structure, each (B, C, *s) -> (B, K). Their parameters are copied.
+    backend
+        ``"fused"`` or ``"looped"``; ``"auto"`` takes what is faster on the example, and without one what can be fused.
+    example
+        Input of real shape and device. With it, a fused network is proved equal to the loop before it is used.
+
+    Raises
+    ------
+    FusionError
+        No networks, one of them twice, different structures, or ``backend="fused"`` for what cannot be fused.
+
+    Examples
+    --------
+    >>> nets = [nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2)) for _ in range(5)]
+    >>> fused = fuse(nets)
+    >>> fused.backend, fused(torch.zeros(7, 5, 3, 4, 4)).shape
+    ('fused', torch.Size([7, 5, 2]))
+    """
+    _check_equal(modules)
+    looped = FusedCNN(LoopBody(copy.deepcopy(list(modules))), copy.deepcopy(modules[0]), len(modules), "as asked")
+    if backend == "looped":
+        return looped
+    if backend == "auto" and len(modules) == 1:
+        looped.reason = "one network alone needs no fusing"
+        return looped
+    try:
+        body = GraphBody(copy.deepcopy(list(modules)))
+    except Unfusable as reason:
+        return _fall_back(looped, str(reason), backend)
+    fused = FusedCNN(body.train(modules[0].training), copy.deepcopy(modules[0]), len(modules), "as asked")
+    if example is None:
+        fused.reason = "it can be fused (no example to measure on)" if backend == "auto" else "as asked"
+        return fused
+    if (largest := difference(fused, looped, example)) > _TOLERANCE:
+        return _fall_back(looped, f"it differs from the loop by {largest:.1e}, relative", backend)
+    return _faster(fused, looped, example) if backend == "auto" else fused
+
+
+def unfuse(fused: FusedCNN) -> list[nn.Module]:
+    """Return the N networks as modules of their own class, with bit-equal parameters and buffers."""
+    return [fused.extract(n) for n in range(fused.members)]
+
+
+def _fall_back(looped: FusedCNN, reason: str, backend: Backend) -> FusedCNN:
+    if backend == "fused":
+        raise FusionError(f"this network cannot be fused: {reason}; use backend='looped' or 'auto'")
+    looped.reason = f"{reason}, so the networks run in turn"
+    return looped
+
+
+def _faster(fused: FusedCNN, looped: FusedCNN, example: Tensor) -> FusedCNN:
+    seconds = measure({network: training_step(network, example) for network in (fused, looped)})
+    best, other = sorted((fused, looped), key=lambda network: seconds[network])
+    ratio = seconds[other] / seconds[best]
+    best.reason = f"measured {ratio:.2f}x as fast as {other.backend} on {tuple(example.shape)}"
+    return best
+
+
+def structure(module: nn.Module) -> tuple[object, ...]:
+    """Return what two networks must share to be fused: class, layers, and names, shapes and types of the state."""
+    layers = tuple((name, type(layer), layer.extra_repr()) for name, layer in module.named_modules())
+    return layers, tuple((name, tuple(t.shape), t.dtype, t.device.type) for name, t in module.state_dict().items())
+
+
+def _check_equal(modules: Sequence[nn.Module]) -> None:
+    if not modules:
+        raise FusionError("fuse needs at least 1 network, got none")
+    if len({id(module) for module in modules}) < len(modules):
+        raise FusionError(f"the {len(modules)} networks should be different objects, but one is there twice")
+    first = structure(modules[0])
+    for n, module in enumerate(modules[1:], 1):
+        if structure(module) != first:
+            raise FusionError(f"network {n} has another structure than network 0; fuse networks of one structure")

@@ -1,0 +1,133 @@
+"""`LocalCNNs`: images -> subimages -> the scores of all local CNNs, fused per shape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from ddcnn.decomposition import Decomposition, Subdomain, cut
+from ddcnn.errors import FusionError
+from ddcnn.fusion.fuse import Backend, FusedCNN, fuse, structure
+
+
+class LocalCNNs(nn.Module):
+    """The local CNNs of some subdomains of a decomposition, independent of one another.
+
+    Parameters
+    ----------
+    decomposition
+        Where to cut.
+    modules
+        One network per subdomain, (B, C, *s) -> (B, K). Their parameters are copied.
+    image_size
+        (H, W) or (D, H, W). Subdomains of different shape run as different groups.
+    indices
+        The subdomains that the networks belong to; None means all, 0..N-1.
+    backend
+        As in `ddcnn.fuse`.
+    example
+        Images (B, C, *S) of real size and device to choose the backend by measurement; only with ``"auto"``.
+    """
+
+    def __init__(
+        self,
+        decomposition: Decomposition,
+        modules: Sequence[nn.Module],
+        *,
+        image_size: Sequence[int],
+        indices: Sequence[int] | None = None,
+        backend: Backend = "auto",
+        example: Shaped[Tensor, "B C *S"] | None = None,
+    ) -> None:
+        super().__init__()
+        self.image_size = tuple(image_size)
+        every = decomposition.subdomains(self.image_size)
+        self.indices = tuple(range(len(every)) if indices is None else indices)
+        self.subdomains: tuple[Subdomain, ...] = tuple(every[i] for i in self.indices)
+        if len(modules) != len(self.subdomains):
+            raise FusionError(f"{len(modules)} local CNNs do not fit {len(self.subdomains)} subdomains; give one each")
+        self.groups = _positions(self.subdomains, modules)
+        self.order = [position for group in self.groups for position in group]
+        parts = None if example is None else cut(example, self.subdomains)
+        self.fused = nn.ModuleList(
+            fuse(
+                [modules[i] for i in group],
+                backend=backend,
+                example=None if parts is None else torch.stack([parts[i] for i in group], 1),
+            )
+            for group in self.groups
+        )
+
+    @property
+    def members(self) -> int:
+        """Number of local CNNs."""
+        return len(self.subdomains)
+
+    @property
+    def backend(self) -> str:
+        """The backends of the groups."""
+        return ", ".join(dict.fromkeys(group.backend for group in self._fused()))
+
+    @property
+    def reason(self) -> str:
+        """Why these backends, in one line."""
+        return "; ".join(dict.fromkeys(group.reason for group in self._fused()))
+
+    def forward(self, images: Float[Tensor, "B C *S"]) -> Float[Tensor, "B N K"]:
+        """Return the scores of every local CNN on its subimages."""
+        parts = cut(images, self.subdomains)
+        scores = [
+            network(torch.stack([parts[i] for i in group], 1))
+            for group, network in zip(self.groups, self.fused, strict=True)
+        ]
+        if len(scores) == 1:
+            return cast(Tensor, scores[0])
+        joined = torch.cat(scores, 1)
+        return joined[:, torch.tensor(self.order).argsort()]
+
+    def loss_weights(self) -> Tensor:
+        """Return 1 for each local CNN: the loss of all is the sum of each one's own."""
+        return torch.ones(self.members)
+
+    def member_state(self, n: int) -> dict[str, Tensor]:
+        """Return views of the parameters and buffers of local CNN n, under their own names."""
+        network, position = self._find(n)
+        return network.member_state(position)
+
+    def load_member_state(self, n: int, state: dict[str, Tensor]) -> None:
+        """Copy parameters and buffers into local CNN n."""
+        network, position = self._find(n)
+        network.load_member_state(position, state)
+
+    def extract(self, n: int) -> nn.Module:
+        """Return local CNN n alone, as a module of its own class."""
+        network, position = self._find(n)
+        return network.extract(position)
+
+    def per_parameter(self, values: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
+        """Pair each parameter with the (N,) values of its networks, in a shape that broadcasts against it."""
+        return [
+            pair
+            for group, network in zip(self.groups, self._fused(), strict=True)
+            for pair in network.per_parameter(values[list(group)])
+        ]
+
+    def _fused(self) -> list[FusedCNN]:
+        return cast(list[FusedCNN], list(self.fused))
+
+    def _find(self, n: int) -> tuple[FusedCNN, int]:
+        for group, network in zip(self.groups, self._fused(), strict=True):
+            if n in group:
+                return network, group.index(n)
+        raise IndexError(f"local CNN {n} of {self.members}")
+
+
+def _positions(subdomains: Sequence[Subdomain], modules: Sequence[nn.Module]) -> list[tuple[int, ...]]:
+    groups: dict[object, list[int]] = {}
+    for position, (subdomain, module) in enumerate(zip(subdomains, modules, strict=True)):
+        groups.setdefault((subdomain.shape, structure(module)), []).append(position)
+    return [tuple(group) for group in groups.values()]

@@ -1,0 +1,87 @@
+"""Networks by name, and any factory of the user's own."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from ddcnn.errors import ModelError, nearest
+from ddcnn.models.resnet import ResNet20
+from ddcnn.models.vgg import VGG9
+
+Factory = Callable[..., nn.Module]  # (in_channels, classes, image_size, *, width, **options) -> module
+
+MODELS: dict[str, Factory] = {"vgg9": VGG9, "resnet20": ResNet20}
+
+
+def find_factory(name: str) -> Factory:
+    """Return the factory with a registered name, or ``module:function`` imported.
+
+    A factory is called as ``factory(in_channels, classes, image_size, width=..., **options)`` and returns a module
+    that maps (B, C, *S) to scores (B, K). Importing runs the module's code: name only code that you trust.
+
+    Raises
+    ------
+    ModelError
+        Unknown name, or the import fails.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    module_name, colon, attribute = name.partition(":")
+    if not colon:
+        raise ModelError(f"model {name!r} is unknown: {nearest(name, MODELS)}; or give module:function")
+    try:
+        factory = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ModelError(f"model {name!r} cannot be imported: {error}") from None
+    if not callable(factory):
+        raise ModelError(f"model {name!r} is a {type(factory).__name__}, not a function that makes a network")
+    return factory  # type: ignore[no-any-return]
+
+
+def width_rule(subdomains: int) -> float:
+    """Return the default width factor of a local CNN among N: 1 / sqrt(N), so that all N have about the global size.
+
+    For p x p subdomains this is the published channels / p; the general form is ours.
+
+    >>> width_rule(4), width_rule(1)
+    (0.5, 1.0)
+    """
+    return 1 / math.sqrt(subdomains)
+
+
+def build(
+    name: str,
+    in_channels: int,
+    classes: int,
+    image_size: tuple[int, ...],
+    *,
+    width: float = 1.0,
+    seed: int = 0,
+    options: dict[str, Any] | None = None,
+) -> nn.Module:
+    """Build one network with parameters that depend on ``seed`` alone.
+
+    Examples
+    --------
+    The global VGG9 for CIFAR-10, and one of four local ones:
+
+    >>> def parameters(model):
+    ...     return sum(p.numel() for p in model.parameters())
+    >>> parameters(build("vgg9", 3, 10, (32, 32))), parameters(build("vgg9", 3, 10, (16, 16), width=0.5))
+    (567530, 93562)
+    >>> parameters(build("resnet20", 3, 10, (32, 32))), parameters(build("resnet20", 3, 10, (16, 16), width=0.5))
+    (272474, 68786)
+    """
+    factory = find_factory(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            return factory(in_channels, classes, image_size, width=width, **(options or {}))
+        except TypeError as error:
+            raise ModelError(f"model {name!r} cannot be built with options {options or {}}: {error}") from None

@@ -1,0 +1,69 @@
+"""ResNet20 for small images (He et al. 2016, section 4.2)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ddcnn.models.layers import AVERAGE_POOL, BATCH_NORM, CONV, check_axes, he_init, scaled
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut: the identity, or a 1x1 convolution where the shape changes (option B)."""
+
+    def __init__(self, axes: int, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__()
+        conv, norm = CONV[axes], BATCH_NORM[axes]
+        self.conv1 = conv(in_channels, channels, 3, stride=stride, padding=1, bias=False)
+        self.norm1 = norm(channels)
+        self.conv2 = conv(channels, channels, 3, padding=1, bias=False)
+        self.norm2 = norm(channels)
+        if stride == 1 and in_channels == channels:
+            self.shortcut: nn.Module = nn.Identity()
+        else:
+            self.shortcut = nn.Sequential(conv(in_channels, channels, 1, stride=stride, bias=False), norm(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, channels, *S / stride)."""
+        y = F.relu(self.norm1(self.conv1(x)))
+        return F.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
+
+
+class ResNet20(nn.Module):
+    """A convolution and 3 x 3 residual blocks of 16, 32 and 64 channels, global average pooling, dense K.
+
+    Shortcuts are option B of He et al. (1x1 convolution with batch norm where the shape changes). Weights: He normal.
+    Any image size works; below 4 pixels the last stage sees a single one.
+
+    Parameters
+    ----------
+    in_channels, classes
+        C and K.
+    image_size
+        (H, W) or (D, H, W).
+    width
+        Factor on all channels.
+    """
+
+    def __init__(self, in_channels: int, classes: int, image_size: tuple[int, ...], *, width: float = 1.0) -> None:
+        super().__init__()
+        axes = check_axes(image_size)
+        stages = [scaled(channels, width) for channels in (16, 32, 64)]
+        self.conv = CONV[axes](in_channels, stages[0], 3, padding=1, bias=False)
+        self.norm = BATCH_NORM[axes](stages[0])
+        blocks = []
+        channels = stages[0]
+        for stage, out in enumerate(stages):
+            for block in range(3):
+                blocks.append(ResidualBlock(axes, channels, out, stride=2 if stage > 0 and block == 0 else 1))
+                channels = out
+        self.blocks = nn.Sequential(*blocks)
+        self.pool = AVERAGE_POOL[axes](1)
+        self.classifier = nn.Linear(channels, classes)
+        he_init(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return class scores (B, K) of images (B, C, *S)."""
+        x = self.blocks(F.relu(self.norm(self.conv(x))))
+        scores: Tensor = self.classifier(self.pool(x).flatten(1))
+        return scores

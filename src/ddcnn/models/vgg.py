@@ -1,0 +1,69 @@
+"""VGG9: six convolutions and three dense layers (after Simonyan and Zisserman 2015)."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from ddcnn.errors import ModelError
+from ddcnn.models.layers import BATCH_NORM, CONV, MAX_POOL, check_axes, he_init, scaled
+
+
+class VGG9(nn.Module):
+    """Convolutions 32, 32 | 64, 64 | 128, 128, each pair max-pooled, then dense 128, 128, K.
+
+    With half the width this is the local CNN in the figure of arXiv 2408.14442 (16, 16 | 32, 32 | 64, 64, dense 64),
+    but for a second hidden dense layer, which makes it nine weight layers. Weights: He normal.
+
+    Parameters
+    ----------
+    in_channels, classes
+        C and K.
+    image_size
+        (H, W) or (D, H, W), at least 8 pixels along each axis: three poolings by 2.
+    width
+        Factor on all channels and hidden units.
+    batch_norm
+        Batch norm after each convolution, without which few epochs do not suffice.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        classes: int,
+        image_size: tuple[int, ...],
+        *,
+        width: float = 1.0,
+        batch_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        axes = check_axes(image_size)
+        if min(image_size) < 8:
+            raise ModelError(f"vgg9 pools three times and needs at least 8 pixels along each axis, got {image_size}")
+        blocks: list[nn.Module] = []
+        channels = in_channels
+        for block in (32, 64, 128):
+            for _ in range(2):
+                out = scaled(block, width)
+                blocks.append(CONV[axes](channels, out, 3, padding=1, bias=not batch_norm))
+                blocks += [BATCH_NORM[axes](out)] if batch_norm else []
+                blocks.append(nn.ReLU())
+                channels = out
+            blocks.append(MAX_POOL[axes](2))
+        self.features = nn.Sequential(*blocks)
+        hidden = scaled(128, width)
+        self.classifier = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(channels * math.prod(n // 8 for n in image_size), hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, classes),
+        )
+        he_init(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return class scores (B, K) of images (B, C, *S)."""
+        scores: Tensor = self.classifier(self.features(x))
+        return scores

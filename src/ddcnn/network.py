@@ -1,0 +1,68 @@
+"""Image -> decomposition -> subimages -> local CNNs -> local probabilities -> aggregation -> global decision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from ddcnn.decomposition import Decomposition
+from ddcnn.fusion import Backend, LocalCNNs
+
+
+class CNNDNN(nn.Module):
+    """Local CNNs on subimages, and an aggregation of their probabilities (arXiv 2408.14442).
+
+    With the dense aggregation this is the paper's CNN-DNN, trained in two steps or as one coherent model; with one
+    subdomain it is the global CNN.
+
+    Parameters
+    ----------
+    decomposition
+        Where to cut.
+    local_cnns
+        One network per subdomain, (B, C, *s) -> (B, K); or `LocalCNNs`, already fused.
+    aggregation
+        (B, N, K) -> (B, K).
+    image_size
+        (H, W) or (D, H, W); not needed with `LocalCNNs`.
+    normalization
+        What turns raw pixels into the numbers that the networks see; None: the images are normalised already.
+    backend
+        As in `ddcnn.fuse`.
+    """
+
+    def __init__(
+        self,
+        decomposition: Decomposition,
+        local_cnns: Sequence[nn.Module] | LocalCNNs,
+        aggregation: nn.Module,
+        *,
+        image_size: Sequence[int] = (),
+        normalization: nn.Module | None = None,
+        backend: Backend = "auto",
+    ) -> None:
+        super().__init__()
+        if not isinstance(local_cnns, LocalCNNs):
+            local_cnns = LocalCNNs(decomposition, local_cnns, image_size=image_size, backend=backend)
+        self.decomposition = decomposition
+        self.normalization = nn.Identity() if normalization is None else normalization
+        self.local_cnns = local_cnns
+        self.aggregation = aggregation
+
+    def forward(self, images: Shaped[Tensor, "B C *S"]) -> Float[Tensor, "B K"]:
+        """Return global scores; their softmax is the probability of each class."""
+        return self.decide(self.local_probabilities(images))
+
+    def local_probabilities(self, images: Shaped[Tensor, "B C *S"]) -> Float[Tensor, "B N K"]:
+        """Return the class probabilities of each local CNN."""
+        scores: Tensor = self.local_cnns(self.normalization(images))
+        return scores.float().softmax(2)
+
+    def decide(self, probabilities: Float[Tensor, "B N K"]) -> Float[Tensor, "B K"]:
+        """Return global scores from local probabilities, always computed in float32."""
+        with torch.autocast(probabilities.device.type, enabled=False):
+            scores: Tensor = self.aggregation(probabilities)
+        return scores

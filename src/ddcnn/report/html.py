@@ -1,0 +1,140 @@
+"""Assemble the page of a run: one HTML file without any outside reference."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from ddcnn.report import sections, svg
+from ddcnn.report.curves import curves_of
+from ddcnn.report.read import RunFiles, read_run
+from ddcnn.report.results import Results
+from ddcnn.report.tables import COLUMNS, cells, is_best
+from ddcnn.report.verdict import number_of_subdomains, verdict
+from ddcnn.report.words import STRATEGIES, by, count, percent
+
+_NBSP = "\N{NO-BREAK SPACE}"
+
+
+def write_report(run_dir: Path | str) -> Path:
+    """Write `report.html` into a run folder and return its path; the same files give the same page.
+
+    A run that is complete is checked against its manifest before, and the manifest then names the new page.
+
+    Raises
+    ------
+    RunError
+        A file of the run is missing or damaged, or the folder cannot be written to.
+    """
+    from ddcnn.run import RunFolder  # imports torch
+
+    folder = RunFolder(run_dir)
+    if complete := folder.is_complete():
+        folder.check()
+    folder.write_text("report.html", render(read_run(run_dir)))
+    if complete:
+        folder.seal()
+    return folder.path / "report.html"
+
+
+def render(run: RunFiles) -> str:
+    """Return the page as text."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"percent": percent, "count": count, "by": by}
+    folder = files("ddcnn.report")
+    template = environment.from_string(folder.joinpath("template.html").read_text("utf-8"))
+    style = svg.theme() + folder.joinpath("style.css").read_text("utf-8")
+    return template.render(_context(run), style=Markup(style)) + "\n"
+
+
+def _context(run: RunFiles) -> dict[str, Any]:
+    results = run.results
+    details = results.details
+    samples = details.samples.get("test")
+    panels = curves_of(run.rows)
+    return {
+        "results": results,
+        "N": number_of_subdomains(results),
+        "K": len(details.classes) or None,
+        "samples": samples,
+        "verdict": verdict(results).replace(" %", f"{_NBSP}%"),
+        "nbsp": _NBSP,
+        "columns": COLUMNS,
+        "rows": [_row(results, i) for i in range(len(results.strategies))],
+        "explained": [(s.name, *STRATEGIES[s.name]) for s in results.strategies if s.name in STRATEGIES],
+        "accuracy": sections.accuracy(results, samples),
+        "drawings": sections.drawings(run),
+        "overlapping": sections.overlapping(results),
+        "map": sections.subdomain_map(results),
+        "off_map": sections.split_by_grid(results)[1],
+        "class_map": sections.class_map(results),
+        "details_table": sections.subdomain_rows(results),
+        "curves": sections.training(panels),
+        "folds": any("/" in name for name in panels),
+        "confusion": sections.confusion(results),
+        "time": sections.time(results),
+        "parameters": sections.parameters(results),
+        "facts": _facts(run),
+        "config": run.config,
+    }
+
+
+@dataclass(frozen=True)
+class _Row:
+    colour: str
+    cells: tuple[str, ...]
+    best: bool
+
+
+def _row(results: Results, i: int) -> _Row:
+    strategy = results.strategies[i]
+    return _Row(svg.variable(strategy.name), cells(strategy), is_best(strategy, results))
+
+
+def _facts(run: RunFiles) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return headed lists of (name, value) on how the run was made."""
+    results, details = run.results, run.results.details
+    made = {
+        "command": details.command or run.environment.get("command"),
+        "run": results.run,
+        "data": results.data,
+        "samples": ", ".join(f"{count(n)} {word}" for word, n in details.samples.items() if n is not None),
+        "image (channels × size)": by(details.image_shape),
+        "classes": ", ".join(details.classes),
+        "model": results.model,
+        "grid": by(results.grid),
+        "seed": results.seed,
+        "device": results.device,
+    }
+    groups = (
+        ("Run", made),
+        ("Choices made by measurement", details.choices),
+        ("Versions", details.versions),
+        ("Environment", run.environment),
+    )
+    listed = [(title, _flat(values)) for title, values in groups]
+    return [(title, values) for title, values in listed if values]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Flatten nested mappings to (name, value); what is empty is left out.
+
+    >>> _flat({"a": {"b": 1}, "c": ["x", "y"], "d": None})
+    [('a b', '1'), ('c', 'x y')]
+    """
+    found: list[tuple[str, str]] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found += _flat(value, f"{prefix}{key} ")
+        elif isinstance(value, list) and all(isinstance(part, str) for part in value):
+            found += [(f"{prefix}{key}", " ".join(value))] if value else []
+        elif value not in (None, ""):
+            found.append((f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)))
+    return found

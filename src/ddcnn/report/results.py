@@ -1,0 +1,169 @@
+"""The typed form of `comparison.json` and of a row of `metrics.jsonl`; any value may be null."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from ddcnn.errors import RunError
+from ddcnn.report.words import STRATEGIES, rank
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _printable(value: Any) -> Any:
+    return re.sub(r"[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]", "\N{REPLACEMENT CHARACTER}", str(value))
+
+
+Number = Annotated[float | None, BeforeValidator(_finite)]
+Positive = Annotated[Annotated[float, Field(ge=0)] | None, BeforeValidator(_finite)]
+Accuracy = Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(_finite)]
+Text = Annotated[str, BeforeValidator(_printable)]
+
+
+class _Record(BaseModel):
+    """Unknown fields are kept out, null means absent."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, values: Any) -> Any:
+        return {k: v for k, v in values.items() if v is not None} if isinstance(values, Mapping) else values
+
+
+class Strategy(_Record):
+    """What one strategy reached, and at what cost."""
+
+    name: Text
+    train_accuracy: Accuracy = None
+    validation_accuracy: Accuracy = None
+    test_accuracy: Accuracy = None
+    parameters: Positive = None
+    epochs: Positive = None
+    seconds: Positive = None
+    critical_path_seconds: Positive = None
+    peak_memory_bytes: Positive = None
+
+
+class Subdomain(_Record):
+    """One subdomain; ``box`` is (start, stop) per axis, in pixels."""
+
+    index: int
+    box: tuple[tuple[int, int], ...] = ()
+    parameters: Positive = None
+    test_accuracy: Accuracy = None
+    best_epoch: Positive = None
+
+
+class SubdomainDetails(_Record):
+    """Accuracies of one local CNN; ``class_accuracy`` has K entries."""
+
+    index: int
+    train_accuracy: Accuracy = None
+    validation_accuracy: Accuracy = None
+    test_accuracy: Accuracy = None
+    class_accuracy: tuple[Accuracy, ...] = ()
+
+
+class Stage(_Record):
+    """What one stage of training cost."""
+
+    name: Text
+    seconds: Positive = None
+    critical_path_seconds: Positive = None
+    peak_memory_bytes: Positive = None
+
+
+class Details(_Record):
+    """What the tables leave out. ``image_shape`` is (C, *S); confusion matrices are K x K counts, rows = true class."""
+
+    command: Text = ""
+    classes: tuple[Text, ...] = ()
+    image_shape: tuple[int, ...] = ()
+    samples: dict[str, int | None] = {}
+    stages: tuple[Stage, ...] = ()
+    confusion: dict[str, tuple[tuple[Annotated[int, Field(ge=0)], ...], ...] | None] = {}
+    subdomains: tuple[SubdomainDetails, ...] = ()
+    choices: dict[str, Any] = {}
+    versions: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _square(self) -> Details:
+        for name, matrix in self.confusion.items():
+            if matrix is not None and any(len(row) != len(matrix) for row in matrix):
+                raise ValueError(f"the confusion matrix of {name!r} should be square")
+        return self
+
+
+class Results(_Record):
+    """A whole `comparison.json`. Strategies come in the order of the report, subdomains by index."""
+
+    data: Text = ""
+    model: Text = ""
+    grid: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    seed: int | None = None
+    device: Text = ""
+    run: Text = ""
+    strategies: tuple[Strategy, ...] = ()
+    subdomains: tuple[Subdomain, ...] = ()
+    details: Details = Details()
+
+    @model_validator(mode="after")
+    def _same_axes(self) -> Results:
+        boxes = [s.box for s in self.subdomains if s.box]
+        if any(len(box) != len(boxes[0]) or any(a >= b for a, b in box) for box in boxes):
+            raise ValueError("boxes should have the same axes, and start < stop on each")
+        return self
+
+    @classmethod
+    def parse(cls, values: Any, source: str = "comparison.json") -> Results:
+        """Check and order the content of `comparison.json`.
+
+        Raises
+        ------
+        RunError
+            One line that names the field and the value.
+        """
+        results = parse(cls, values, source)
+        strategies = sorted(results.strategies, key=lambda s: rank(s.name, STRATEGIES))
+        subdomains = sorted(results.subdomains, key=lambda s: s.index)
+        return results.model_copy(update={"strategies": tuple(strategies), "subdomains": tuple(subdomains)})
+
+    def strategy(self, name: str) -> Strategy | None:
+        """Return the strategy of that name, if it is part of the run."""
+        return next((s for s in self.strategies if s.name == name), None)
+
+    @property
+    def best(self) -> float | None:
+        """The best test accuracy of all strategies."""
+        return max((s.test_accuracy for s in self.strategies if s.test_accuracy is not None), default=None)
+
+
+class Row(_Record):
+    """One epoch of one stage, for M members trained at once."""
+
+    stage: Text
+    epoch: Annotated[int, Field(ge=1)]
+    train_accuracy: tuple[Number, ...] = ()
+    validation_accuracy: tuple[Number, ...] = ()
+
+
+_T = TypeVar("_T", bound=_Record)
+
+
+def parse(record: type[_T], values: Any, source: str) -> _T:
+    """Check values that came from a file; what does not fit is a `RunError` that names the place."""
+    try:
+        return record.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        place = f"{source}: {field} = {first['input']!r:.80}" if field else source
+        raise RunError(f"{place} cannot be used: {first['msg']}") from None

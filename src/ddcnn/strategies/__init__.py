@@ -1,0 +1,21 @@
+"""What is trained in which order: global, local (then an aggregation), coherent, transfer."""
+
+from ddcnn.strategies.choices import resolve
+from ddcnn.strategies.coherent import train_coherent, transfer
+from ddcnn.strategies.local import Local, aggregate, train_local
+from ddcnn.strategies.problem import Problem, prepare
+from ddcnn.strategies.trained import Trained
+from ddcnn.strategies.undivided import train_global
+
+__all__ = [
+    "Local",
+    "Problem",
+    "Trained",
+    "aggregate",
+    "prepare",
+    "resolve",
+    "train_coherent",
+    "train_global",
+    "train_local",
+    "transfer",
+]

@@ -1,0 +1,102 @@
+"""Strategies "coherent" and "transfer": the whole CNN-DNN trained as one model, from scratch or from local CNNs."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from ddcnn.aggregation.aggregations import TINY
+from ddcnn.config import TrainingConfig
+from ddcnn.errors import ConfigError
+from ddcnn.fusion import LocalCNNs
+from ddcnn.network import CNNDNN
+from ddcnn.strategies.problem import Problem
+from ddcnn.strategies.trained import Trained
+from ddcnn.training import Progress, Single, Stage, fit
+
+
+def train_coherent(problem: Problem, progress: Progress) -> Trained:
+    """Train local CNNs and aggregation as one model, from random parameters (the same as those of "local")."""
+    network = problem.local_cnns(problem.local_modules())
+    aggregation = problem.aggregation(problem.config.aggregation.name)
+    return _train_whole(problem, network, aggregation, problem.config.training, "coherent", progress)
+
+
+def transfer(problem: Problem, trained: Trained, progress: Progress) -> Trained:
+    """Train the coherent model on from trained local CNNs, and from their DNN if ``carry_aggregation`` says so.
+
+    The networks of ``trained`` stay as they are.
+    """
+    config = problem.config
+    network = copy.deepcopy(trained.network.local_cnns)
+    aggregation = problem.aggregation(config.aggregation.name, "transfer")
+    if config.transfer.carry_aggregation:
+        aggregation = copy.deepcopy(trained.network.aggregation)
+    changes = {
+        "epochs": config.transfer.epochs or config.training.epochs,
+        "lr": config.training.lr * config.transfer.lr_factor,
+    }
+    training = config.training.model_copy(update=changes)
+    new = _train_whole(problem, network, aggregation, training, "transfer", progress)
+    return Trained(new.network, [*trained.stages, *new.stages], new.histories)
+
+
+class Supervised(Single):
+    """A `CNNDNN` whose local CNNs are also trained on a loss of their own (deep supervision, Lee et al. 2015).
+
+    Parameters
+    ----------
+    network
+        Trained on the loss of the global scores.
+    local_weight
+        Weight of the sum of the local CNNs' own losses; 0 trains on the global loss alone, as published.
+    """
+
+    def __init__(self, network: CNNDNN, local_weight: float) -> None:
+        super().__init__(network)
+        self.whole = network
+        self.local_weight = local_weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, 1, K) global scores; while training, those of the local CNNs follow: (B, 1 + N, K)."""
+        if not self.training or not self.local_weight:
+            return super().forward(x)
+        probabilities = self.whole.local_probabilities(x)
+        return torch.cat([self.whole.decide(probabilities).unsqueeze(1), probabilities.clamp_min(TINY).log()], 1)
+
+    def loss_weights(self) -> Tensor:
+        """Return 1 for the global loss, then the weight of each local one."""
+        members = self.whole.local_cnns.members if self.local_weight else 0
+        return torch.tensor([1.0] + [self.local_weight] * members)
+
+
+def _train_whole(
+    problem: Problem,
+    network: LocalCNNs,
+    aggregation: nn.Module,
+    training: TrainingConfig,
+    name: str,
+    progress: Progress,
+) -> Trained:
+    if problem.config.aggregation.name == "vote":
+        raise ConfigError(
+            f"a {name} model cannot be trained through votes, which have no gradient; use dense or average"
+        )
+    whole = CNNDNN(problem.decomposition, network, aggregation)
+    with Stage(name, problem.device) as stage:
+        history = fit(
+            Supervised(whole, problem.config.coherent.local_weight),
+            problem.batches(problem.split.train, "order", augment=True),
+            problem.batches(problem.split.validation, "order"),
+            training,
+            classes=problem.classes,
+            stage=name,
+            precision=problem.precision,
+            progress=progress,
+        )
+    stage.epochs = len(history.rows)
+    stage.critical_path_seconds = stage.seconds
+    whole.normalization = problem.normalization
+    return Trained(whole, [stage], {name: history})

@@ -1,0 +1,205 @@
+"""`Problem`: everything that the strategies share: data on the device, split, decomposition, networks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor, nn
+
+from ddcnn.aggregation import build_aggregation
+from ddcnn.config import Config
+from ddcnn.data import Dataset, Split, make_split, open_data
+from ddcnn.data.augmentation import Augmentation
+from ddcnn.data.batches import Batches
+from ddcnn.decomposition import Decomposition, Grid
+from ddcnn.errors import ConfigError, ModelError
+from ddcnn.fusion import Backend, LocalCNNs
+from ddcnn.models import Normalization, build, width_rule
+from ddcnn.seeds import derive_seed
+from ddcnn.training.precision import PrecisionName
+
+_CHECK_BATCH = 2
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A data set, cut and placed on a device, and the networks to train on it.
+
+    Attributes
+    ----------
+    config
+        With nothing left at ``auto`` once `ddcnn.strategies.resolve` has decided.
+    dataset, split
+        All samples, and which of them train, validate and test.
+    device
+        Where everything is computed.
+    images, labels
+        All samples, resident on the device.
+    normalization
+        Measured on the training images.
+    """
+
+    config: Config
+    dataset: Dataset
+    split: Split
+    device: torch.device
+    images: Tensor
+    labels: Tensor
+    normalization: Normalization
+
+    @property
+    def decomposition(self) -> Decomposition:
+        """The decomposition that the configuration describes."""
+        return Grid(self.config.decomposition.grid, overlap=self.config.decomposition.overlap)
+
+    @property
+    def undivided(self) -> Decomposition:
+        """The decomposition into one subdomain, whose local CNN is the global CNN."""
+        return Grid((1,) * len(self.dataset.image_size))
+
+    @property
+    def classes(self) -> int:
+        """K."""
+        return len(self.dataset.classes)
+
+    @property
+    def precision(self) -> PrecisionName:
+        """The number format that was decided on."""
+        assert self.config.compute.precision != "auto"
+        return self.config.compute.precision
+
+    @property
+    def backend(self) -> Backend:
+        """The backend that was decided on."""
+        return self.config.compute.backend
+
+    def batches(self, part: Int64[Tensor, "m"], purpose: str, *, augment: bool = False) -> Batches:
+        """Return normalised batches of some samples; ``purpose`` and the run's seed determine their order."""
+        training = self.config.training
+        flip_axes = () if training.flip is False else self.dataset.flip_axes
+        if training.flip and not flip_axes:
+            flip_axes = (len(self.dataset.image_size) - 1,)  # asked for: mirror left and right
+        shift = self.dataset.shift if training.shift is None else training.shift
+        return Batches(
+            self.images,
+            self.labels,
+            part,
+            batch_size=training.batch_size,
+            seed=derive_seed(self.config.seed, purpose),
+            augmentation=Augmentation(flip_axes, shift) if augment and (flip_axes or shift) else None,
+            transform=self.normalization,
+        )
+
+    def raw_batches(self, part: Int64[Tensor, "m"]) -> Batches:
+        """Return samples as they were read, for networks that normalise themselves."""
+        return Batches(self.images, self.labels, part)
+
+    def local_modules(self, purpose: str = "local", indices: Sequence[int] | None = None) -> list[nn.Module]:
+        """Build the local CNNs of some subdomains, each from its own seed: (run, purpose, subdomain)."""
+        subdomains = self.decomposition.subdomains(self.dataset.image_size)
+        width = self.config.model.width_factor or width_rule(len(subdomains))
+        chosen = subdomains if indices is None else [subdomains[i] for i in indices]
+        return [self._build(s.shape, width, derive_seed(self.config.seed, purpose, s.index)) for s in chosen]
+
+    def local_cnns(
+        self, modules: Sequence[nn.Module], indices: Sequence[int] | None = None, backend: Backend | None = None
+    ) -> LocalCNNs:
+        """Fuse local CNNs, on the device."""
+        return LocalCNNs(
+            self.decomposition,
+            [module.to(self.device) for module in modules],
+            image_size=self.dataset.image_size,
+            indices=indices,
+            backend=backend or self.backend,
+        )
+
+    def global_cnn(self) -> LocalCNNs:
+        """Build the global CNN: full width, on the whole image."""
+        module = self._build(self.dataset.image_size, 1.0, derive_seed(self.config.seed, "global"))
+        return LocalCNNs(self.undivided, [module.to(self.device)], image_size=self.dataset.image_size)
+
+    def aggregation(self, name: str, purpose: str = "dnn") -> nn.Module:
+        """Build an aggregation on the device."""
+        subdomains = math.prod(self.config.decomposition.grid)
+        seed = derive_seed(self.config.seed, purpose)
+        return build_aggregation(name, subdomains, self.classes, self.config.aggregation, seed=seed).to(self.device)
+
+    def with_config(self, config: Config) -> Problem:
+        """Return the same problem under another configuration of the same data."""
+        return replace(self, config=config)
+
+    def _build(self, size: tuple[int, ...], width: float, seed: int) -> nn.Module:
+        model = self.config.model
+        return build(
+            model.name, self.dataset.channels, self.classes, size, width=width, seed=seed, options=model.options
+        )
+
+
+def prepare(config: Config) -> Problem:
+    """Read and split the data, place it on the device, and check that every network fits its subimages.
+
+    Raises
+    ------
+    DdcnnError
+        Whatever cannot be used is found here, before anything is trained or written.
+    """
+    dataset = open_data(config.data)
+    split = make_split(dataset, config.data, config.seed)
+    device = find_device(config.compute.device)
+    images = dataset.images.to(device)
+    problem = Problem(
+        config=config,
+        dataset=dataset,
+        split=split,
+        device=device,
+        images=images,
+        labels=dataset.labels.to(device),
+        normalization=Normalization.of(dataset.images[split.train]).to(device),
+    )
+    _check_networks(problem)
+    return problem
+
+
+def find_device(name: str) -> torch.device:
+    """Return the device of that name; ``auto`` is a GPU where there is one.
+
+    Raises
+    ------
+    ConfigError
+        There is no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"compute.device = {name!r} cannot be used here: {reason}; use cpu or auto") from None
+    return device
+
+
+def _check_networks(problem: Problem) -> None:
+    size = problem.dataset.image_size
+    subdomains = problem.decomposition.subdomains(size)
+    shapes = {s.shape: s.index for s in subdomains}
+    modules = [(problem.global_cnn().extract(0), size, "the image")]
+    for shape, index in shapes.items():
+        modules.append((problem.local_modules(indices=[index])[0], shape, f"the subimage of subdomain {index}"))
+    name = f"model {problem.config.model.name!r}"
+    for module, shape, what in modules:
+        x = torch.zeros(_CHECK_BATCH, problem.dataset.channels, *shape)
+        where = f"{what}, {'x'.join(map(str, shape))} pixels"
+        try:
+            scores = module.cpu().train()(x)
+        except (RuntimeError, ValueError) as error:  # whatever a network says of an input that is too small
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"{name} does not fit {where}: {reason}; use a coarser grid") from None
+        if not isinstance(scores, Tensor) or tuple(scores.shape) != (_CHECK_BATCH, problem.classes):
+            got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+            wanted = (_CHECK_BATCH, problem.classes)
+            raise ModelError(f"{name} should return scores (B, K) = {wanted} for {where}, got {got}")

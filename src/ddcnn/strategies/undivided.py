@@ -1,0 +1,29 @@
+"""Strategy "global": one CNN on the whole image, the baseline."""
+
+from __future__ import annotations
+
+from ddcnn.aggregation import Average
+from ddcnn.network import CNNDNN
+from ddcnn.strategies.problem import Problem
+from ddcnn.strategies.trained import Trained
+from ddcnn.training import Progress, Stage, fit
+
+
+def train_global(problem: Problem, progress: Progress) -> Trained:
+    """Train the global CNN; as a `CNNDNN` with one subdomain, whose average is its own probability."""
+    network = problem.global_cnn()
+    with Stage("global", problem.device) as stage:
+        history = fit(
+            network,
+            problem.batches(problem.split.train, "order", augment=True),
+            problem.batches(problem.split.validation, "order"),
+            problem.config.training,
+            classes=problem.classes,
+            stage="global",
+            precision=problem.precision,
+            progress=progress,
+        )
+    stage.epochs = len(history.rows)
+    stage.critical_path_seconds = stage.seconds
+    model = CNNDNN(problem.undivided, network, Average(), normalization=problem.normalization)
+    return Trained(model, [stage], {"global": history})

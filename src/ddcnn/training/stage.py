@@ -1,0 +1,79 @@
+"""How long a stage took, and how much memory it needed."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import torch
+
+
+@dataclass
+class Stage:
+    """A measured part of a run, as a context.
+
+    Attributes
+    ----------
+    name
+        Such as ``"local"``.
+    epochs
+        Epochs over the images; the user of the context sets it.
+    seconds
+        Wall-clock time.
+    critical_path_seconds
+        Time if each subdomain had a worker like this machine to itself; None until it is known.
+    peak_memory_bytes
+        Largest memory during the stage: of the GPU, or resident memory of this process (Linux); else None.
+
+    >>> with Stage("demo", torch.device("cpu")) as stage:
+    ...     pass
+    >>> stage.seconds < 1
+    True
+    """
+
+    name: str
+    device: torch.device
+    epochs: int = 0
+    seconds: float = 0.0
+    critical_path_seconds: float | None = None
+    peak_memory_bytes: int | None = None
+
+    def __enter__(self) -> Stage:
+        """Start the clock, and forget earlier peaks."""
+        self._resettable = _reset_peak(self.device)
+        self._start = time.perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the clock."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.seconds = time.perf_counter() - self._start
+        self.peak_memory_bytes = _peak(self.device) if self._resettable else None
+
+
+def _reset_peak(device: torch.device) -> bool:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return True
+    if device.type != "cpu" or not sys.platform.startswith("linux"):
+        return False
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # "5" resets the peak resident set size, see proc(5)
+    except OSError:
+        return False
+    return True
+
+
+def _peak(device: torch.device) -> int | None:
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return None

@@ -1,0 +1,64 @@
+"""What the training loop can train: M independent networks at once, or one."""
+
+from __future__ import annotations
+
+from typing import Protocol, cast, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+
+@runtime_checkable
+class Trainee(Protocol):
+    """A module with M independent members; `ddcnn.fusion.LocalCNNs` is one."""
+
+    @property
+    def members(self) -> int:
+        """M."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, ...) -> (B, M, K); while training perhaps more than M scores, see `loss_weights`."""
+
+    def loss_weights(self) -> Tensor:
+        """Weights of the losses of all scores that a call returns while training: the M members' come first."""
+
+    def member_state(self, n: int) -> dict[str, Tensor]:
+        """Return views of the state of member n."""
+
+    def load_member_state(self, n: int, state: dict[str, Tensor]) -> None:
+        """Copy a state into member n."""
+
+    def per_parameter(self, values: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
+        """Pair each parameter with its part of (M,) values."""
+
+
+class Single(nn.Module):
+    """One network, (B, ...) -> (B, K), as a trainee with one member."""
+
+    members = 1
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, 1, K)."""
+        return cast(Tensor, self.network(x)).unsqueeze(1)
+
+    def loss_weights(self) -> Tensor:
+        """Return 1: the network has one loss."""
+        return torch.ones(1)
+
+    def member_state(self, n: int) -> dict[str, Tensor]:
+        """Return views of the state of the network."""
+        assert n == 0
+        return self.network.state_dict()
+
+    def load_member_state(self, n: int, state: dict[str, Tensor]) -> None:
+        """Copy a state into the network."""
+        assert n == 0
+        self.network.load_state_dict(state)
+
+    def per_parameter(self, values: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
+        """Pair each parameter with the one value."""
+        return [(p, values[0]) for p in self.network.parameters()]

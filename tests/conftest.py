@@ -1,0 +1,49 @@
+"""Every test leaves the process as it found it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves threads, files, environment variables or settings of torch behind."""
+    before = _state()
+    yield
+    after = _state()
+    rng = before.pop("random numbers"), after.pop("random numbers")
+    changed = [f"{name}: {before[name]} -> {after[name]}" for name in before if before[name] != after[name]]
+    assert not changed, f"the test changed {'; '.join(changed)}"
+    if not torch.equal(*rng):
+        torch.set_rng_state(rng[0])
+        pytest.fail("the test changed torch's global random state; draw from a generator, or ask for 'seeded'")
+
+
+@pytest.fixture
+def seeded(leaves_nothing: None) -> Iterator[None]:
+    """Let a test draw from torch's global generator, seeded with 0, and put it back afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+def _state() -> dict[str, Any]:
+    ignored = ("PYTEST_", "KMP_")  # of pytest itself, and of scikit-learn when it is first imported
+    return {
+        "threads": sorted(thread.name for thread in threading.enumerate()),
+        "files": sorted(path.name for path in Path.cwd().iterdir() if not path.name.startswith((".", "__"))),
+        "environment": {name: value for name, value in os.environ.items() if not name.startswith(ignored)},
+        "torch's threads": torch.get_num_threads(),
+        "torch's default dtype": torch.get_default_dtype(),
+        "gradients": torch.is_grad_enabled(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "matmul precision": torch.get_float32_matmul_precision(),
+        "random numbers": torch.get_rng_state(),
+    }

@@ -1,0 +1,183 @@
+"""Synthetic run folders."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+ACCURACY = {
+    "global": 0.988,
+    "average": 0.931,
+    "vote": 0.902,
+    "cnn-dnn": 0.977,
+    "coherent": 0.981,
+    "transfer": 0.990,
+}
+STAGES = {"global": 40.0, "local": 52.0, "dnn": 1.5, "coherent": 55.0, "transfer": 30.0}
+TIMES = {
+    "global": (40.0, 40.0),
+    "average": (52.0, 13.4),
+    "vote": (52.0, 13.4),
+    "cnn-dnn": (53.5, 14.9),
+    "coherent": (55.0, 14.2),
+    "transfer": (83.5, 26.0),
+}
+
+
+def boxes_of(grid: Sequence[int], size: Sequence[int], overlap: int = 0) -> list[list[list[int]]]:
+    """Return the boxes of a grid, row-major."""
+    boxes = []
+    for place in np.ndindex(*grid):
+        edges = [(i * s // g, (i + 1) * s // g, s) for i, g, s in zip(place, grid, size, strict=True)]
+        boxes.append([[max(0, a - overlap), min(s, b + overlap)] for a, b, s in edges])
+    return boxes
+
+
+def comparison(
+    *,
+    grid: Sequence[int] = (2, 2),
+    size: Sequence[int] = (28, 28),
+    classes: Sequence[str] = tuple("0123456789"),
+    strategies: Sequence[str] = tuple(ACCURACY),
+    overlap: int = 0,
+    samples: int = 1000,
+    parameters: int = 288_000,
+) -> dict[str, Any]:
+    """Return the content of a realistic `comparison.json`."""
+    N, K = math.prod(grid), len(classes)
+    random = np.random.default_rng(0)
+    local = [0.55 + 0.03 * (n % 5) for n in range(N)]
+    totals = {"global": parameters, "average": parameters, "vote": parameters}
+    return {
+        "data": "mnist5k",
+        "model": "vgg9",
+        "grid": list(grid),
+        "seed": 7,
+        "device": "cpu",
+        "run": "runs/demo",
+        "strategies": [
+            {
+                "name": name,
+                "train_accuracy": min(1.0, ACCURACY[name] + 0.005),
+                "validation_accuracy": ACCURACY[name] - 0.003,
+                "test_accuracy": ACCURACY[name],
+                "parameters": totals.get(name, parameters + 14_000),
+                "epochs": 10,
+                "seconds": TIMES[name][0],
+                "critical_path_seconds": TIMES[name][1],
+                "peak_memory_bytes": 310 * 2**20,
+            }
+            for name in strategies
+        ],
+        "subdomains": [
+            {"index": n, "box": box, "parameters": parameters // N, "test_accuracy": local[n], "best_epoch": 9}
+            for n, box in enumerate(boxes_of(grid, size, overlap))
+        ],
+        "details": {
+            "command": "ddcnn compare --data mnist5k --model vgg9 --grid 2x2 --epochs 10 --out runs/demo",
+            "classes": list(classes),
+            "image_shape": [1, *size],
+            "samples": {"train": 3600, "validation": 400, "test": samples},
+            "stages": [
+                {
+                    "name": name,
+                    "seconds": seconds,
+                    "critical_path_seconds": seconds / (N if name not in ("global", "dnn") else 1) * 1.03,
+                    "peak_memory_bytes": 300 * 2**20,
+                }
+                for name, seconds in STAGES.items()
+            ],
+            "confusion": {
+                name: (random.integers(0, 4, (K, K)) + np.eye(K, dtype=int) * (samples // K)).tolist()
+                for name in strategies
+            },
+            "subdomains": [
+                {
+                    "index": n,
+                    "train_accuracy": local[n] + 0.02,
+                    "validation_accuracy": local[n] - 0.01,
+                    "test_accuracy": local[n],
+                    "class_accuracy": np.clip(local[n] + random.normal(0, 0.15, K), 0, 1).tolist(),
+                }
+                for n in range(N)
+            ],
+            "choices": {"precision": "bfloat16: 1.7 times as fast as float32", "backend": "fused"},
+            "versions": {"python": "3.11.9", "torch": "2.13.0", "ddcnn": "0.1.0"},
+        },
+    }
+
+
+def metrics(N: int, epochs: int = 10, stages: Sequence[str] = tuple(STAGES)) -> list[dict[str, Any]]:
+    """Return rows that look like a training."""
+    random = np.random.default_rng(1)
+    rows = []
+    for stage in stages:
+        M = N if stage.startswith("local") else 1
+        top = 0.7 if stage.startswith("local") else 0.985
+        start = 0.95 if stage in ("transfer", "dnn") else 0.2
+        best = top + random.normal(0, 0.06, M) * (M > 1)
+        for epoch in range(1, epochs + 1):
+            level = best - (best - start) * math.exp(-epoch / 2.2)
+            noisy = np.clip(level + random.normal(0, 0.008, M), 0, 1)
+            rows.append(
+                {
+                    "stage": stage,
+                    "epoch": epoch,
+                    "seconds": epoch * 4.2,
+                    "lr": 0.1,
+                    "train_loss": (1 - noisy).tolist(),
+                    "train_accuracy": (noisy - 0.03).tolist(),
+                    "validation_loss": (1 - noisy).tolist(),
+                    "validation_accuracy": noisy.tolist(),
+                }
+            )
+    return rows
+
+
+def images_of(size: Sequence[int], n: int = 3, channels: int = 1) -> np.ndarray:
+    """Return (n, channels, *size) uint8 images of a soft ball."""
+    axes = np.meshgrid(*(np.linspace(-1, 1, s) for s in size), indexing="ij")
+    images = [np.exp(-3 * sum((axis - 0.1 * i) ** 2 for axis in axes)) for i in range(n)]
+    return np.stack([np.stack([np.uint8(255 * image)] * channels) for image in images])
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Path]:
+    """Write a run folder; keywords go to `comparison`, or replace a whole file's content."""
+
+    def make(
+        results: dict[str, Any] | None = None,
+        rows: list[dict[str, Any]] | None = None,
+        images: np.ndarray | None = None,
+        name: str = "run",
+        **options: Any,
+    ) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        results = comparison(**options) if results is None else results
+        size = options.get("size", (28, 28))
+        images = images_of(size) if images is None else images
+        rows = metrics(max(1, len(results.get("subdomains") or []))) if rows is None else rows
+        (folder / "comparison.json").write_text(json.dumps(results))
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (folder / "config.yaml").write_text("recipe: fast\nseed: 7\ndata:\n  source: mnist5k\n")
+        (folder / "environment.json").write_text(json.dumps({"machine": {"cpu": "2 cores"}, "threads": 2}))
+        (folder / "split.json").write_text("{}")
+        save_file({"images": images, "labels": np.arange(len(images))}, folder / "examples.safetensors")
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def synthetic() -> SimpleNamespace:
+    """Offer the makers of this file to the tests."""
+    return SimpleNamespace(boxes_of=boxes_of, comparison=comparison, images_of=images_of, metrics=metrics)

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from ddcnn.errors import DataError, DecompositionError
+from ddcnn.report import draw_decomposition
+from ddcnn.report.draw import _explode
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_image(channels, dtype, synthetic):
+    image = synthetic.images_of((20, 30), channels=channels)[0].astype(dtype)
+    overlay, exploded = draw_decomposition(image, synthetic.boxes_of((2, 3), (20, 30))).axes
+    assert texts(overlay) == [str(i) for i in range(6)]
+    assert len(overlay.images) == 1  # no overlap to shade
+    assert exploded.images[0].get_array().shape == (21, 32, 4)
+
+
+def test_overlap_is_shaded(synthetic):
+    figure = draw_decomposition(synthetic.images_of((20, 20))[0], synthetic.boxes_of((2, 2), (20, 20), overlap=2))
+    shade = figure.axes[0].images[1].get_array()
+    assert (shade[..., 3] > 0).sum() == 20 * 20 - 4 * 8 * 8
+
+
+def test_volume_shows_the_subdomains_of_each_slice(synthetic):
+    figure = draw_decomposition(
+        synthetic.images_of((12, 20, 30))[0], synthetic.boxes_of((2, 2, 3), (12, 20, 30), overlap=1)
+    )
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["depth 7 of 12", "row 11 of 20", "column 15 of 30"]
+    assert texts(figure.axes[0]) == ["6", "7", "8", "9", "10", "11"]
+    assert texts(figure.axes[1]) == ["3", "4", "5", "9", "10", "11"]
+    assert texts(figure.axes[2]) == ["1", "4", "7", "10"]
+
+
+def test_large_images_are_thinned(synthetic):
+    figure = draw_decomposition(np.zeros((1, 1000, 600), np.uint8), synthetic.boxes_of((2, 2), (1000, 600)))
+    assert figure.axes[0].images[0].get_array().shape == (250, 200, 4)
+    assert figure.axes[0].images[0].get_extent() == [0, 600, 1000, 0]
+
+
+def test_coarse_level_is_not_drawn(synthetic):
+    boxes = [*synthetic.boxes_of((2, 2), (20, 20)), [[0, 20], [0, 20]]]
+    overlay = draw_decomposition(synthetic.images_of((20, 20))[0], boxes).axes[0]
+    assert texts(overlay) == ["0", "1", "2", "3"]
+    assert len(overlay.images) == 1
+
+
+def test_one_subdomain_is_drawn(synthetic):
+    assert texts(draw_decomposition(synthetic.images_of((20, 20))[0], [[(0, 20), (0, 20)]]).axes[0]) == ["0"]
+
+
+def test_exploded_subimages_hold_every_pixel():
+    pixels = np.arange(5 * 7 * 4, dtype=np.uint8).reshape(5, 7, 4)
+    exploded = _explode(pixels, [((0, 2), (0, 4)), ((0, 2), (4, 7)), ((2, 5), (0, 4)), ((2, 5), (4, 7))])
+    kept = np.delete(np.delete(exploded, 2, axis=0), 4, axis=1)
+    np.testing.assert_array_equal(kept, pixels)
+
+
+def test_wrong_input():
+    with pytest.raises(DataError, match=r"expected an image \(C, H, W\) or \(C, D, H, W\), got shape \(4, 4\)"):
+        draw_decomposition(np.zeros((4, 4)), [])
+    with pytest.raises(DecompositionError, match=r"subdomain 1: box \[\[0, 9\], \[0, 4\]\] is not in an image"):
+        draw_decomposition(np.zeros((1, 8, 8)), [[(0, 4), (0, 4)], [(0, 9), (0, 4)]])
