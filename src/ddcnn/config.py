@@ -127,12 +127,13 @@ class TrainingConfig(_Section):
 
 
 class CoherentConfig(_Section):
-    """How the CNN-DNN is trained as one model, from scratch or (transfer) from local CNNs.
+    """How the CNN-DNN is trained as one model from scratch.
 
-    ``local_weight`` is the weight of each local CNN's own loss beside the global one; 0 is as published.
+    ``local_weight`` is the weight of each local CNN's own loss beside the global one, at the start; it falls to 0 in
+    the course of the training. 0 from the start is as published.
     """
 
-    local_weight: Annotated[float, Field(ge=0)] = 0.0
+    local_weight: Annotated[float, Field(ge=0)] = 1.0
 
 
 class TransferConfig(_Section):

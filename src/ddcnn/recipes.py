@@ -14,14 +14,14 @@ def fast() -> dict[str, Any]:
     """Few epochs at a high learning rate, for every model here: the default.
 
     Nesterov SGD with weight decay 5e-4 on all parameters (He et al. 2016; Zagoruyko and Komodakis 2016) under a
-    one-cycle schedule (Smith and Topin 2018). The dense network sees log-probabilities and starts as their mean
-    (`ddcnn.aggregation.Dense`), without which a coherent model is slow to start. Learning rate, warm-up and label
-    smoothing were chosen on a validation split of CIFAR-10, see ``benchmarks/results/``.
+    one-cycle schedule (Smith and Topin 2018). The dense network has a shortcut (`ddcnn.aggregation.Dense`), and the
+    local CNNs of a coherent model start with losses of their own (`ddcnn.strategies.coherent.Supervised`), without
+    which it is slow to start. What was tried on a validation split of CIFAR-10 is in ``docs/decisions/recipe.md``.
     """
     return {
         "training": {
             "optimizer": "sgd",
-            "lr": 0.2,
+            "lr": 0.15,
             "weight_decay": 5e-4,
             "epochs": 10,
             "batch_size": 128,
@@ -52,6 +52,7 @@ def paper() -> dict[str, Any]:
             "label_smoothing": 0.0,
         },
         "aggregation": {"features": "probability", "shortcut": False, "epochs": 150, "weight_decay": 0.0},
+        "coherent": {"local_weight": 0.0},
     }
 
 

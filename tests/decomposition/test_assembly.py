@@ -52,7 +52,7 @@ def test_gradient_of_a_pixel_counts_its_subdomains() -> None:
 
 def test_wrong_number_of_subimages() -> None:
     subdomains = Grid((2, 2)).subdomains((4, 6))
-    with pytest.raises(DecompositionError, match="^3 subimages do not fit 4 subdomains$"):
+    with pytest.raises(DecompositionError, match=r"^3 subimages do not fit 4 subdomains$"):
         reassemble(cut(torch.zeros(1, 1, 4, 6), subdomains[:3]), subdomains)
 
 

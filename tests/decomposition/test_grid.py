@@ -14,13 +14,12 @@ from ddcnn.errors import DecompositionError
 
 
 @st.composite
-def grids(draw: st.DrawFn) -> tuple[Grid, tuple[int, ...]]:
-    """Return a grid, with overlap per axis, and an image size that it fits."""
+def grids(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Return parts and overlap per axis, and an image size that they fit."""
     axes = draw(st.integers(2, 3))
     parts = tuple(draw(st.integers(1, 4)) for _ in range(axes))
-    size = tuple(draw(st.integers(n, 11)) for n in parts)
     overlap = tuple(draw(st.integers(0, 4)) for _ in range(axes))
-    return Grid(parts, overlap=overlap), size
+    return parts, overlap, tuple(draw(st.integers(n, 11)) for n in parts)
 
 
 def test_32_by_3_gives_11_11_10() -> None:
@@ -56,24 +55,24 @@ def test_a_part_per_pixel() -> None:
 
 
 @given(grids())
-def test_cores_tile_the_image_and_sizes_differ_by_one(case: tuple[Grid, tuple[int, ...]]) -> None:
-    grid, size = case
-    parts = grid.subdomains(size)
-    assert len(parts) == len(grid) == math.prod(grid.parts)
-    pixels = [p for s in parts for p in itertools.product(*(range(*interval) for interval in s.core))]
+def test_cores_tile_the_image_and_sizes_differ_by_one(case: tuple[tuple[int, ...], ...]) -> None:
+    parts, overlap, size = case
+    grid = Grid(parts, overlap=overlap)
+    subdomains = grid.subdomains(size)
+    assert len(subdomains) == len(grid) == math.prod(parts)
+    pixels = [p for s in subdomains for p in itertools.product(*(range(*interval) for interval in s.core))]
     assert sorted(pixels) == list(itertools.product(*(range(n) for n in size)))
     for axis in range(len(size)):
-        lengths = {stop - start for start, stop in (s.core[axis] for s in parts)}
+        lengths = {stop - start for start, stop in (s.core[axis] for s in subdomains)}
         assert max(lengths) - min(lengths) <= 1
 
 
 @given(grids())
-def test_box_is_core_plus_overlap_inside_the_image(case: tuple[Grid, tuple[int, ...]]) -> None:
-    grid, size = case
+def test_box_is_core_plus_overlap_inside_the_image(case: tuple[tuple[int, ...], ...]) -> None:
+    parts, overlap, size = case
+    grid = Grid(parts, overlap=overlap)
     for subdomain in grid.subdomains(size):
-        for (start, stop), (low, high), pixels, width in zip(
-            subdomain.box, subdomain.core, size, grid.overlap, strict=True
-        ):
+        for (start, stop), (low, high), pixels, width in zip(subdomain.box, subdomain.core, size, overlap, strict=True):
             inside = [p for p in range(low - width, high + width) if 0 <= p < pixels]
             assert list(range(start, stop)) == inside
 

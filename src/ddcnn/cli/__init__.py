@@ -86,10 +86,11 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> bool:
     if wanted:
         print("ddcnn", importlib.metadata.version("ddcnn"))
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
@@ -25,15 +26,22 @@ _REFRESH = 0.25  # seconds; to ask for the loss waits for the device
 
 def print_json(value: Any) -> None:
     """Print one JSON object on stdout."""
-    print(json.dumps(value, indent=2, allow_nan=False, default=str))
+    print(json.dumps(value, indent=2, allow_nan=False))
 
 
 def print_table(table: Table) -> None:
-    """Print a table on stdout, whole, also where there is no terminal whose width would count."""
+    """Print a table on stdout: denser where the terminal is narrow, but never cut."""
     console = Console()
     if not console.is_terminal:
-        console.width = max(80, Measurement.get(console, console.options.update(max_width=10_000), table).maximum)
+        console.width = max(80, _width(table, console))
+    elif _width(table, console) > console.width:
+        table.box, table.pad_edge = SIMPLE_HEAD, False
+        console.width = max(console.width, _width(table, console))
     console.print(table)
+
+
+def _width(table: Table, console: Console) -> int:
+    return Measurement.get(console, console.options.update(max_width=10_000), table).maximum
 
 
 def print_path(what: str, path: Path, *, stderr: bool = False) -> None:
@@ -70,7 +78,7 @@ class Pace:
     """
 
     def __init__(self, stage: str, *, epochs: int, steps: int, members: int) -> None:
-        self.stage = f"{stage} ({members} CNNs)" if members > 1 else stage
+        self.stage = f"{stage} x{members}" if members > 1 else stage
         self.epochs, self.steps = epochs, steps
         self.epoch, self.done = 1, 0
         self._images = 0
@@ -137,7 +145,7 @@ class AnimatedProgress(Progress):
         self._bars = Bars(
             TextColumn("{task.description}", markup=False),
             TextColumn("{task.fields[epoch]}"),
-            BarColumn(bar_width=16),
+            BarColumn(bar_width=10),
             TextColumn("{task.fields[numbers]}"),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             console=console,
@@ -200,7 +208,7 @@ def _mean(values: Any, style: str) -> str:
 def _clock(seconds: float) -> str:
     """Write a time.
 
-    >>> _clock(83), _clock(3700)
+    >>> _clock(83.0), _clock(3700.0)
     ('1:23', '1:01:40')
     """
     minutes, rest = divmod(round(seconds), 60)

@@ -100,7 +100,7 @@ def _tables(result: dict[str, Any]) -> list[Table]:
         shown = [str(count) for count in counts] if len(classes) <= _MOST_CLASSES else []
         per_class.add_row(*_texts([name]), f"{row['samples']:,}", _percent(row["accuracy"]), *shown)
     tables = [whole, per_class]
-    if result["subdomains"]:
+    if len(result["subdomains"]) > 1:
         per_subdomain = Table("subdomain", "accuracy %")
         for row in result["subdomains"]:
             per_subdomain.add_row(str(row["index"]), _percent(row["accuracy"]))

@@ -132,9 +132,13 @@ def _fitted(path: Path, image: np.ndarray, wanted: Wanted) -> np.ndarray:
     if wanted.kind == "uint8":
         if image.dtype.kind not in "bui" or int(image.min()) < 0 or int(image.max()) > 255:
             raise DataError(f"{path}: expected integers in 0..255 as in training, got {image.dtype} {_range(image)}")
-    elif image.dtype.kind not in "buif" or not np.isfinite(image).all():
-        raise DataError(f"{path}: expected finite numbers, got {image.dtype} {_range(image)}")
-    return np.ascontiguousarray(image, dtype=wanted.kind)
+        return np.ascontiguousarray(image, np.uint8)
+    if image.dtype.kind in "buif":
+        with np.errstate(over="ignore"):  # becomes infinite, which is found below
+            single = np.ascontiguousarray(image, np.float32)
+        if np.isfinite(single).all():
+            return single
+    raise DataError(f"{path}: expected finite float32 numbers as in training, got {image.dtype} {_range(image)}")
 
 
 def _range(image: np.ndarray) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import inspect
 import re
+import shlex
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,7 +35,7 @@ class Field:
     field
         Dotted, such as ``training.lr``.
     kind
-        Type of the value; bool makes a flag.
+        Type of the value: str, which the configuration converts and judges, Path, or bool, which makes a flag.
     panel, text
         Where and how the help shows it.
     metavar
@@ -63,20 +65,20 @@ FIELDS = (
     Field("--data", "data.source", str, DATA, f"{SOURCES}; default mnist5k.", "SOURCE"),
     Field("--data-dir", "data.directory", Path, DATA, "Where the files of the data set are, or are downloaded to."),
     Field("--offline", "data.offline", bool, DATA, "Never download."),
-    Field("--limit-train", "data.limit_train", int, DATA, "Use so many training images only."),
-    Field("--limit-val", "data.limit_val", int, DATA, "Use so many validation images only."),
+    Field("--limit-train", "data.limit_train", str, DATA, "Use so many training images only.", "N"),
+    Field("--limit-val", "data.limit_val", str, DATA, "Use so many validation images only.", "N"),
     Field("--model", "model.name", str, METHOD, "vgg9 (default), resnet20, or module:function of your own.", "NAME"),
     Field("--grid", "decomposition.grid", str, METHOD, "Subdomains, rows x columns: 2x2 (default), 4x4, 4x1.", "GRID"),
     Field("--overlap", "decomposition.overlap", str, METHOD, "Pixels a subdomain grows, per side: 2 or 2x0.", "PIXELS"),
-    Field("--width-factor", "model.width_factor", float, METHOD, "Channels of local CNNs; default 1/sqrt(subdomains)."),
+    Field("--width-factor", "model.width_factor", str, METHOD, "Of local CNNs; default 1/sqrt(subdomains).", "X"),
     Field("--strategy", "strategy", str, METHOD, "global, local (default), coherent or transfer.", "NAME"),
     Field("--aggregation", "aggregation.name", str, METHOD, "dense (default), average or vote.", "NAME"),
-    Field("--aggregate-on", "aggregation.aggregate_on", str, METHOD, "To train the DNN: train, holdout or crossfit.", "PART"),
+    Field("--aggregate-on", "aggregation.aggregate_on", str, METHOD, "For the DNN: train, holdout, crossfit.", "PART"),
     Field("--recipe", "recipe", str, TRAINING, "fast (default) or paper: fills what you do not set.", "NAME"),
-    Field("--epochs", "training.epochs", int, TRAINING, "Epochs of each stage."),
-    Field("--batch-size", "training.batch_size", int, TRAINING, "Images per step."),
-    Field("--lr", "training.lr", float, TRAINING, "Peak learning rate."),
-    Field("--seed", "seed", int, TRAINING, "Of everything random; default 0."),
+    Field("--epochs", "training.epochs", str, TRAINING, "Epochs of each stage.", "N"),
+    Field("--batch-size", "training.batch_size", str, TRAINING, "Images per step.", "N"),
+    Field("--lr", "training.lr", str, TRAINING, "Peak learning rate.", "X"),
+    Field("--seed", "seed", str, TRAINING, "Of everything random; default 0.", "N"),
     Field("--device", "compute.device", str, COMPUTE, "auto (default), cpu, cuda or cuda:1.", "NAME"),
     Field("--precision", "compute.precision", str, COMPUTE, "auto (default), float32 or bfloat16.", "NAME"),
     Field("--backend", "compute.backend", str, COMPUTE, "Of local CNNs: auto (default), fused or looped.", "NAME"),
@@ -119,22 +121,27 @@ ImageSizeOption = Annotated[
 OfflineOption = Annotated[bool, typer.Option("--offline", help="Never download.")]
 
 
-def with_fields(fields: Sequence[Field]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator that gives a command these options; it receives those that were given, by field.
+@dataclass(frozen=True)
+class Given:
+    """What was typed: the values of options, by dotted field of the configuration, and the whole line."""
 
-    The command's first parameter is this mapping; typer sees its other parameters and the options.
-    """
+    fields: dict[str, Any]
+    line: str
+
+
+def with_fields(fields: Sequence[Field]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that gives a command these options; its first parameter receives a `Given`."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         _, *others = inspect.signature(command, eval_str=True).parameters.values()
 
         def shell(**values: Any) -> None:
+            line = shlex.join(["ddcnn", *(values.pop("context").obj or sys.argv[1:])])
             given = {f.field: value for f in fields if (value := values.pop(_name(f.option))) is not None}
-            command(given, **values)
+            command(Given(given, line), **values)
 
-        parameters = [p.replace(kind=_KEYWORD) for p in others]
-        context, rest = parameters[:1], parameters[1:]
-        signature = inspect.Signature([*context, *(f.parameter for f in fields), *rest])
+        context = inspect.Parameter("context", _KEYWORD, annotation=typer.Context)
+        signature = inspect.Signature([context, *(field.parameter for field in fields), *others])
         shell.__signature__ = signature  # type: ignore[attr-defined]
         shell.__name__, shell.__doc__ = command.__name__, command.__doc__
         return shell

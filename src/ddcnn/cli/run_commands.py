@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 from collections.abc import Mapping
 from contextlib import nullcontext, redirect_stdout
@@ -15,6 +14,7 @@ import typer
 from ddcnn.cli.options import (
     FIELDS,
     ConfigOption,
+    Given,
     JsonOption,
     QuietOption,
     RunArgument,
@@ -39,8 +39,7 @@ def add_to(app: typer.Typer) -> None:
 
 @with_fields(_COMPARE_FIELDS)
 def compare(
-    given: Mapping[str, Any],
-    context: typer.Context,
+    given: Given,
     *,
     config: ConfigOption = None,
     assignments: SetOption = None,
@@ -59,13 +58,12 @@ def compare(
     ddcnn compare --data cifar10 --model resnet20 --grid 4x4 --epochs 20 --out runs/c10
     ddcnn compare --data folder:flowers --set data.image_size=64
     """  # noqa: D301
-    _run("compare", given, context, config, assignments or [], as_json=as_json, quiet=quiet)
+    _run("compare", given, config, assignments or [], as_json=as_json, quiet=quiet)
 
 
 @with_fields(FIELDS)
 def train(
-    given: Mapping[str, Any],
-    context: typer.Context,
+    given: Given,
     *,
     config: ConfigOption = None,
     assignments: SetOption = None,
@@ -81,7 +79,7 @@ def train(
     ddcnn train --data mnist5k --strategy transfer --epochs 8
     ddcnn train --config runs/t/config.yaml --seed 1 --out runs/t1
     """  # noqa: D301
-    _run("train", given, context, config, assignments or [], as_json=as_json, quiet=quiet)
+    _run("train", given, config, assignments or [], as_json=as_json, quiet=quiet)
 
 
 def report(run: RunArgument) -> None:
@@ -108,28 +106,26 @@ def default_out(command: str, config: Config) -> Path:
 
 def _run(
     command: str,
-    given: Mapping[str, Any],
-    context: typer.Context,
+    given: Given,
     file: Path | None,
     assignments: list[str],
     *,
     as_json: bool,
     quiet: bool,
 ) -> None:
-    with in_words_of_options(given, assignments):
-        config = build_config(given, file, assignments)
+    with in_words_of_options(given.fields, assignments):
+        config = build_config(given.fields, file, assignments)
         if config.out is None:
             config = config.model_copy(update={"out": default_out(command, config)})
 
         from ddcnn import experiments
         from ddcnn.cli.display import watching
 
-        typed = shlex.join(["ddcnn", *(context.obj or sys.argv[1:])])
         with watching(quiet=quiet) as progress, redirect_stdout(sys.stderr) if as_json else nullcontext():
-            if file is not None and "recipe" in given:
+            if file is not None and "recipe" in given.fields:
                 progress.note(f"--recipe {config.recipe} fills only what {file} leaves out")
             run = getattr(experiments, command)
-            comparison = run(config, progress=progress, command=typed)
+            comparison = run(config, progress=progress, command=given.line)
     _show(comparison.results, comparison.run, as_json=as_json, quiet=quiet)
 
 

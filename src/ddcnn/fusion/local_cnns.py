@@ -89,7 +89,7 @@ class LocalCNNs(nn.Module):
         joined = torch.cat(scores, 1)
         return joined[:, torch.tensor(self.order).argsort()]
 
-    def loss_weights(self) -> Tensor:
+    def loss_weights(self, at: float) -> Tensor:  # noqa: ARG002 - the same at any time
         """Return 1 for each local CNN: the loss of all is the sum of each one's own."""
         return torch.ones(self.members)
 

@@ -21,7 +21,8 @@ def train_coherent(problem: Problem, progress: Progress) -> Trained:
     """Train local CNNs and aggregation as one model, from random parameters (the same as those of "local")."""
     network = problem.local_cnns(problem.local_modules())
     aggregation = problem.aggregation(problem.config.aggregation.name)
-    return _train_whole(problem, network, aggregation, problem.config.training, "coherent", progress)
+    weight = problem.config.coherent.local_weight
+    return _train_whole(problem, network, aggregation, problem.config.training, weight, "coherent", progress)
 
 
 def transfer(problem: Problem, trained: Trained, progress: Progress) -> Trained:
@@ -39,19 +40,23 @@ def transfer(problem: Problem, trained: Trained, progress: Progress) -> Trained:
         "lr": config.training.lr * config.transfer.lr_factor,
     }
     training = config.training.model_copy(update=changes)
-    new = _train_whole(problem, network, aggregation, training, "transfer", progress)
+    new = _train_whole(problem, network, aggregation, training, 0.0, "transfer", progress)
     return Trained(new.network, [*trained.stages, *new.stages], new.histories)
 
 
 class Supervised(Single):
-    """A `CNNDNN` whose local CNNs are also trained on a loss of their own (deep supervision, Lee et al. 2015).
+    """A `CNNDNN` whose local CNNs start with a loss of their own that fades out (deep supervision, Lee et al. 2015).
+
+    At the start the global loss hardly reaches the local CNNs, N of which share it; their own losses lead them to
+    where "transfer" would start from, and in the end only the global loss counts.
 
     Parameters
     ----------
     network
         Trained on the loss of the global scores.
     local_weight
-        Weight of the sum of the local CNNs' own losses; 0 trains on the global loss alone, as published.
+        Weight of the sum of the local CNNs' own losses at the start, from where it falls linearly to 0 at the end; 0
+        trains on the global loss alone, as published.
     """
 
     def __init__(self, network: CNNDNN, local_weight: float) -> None:
@@ -66,10 +71,10 @@ class Supervised(Single):
         probabilities = self.whole.local_probabilities(x)
         return torch.cat([self.whole.decide(probabilities).unsqueeze(1), probabilities.clamp_min(TINY).log()], 1)
 
-    def loss_weights(self) -> Tensor:
+    def loss_weights(self, at: float) -> Tensor:
         """Return 1 for the global loss, then the weight of each local one."""
         members = self.whole.local_cnns.members if self.local_weight else 0
-        return torch.tensor([1.0] + [self.local_weight] * members)
+        return torch.tensor([1.0] + [self.local_weight * (1 - at)] * members)
 
 
 def _train_whole(
@@ -77,6 +82,7 @@ def _train_whole(
     network: LocalCNNs,
     aggregation: nn.Module,
     training: TrainingConfig,
+    local_weight: float,
     name: str,
     progress: Progress,
 ) -> Trained:
@@ -87,7 +93,7 @@ def _train_whole(
     whole = CNNDNN(problem.decomposition, network, aggregation)
     with Stage(name, problem.device) as stage:
         history = fit(
-            Supervised(whole, problem.config.coherent.local_weight),
+            Supervised(whole, local_weight),
             problem.batches(problem.split.train, "order", augment=True),
             problem.batches(problem.split.validation, "order"),
             training,

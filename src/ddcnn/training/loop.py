@@ -66,7 +66,7 @@ def fit(
         sums = _Sums(trainee.members, train.inputs.device)
         for inputs, labels in train.shuffled(epoch):
             lr = config.lr * schedule_factor(config, history.steps, total)
-            losses, correct = step(inputs, labels, lr=lr, factors=watch.factors)
+            losses, correct = step(inputs, labels, lr=lr, factors=watch.factors, at=history.steps / total)
             history.steps += 1
             sums.add(losses, correct, len(labels))
             progress.advance(len(labels), sums.mean)

@@ -49,14 +49,14 @@ class Step:
     class_weights: Tensor | None = None
 
     def __call__(
-        self, inputs: Tensor, labels: Tensor, *, lr: float, factors: Tensor
+        self, inputs: Tensor, labels: Tensor, *, lr: float, factors: Tensor, at: float = 0.0
     ) -> tuple[Float[Tensor, "M"], Int64[Tensor, "M"]]:
         """Return the loss of each member, and how many of the batch it had right before the update."""
         with autocast(self.precision, inputs.device):
             scores = self.trainee(inputs)
         losses = member_losses(scores, labels, label_smoothing=self.label_smoothing, class_weights=self.class_weights)
         self.optimizer.zero_grad(set_to_none=True)
-        (losses * self.trainee.loss_weights().to(losses.device)).sum().backward()
+        (losses * self.trainee.loss_weights(at).to(losses.device)).sum().backward()
         self._update(lr, factors)
         correct = (scores.detach().argmax(2) == labels.unsqueeze(1)).sum(0)
         return losses.detach()[: self.trainee.members], correct[: self.trainee.members]

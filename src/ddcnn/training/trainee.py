@@ -19,8 +19,11 @@ class Trainee(Protocol):
     def __call__(self, x: Tensor) -> Tensor:
         """(B, ...) -> (B, M, K); while training perhaps more than M scores, see `loss_weights`."""
 
-    def loss_weights(self) -> Tensor:
-        """Weights of the losses of all scores that a call returns while training: the M members' come first."""
+    def loss_weights(self, at: float) -> Tensor:
+        """Return the weights of the losses of all scores that a call returns while training, the M members' first.
+
+        ``at`` says how much of the training is over, 0..1.
+        """
 
     def member_state(self, n: int) -> dict[str, Tensor]:
         """Return views of the state of member n."""
@@ -45,7 +48,7 @@ class Single(nn.Module):
         """Return (B, 1, K)."""
         return cast(Tensor, self.network(x)).unsqueeze(1)
 
-    def loss_weights(self) -> Tensor:
+    def loss_weights(self, at: float) -> Tensor:  # noqa: ARG002 - the same at any time
         """Return 1: the network has one loss."""
         return torch.ones(1)
 

@@ -1,0 +1,63 @@
+"""`ddcnn data info`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def arrays(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(20, 4, 6)).astype(np.float32)
+    np.savez(tmp_path / "d.npz", images=images, labels=[0, 1] * 10, classes=["cat", "dog"])
+    return tmp_path / "d.npz"
+
+
+def test_json(call: Callable, arrays: Path) -> None:
+    code, out, err = call("data", "info", f"npz:{arrays}", "--json")
+    assert (code, err) == (0, "")
+    facts = json.loads(out)
+    assert facts["classes"] == {"cat": 10, "dog": 10}
+    assert (facts["samples"], facts["image_shape"], facts["type"]) == (20, [1, 4, 6], "float32")
+    assert facts["split"] == {"train": 14, "validation": 2, "test": 4, "official_test": False}
+    assert facts["augmentation"] == {"flip_axes": [], "shift": 0}
+    assert facts["source"]["publisher"] == "you"
+
+
+def test_text(call: Callable, arrays: Path) -> None:
+    out = call("data", "info", f"npz:{arrays}").out
+    for line in (
+        "20 images of 2 classes",
+        "4x6 pixels, 1 channel\n",
+        "14 train, 2 validation, 4 test",
+        "  dog       10",
+    ):
+        assert line in out
+
+
+def test_folder_is_resized(call: Callable, tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for size in (8, 9, 10):
+            Image.new("L", (size, size), color=size).save(tmp_path / name / f"{size}.png")
+    out = call("data", "info", f"folder:{tmp_path}", "--image-size", "8x6", "--json").out
+    assert json.loads(out)["image_shape"] == [1, 8, 6]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["nope"], "'nope' is unknown"),
+        (["folder:nope"], "nope does not exist"),
+        (["mnist5k", "--image-size", "0x"], "image_size"),
+        ([], "Missing argument 'SOURCE'"),
+    ],
+)
+def test_errors(refused: Callable, arguments: list[str], expected: str) -> None:
+    assert expected in refused("data", "info", *arguments)

@@ -1,0 +1,69 @@
+"""`ddcnn evaluate`: which data it asks for, and what it prints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+RESULT = {
+    "run": "r",
+    "strategy": "vote",
+    "data": "made",
+    "part": "test",
+    "samples": 4,
+    "accuracy": 0.75,
+    "loss": 0.5,
+    "classes": {"[red]a": {"accuracy": 0.5, "samples": 4}, "b": {"accuracy": None, "samples": 0}},
+    "confusion": [[2, 2], [0, 0]],
+    "subdomains": [{"index": 0, "accuracy": 0.25}, {"index": 1, "accuracy": 0.125}],
+}
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    arguments: dict[str, Any] = {}
+
+    def evaluate(run: Path, *, data: Any, strategy: str | None) -> dict[str, Any]:
+        arguments.update(run=run, data=data, strategy=strategy)
+        print("noise")
+        return RESULT
+
+    monkeypatch.setattr("ddcnn.experiments.evaluate", evaluate)
+    return arguments
+
+
+def test_tables(call: Callable, seen: dict, made_run: Path) -> None:
+    code, out, err = call("evaluate", made_run, "--strategy", "vote")
+    assert (code, err) == (0, "")
+    assert seen == {"run": made_run, "data": None, "strategy": "vote"}
+    for part in ("[red]a", "75.0", "0.5000", "25.0", "12.5"):
+        assert part in out
+
+
+def test_json(call: Callable, seen: dict, made_run: Path) -> None:
+    _, out, err = call("evaluate", made_run, "--json")
+    assert json.loads(out) == RESULT
+    assert err == "noise\n"
+
+
+def test_other_data(call: Callable, seen: dict, made_run: Path) -> None:
+    call("evaluate", made_run, "--data", "folder:x", "--data-dir", "y", "--offline", "--image-size", "16x8")
+    data = seen["data"]
+    assert (data.source, data.directory, data.offline, data.image_size) == ("folder:x", Path("y"), True, (16, 8))
+
+
+def test_the_data_of_the_run_by_name(call: Callable, seen: dict, made_run: Path) -> None:
+    call("evaluate", made_run, "--data", "mnist5k")
+    assert seen["data"] is None  # else the training images would be among those it is tested on
+
+
+def test_data_dir_needs_data(refused: Callable, seen: dict, made_run: Path) -> None:
+    assert "go with --data of other images than mnist5k" in refused("evaluate", made_run, "--data-dir", "x")
+
+
+def test_not_a_run(refused: Callable, seen: dict, tmp_path: Path) -> None:
+    assert "it is not a run" in refused("evaluate", tmp_path)

@@ -1,0 +1,107 @@
+"""Files and arrays for a trained network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddcnn.cli.inputs import Wanted, find_files, read_batches
+from ddcnn.errors import DataError
+
+COLOUR = Wanted((3, 8, 6), "uint8")
+VOLUME = Wanted((1, 4, 8, 6), "float32")
+
+
+def read(path: Path, wanted: Wanted) -> np.ndarray:
+    return np.concatenate([images for _, images in read_batches([path], wanted, 2)])
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 6), (8, 6, 3)])
+def test_channels_first_or_last(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    array = np.arange(144, dtype=np.int64).reshape(shape)
+    np.save(tmp_path / "a.npy", array)
+    image = read(tmp_path / "a.npy", COLOUR)
+    assert image.dtype == np.uint8
+    assert np.array_equal(image[0], array if shape[0] == 3 else array.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("shape", [(4, 8, 6), (1, 4, 8, 6), (4, 8, 6, 1)])
+def test_volumes(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    np.savez(tmp_path / "a.npz", volume=np.ones(shape))
+    assert read(tmp_path / "a.npz", VOLUME).shape == (1, 1, 4, 8, 6)
+
+
+def test_many_images_in_one_file(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=np.zeros((3, 8, 6, 3), np.uint8), labels=[0, 1, 2])
+    batches = list(read_batches([tmp_path / "a.npz"], COLOUR, 2))
+    assert [len(images) for _, images in batches] == [2, 1]
+    assert batches[1][0] == [f"{tmp_path / 'a.npz'}[2]"]
+
+
+@pytest.mark.parametrize(
+    ("array", "wanted", "expected"),
+    [
+        (
+            np.zeros((8, 8, 3), np.uint8),
+            COLOUR,
+            r"expected an array of shape \(3, 8, 6\) as in training, got \(8, 8, 3\)",
+        ),
+        (np.zeros((3, 8, 6)), COLOUR, r"expected integers in 0\.\.255 as in training, got float64 in 0\.0\.\.0\.0"),
+        (np.full((3, 8, 6), 256), COLOUR, r"got int64 in 256\.\.256"),
+        (np.full((4, 8, 6), np.nan), VOLUME, "expected finite float32 numbers as in training, got float64 in nan..nan"),
+        (np.full((4, 8, 6), "x"), VOLUME, "expected finite float32 numbers as in training, got <U1"),
+        (np.full((4, 8, 6), 1e300), VOLUME, "expected finite float32 numbers as in training"),
+    ],
+)
+def test_arrays_that_do_not_fit(tmp_path: Path, array: np.ndarray, wanted: Wanted, expected: str) -> None:
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(DataError, match=expected):
+        read(tmp_path / "a.npy", wanted)
+
+
+def test_no_pickles(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(DataError, match=r"a\.npy cannot be read: .*allow_pickle=False"):
+        read(tmp_path / "a.npy", VOLUME)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"PK\x03\x04broken"])
+@pytest.mark.parametrize("name", ["a.npy", "a.npz"])
+def test_damaged_arrays(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match="cannot be read"):
+        read(tmp_path / name, VOLUME)
+
+
+def test_several_arrays_without_a_name_we_know(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros(3), y=np.zeros(3))
+    with pytest.raises(DataError, match="many under the key images; got the keys x, y"):
+        read(tmp_path / "a.npz", VOLUME)
+
+
+def test_image_files_for_a_network_of_arrays(tmp_path: Path, refused: Callable, float_run: Path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    line = refused("predict", float_run, tmp_path / "a.png")
+    assert "the run was trained on float32 arrays of shape (1, 8, 8); give .npy or .npz files" in line
+
+
+def test_floats_for_a_network_of_floats(tmp_path: Path, call: Callable, float_run: Path) -> None:
+    np.save(tmp_path / "a.npy", np.linspace(0, 1, 64).reshape(8, 8))
+    assert call("predict", float_run, tmp_path / "a.npy").code == 0
+
+
+def test_files_are_found_in_order(tmp_path: Path) -> None:
+    for name in ("b.png", "a.JPG", "c.txt", ".d.png"):
+        (tmp_path / name).touch()
+    assert [path.name for path in find_files([str(tmp_path), str(tmp_path / "c.txt")])] == ["a.JPG", "b.png", "c.txt"]
+
+
+def test_nothing_is_found(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no image"):
+        find_files([str(tmp_path)])
+    with pytest.raises(DataError, match="does not exist"):
+        find_files([str(tmp_path / "x")])

@@ -1,0 +1,108 @@
+"""The program as a whole: help, version, and how it fails."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+
+import ddcnn
+from ddcnn.errors import DataError
+
+
+def test_alone_prints_help(call: Callable) -> None:
+    code, out, err = call()
+    assert (code, err) == (0, "")
+    for command in ("compare", "train", "evaluate", "predict", "data", "report"):
+        assert command in out
+    assert "\x1b" not in out
+
+
+def test_version(call: Callable) -> None:
+    assert call("--version") == (0, f"ddcnn {version('ddcnn')}\n", "")
+
+
+@pytest.mark.parametrize("command", ["compare", "train", "evaluate", "predict", "report", "data info"])
+def test_help_of_commands(call: Callable, command: str) -> None:
+    code, out, _ = call(*command.split(), "--help")
+    assert code == 0
+    assert f"ddcnn {command}" in out
+    assert "For example" in out
+
+
+def test_help_is_grouped(call: Callable) -> None:
+    out = call("compare", "--help").out
+    places = [out.index(f" {panel} ─") for panel in ("Data", "Method", "Training", "Compute", "Output")]
+    assert places == sorted(places)
+    assert "--strategy" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["compar"], "'compare'"),
+        (["compare", "--epoch", "3"], "--epochs"),
+        (["compare", "extra"], "extra"),
+        (["train", "--lr"], "--lr"),
+        (["predict"], "RUN"),
+        (["data"], "ddcnn data --help"),
+    ],
+)
+def test_usage_errors_are_one_line(refused: Callable, arguments: list[str], expected: str) -> None:
+    assert expected in refused(*arguments)
+
+
+def failing_with(error: BaseException) -> Callable:
+    def fail(*args: object, **options: object) -> None:
+        raise error
+
+    return fail
+
+
+def test_our_errors_are_one_line(refused: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ddcnn.experiments.compare", failing_with(DataError("two\nlines")))
+    assert refused("compare") == "error: two lines"
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.OutOfMemoryError("CUDA"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_out_of_memory_says_what_to_do(refused: Callable, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    monkeypatch.setattr("ddcnn.experiments.compare", failing_with(error))
+    assert "--batch-size" in refused("compare")
+
+
+def test_bugs_are_not_hidden(call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ddcnn.experiments.compare", failing_with(RuntimeError("a bug")))
+    with pytest.raises(RuntimeError, match="a bug"):
+        call("compare")
+
+
+def test_interrupt(call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ddcnn.experiments.compare", failing_with(KeyboardInterrupt()))
+    code, out, err = call("compare")
+    assert (code, out) == (130, "")
+    assert err.splitlines() == ["interrupted"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such pipes")
+def test_reader_that_has_seen_enough(call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ddcnn.experiments.compare", failing_with(BrokenPipeError(32, "Broken pipe")))
+    code, out, err = call("compare")
+    assert code == 1
+    assert out == err == ""
+
+
+def test_help_does_without_torch() -> None:
+    code = (
+        "import sys, types; package = types.ModuleType('ddcnn'); package.__path__ = [sys.argv[1]]\n"
+        "sys.modules['ddcnn'] = package  # without what `import ddcnn` itself imports\n"
+        "import ddcnn.cli; print(sorted({'torch', 'numpy', 'pydantic', 'matplotlib'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code, str(Path(ddcnn.__file__).parent)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,0 +1,106 @@
+"""From options to a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ddcnn.cli.options import FIELDS, build_config, in_words_of_options
+from ddcnn.config import Config
+from ddcnn.errors import ConfigError, DataError
+
+VALUES = {
+    "--data": ("cifar10", "cifar10"),
+    "--data-dir": ("files", Path("files")),
+    "--offline": (None, True),
+    "--limit-train": ("100", 100),
+    "--limit-val": ("10", 10),
+    "--model": ("resnet20", "resnet20"),
+    "--grid": ("4x3", (4, 3)),
+    "--overlap": ("2x1", (2, 1)),
+    "--width-factor": ("0.25", 0.25),
+    "--strategy": ("transfer", "transfer"),
+    "--aggregation": ("vote", "vote"),
+    "--aggregate-on": ("crossfit", "crossfit"),
+    "--recipe": ("paper", "paper"),
+    "--epochs": ("3", 3),
+    "--batch-size": ("16", 16),
+    "--lr": ("1e-2", 0.01),
+    "--seed": ("7", 7),
+    "--device": ("cpu", "cpu"),
+    "--precision": ("bfloat16", "bfloat16"),
+    "--backend": ("looped", "looped"),
+    "--out": ("there", Path("there")),
+    "--force": (None, True),
+}
+
+
+def value_of(config: Config, dotted: str) -> object:
+    value: object = config
+    for name in dotted.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def test_every_option_sets_its_field_and_no_other(call: Callable, asked) -> None:
+    for field in FIELDS:
+        text, expected = VALUES[field.option]
+        assert call("train", "--out", "o", field.option, *([] if text is None else [text])).code == 0
+        assert value_of(asked.config, field.field) == expected
+        others = Config.parse({"recipe": asked.config.recipe})
+        for other in FIELDS:
+            if other.field not in (field.field, "out"):
+                assert value_of(asked.config, other.field) == value_of(others, other.field)
+
+
+def test_the_later_one_wins(call: Callable, asked, tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("recipe: paper\nseed: 1\ntraining: {epochs: 11, lr: 0.5, batch_size: 9}\nforce: true\n")
+    options = ["--config", file, "--epochs", 12, "--lr", 0.6, "--set", "training.lr=0.7", "--set", "training.shift=2"]
+    assert call("compare", *options).code == 0
+    training = asked.config.training
+    assert training.schedule == "step"  # recipe
+    assert (training.batch_size, asked.config.seed) == (9, 1)  # file
+    assert training.epochs == 12  # option
+    assert (training.lr, training.shift) == (0.7, 2)  # --set
+    assert not asked.config.force  # is said anew each time
+
+
+def test_a_saved_configuration_repeats_the_run(tmp_path: Path) -> None:
+    config = Config.parse({"recipe": "paper", "out": "o", "training": {"epochs": 3}})
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    assert build_config({}, tmp_path / "config.yaml", []) == config
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--epochs", "0"], "--epochs '0' is not valid: Input should be greater"),
+        (["--epochs", "x"], "--epochs 'x' is not valid: Input should be a valid integer"),
+        (["--lr", "nan"], "--lr "),
+        (["--grid", "axb"], "--grid 'a' is not valid"),
+        (["--aggregation", "mean"], "--aggregation 'mean' is not valid: Input should be 'average', 'vote' or 'dense'"),
+        (["--recipe", "fst"], "--recipe 'fst' is unknown: did you mean 'fast'?"),
+        (["--data", "cfar10"], "--data 'cfar10' is unknown: did you mean 'cifar10'?"),
+        (["--model", "vgg"], "'vgg' is unknown: did you mean 'vgg9'?"),
+        (["--epochs", "3", "--set", "training.epochs=0"], "training.epochs = 0 is not valid"),
+        (["--set", "training.epoch=0"], "training.epoch is not a field of the configuration: did you mean 'epochs'?"),
+        (["--set", "training"], "--set 'training' should look like"),
+        (["--config", "nofile.yaml"], "nofile.yaml cannot be read"),
+    ],
+)
+def test_errors_name_the_option_and_the_value(
+    refused: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert expected in refused("compare", *arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_words_of_options_keep_the_kind_of_error() -> None:
+    with pytest.raises(DataError, match=r"^--data 'x' is unknown$"), in_words_of_options({"data.source": "x"}):
+        raise DataError("data.source = 'x' is unknown")
+    with pytest.raises(ConfigError, match=r"^training\.lr = 1"), in_words_of_options({"seed": 1}):
+        raise ConfigError("training.lr = 1")

@@ -1,0 +1,107 @@
+"""`ddcnn predict`: files in, classes and votes out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ddcnn.strategies.saved import load_network
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    (folder / "deeper").mkdir(parents=True)
+    Image.fromarray(PIXELS[0]).save(folder / "a.png")
+    Image.fromarray(PIXELS[1]).save(folder / "deeper" / "b.png")
+    np.save(folder / "c.npy", PIXELS[2])
+    (folder / ".hidden.png").touch()
+    (folder / "notes.txt").write_text("not an image")
+    return folder
+
+
+def test_json_agrees_with_the_network(call: Callable, made_run: Path, images: Path) -> None:
+    code, out, err = call("predict", made_run, images, "--format", "json", "--batch-size", 2)
+    assert (code, err) == (0, "")
+    rows = json.loads(out)
+    assert [Path(row["file"]).name for row in rows] == ["a.png", "c.npy", "b.png"]
+    network = load_network(made_run)
+    with torch.no_grad():
+        x = torch.from_numpy(PIXELS[[0, 2, 1]]).permute(0, 3, 1, 2)
+        local, together = network.local_probabilities(x), network(x).softmax(1)
+    for row, p, votes in zip(rows, together, local, strict=True):
+        assert list(row) == ["file", "class", "probability", "probabilities", "subdomains"]
+        assert list(row["probabilities"].values()) == pytest.approx(p.tolist(), abs=1e-5)
+        assert row["probability"] == max(row["probabilities"].values()) == row["probabilities"][row["class"]]
+        assert [part["index"] for part in row["subdomains"]] == [0, 1]
+        assert [part["probability"] for part in row["subdomains"]] == pytest.approx(votes.amax(1).tolist(), abs=1e-5)
+
+
+def test_table(call: Callable, made_run: Path, images: Path) -> None:
+    code, out, err = call("predict", made_run, images)
+    assert (code, err) == (0, "")
+    assert "votes of subdomains" in out
+    assert "strategy: cnn-dnn" in out
+    assert "\x1b" not in out
+    assert str(images / "deeper" / "b.png") in out  # not cut to the width of a terminal that is not there
+
+
+def test_csv(call: Callable, made_run: Path, images: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(call("predict", made_run, images, "--format", "csv").out)))
+    assert len(rows) == 3
+    assert list(rows[0]) == ["file", "class", "probability"] + [
+        f"subdomain_{n}_{what}" for n in (0, 1) for what in ("class", "probability")
+    ]
+
+
+def test_global_has_no_subdomains(call: Callable, made_run: Path, images: Path) -> None:
+    options = ["--strategy", "global", "--format"]
+    assert json.loads(call("predict", made_run, images / "a.png", *options, "json").out)[0]["subdomains"] == []
+    assert call("predict", made_run, images / "a.png", *options, "csv").out.startswith("file,class,probability\n")
+    assert "votes" not in call("predict", made_run, images / "a.png", *options, "table").out
+
+
+def test_images_of_another_size(call: Callable, refused: Callable, made_run: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (20, 24)).save(tmp_path / "big.png")
+    line = refused("predict", made_run, tmp_path / "big.png")
+    assert "expected 16x16 pixels (H x W) as in training, got 24x20; add --resize" in line
+    assert call("predict", made_run, tmp_path / "big.png", "--resize").code == 0
+
+
+def test_one_bad_file_and_nothing_is_printed(refused: Callable, made_run: Path, images: Path) -> None:
+    whole = (images / "a.png").read_bytes()
+    (images / "z.png").write_bytes(whole[: len(whole) // 2])
+    assert "z.png cannot be read" in refused("predict", made_run, images, "--batch-size", 1)
+
+
+def test_unknown_strategy(refused: Callable, made_run: Path, images: Path) -> None:
+    assert "did you mean 'cnn-dnn'?" in refused("predict", made_run, images, "--strategy", "dnn")
+
+
+def test_unknown_format(refused: Callable, made_run: Path, images: Path) -> None:
+    assert "'table', 'json', 'csv'" in refused("predict", made_run, images, "--format", "xml")
+
+
+def test_not_a_run(refused: Callable, images: Path, tmp_path: Path) -> None:
+    assert "is not a folder" in refused("predict", tmp_path / "nothing", images)
+    assert "it is not a run" in refused("predict", images, images)
+
+
+def test_a_flipped_byte_is_named(refused: Callable, made_run: Path, images: Path, tmp_path: Path) -> None:
+    damaged = shutil.copytree(made_run, tmp_path / "damaged")
+    file = damaged / "locals" / "1.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert f"{file} is damaged" in refused("predict", damaged, images)
