@@ -35,7 +35,7 @@ def print_table(table: Table) -> None:
     if not console.is_terminal:
         console.width = max(80, _width(table, console))
     elif _width(table, console) > console.width:
-        table.box, table.pad_edge = SIMPLE_HEAD, False
+        table.box, table.padding, table.pad_edge, table.show_edge = SIMPLE_HEAD, (0, 1, 0, 0), False, False
         console.width = max(console.width, _width(table, console))
     console.print(table)
 

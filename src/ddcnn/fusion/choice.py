@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import statistics
 import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -28,15 +27,18 @@ def difference(fused: nn.Module, looped: nn.Module, example: Tensor) -> float:
     return float("inf") if math.isnan(worst) else worst
 
 
-def measure(candidates: Mapping[Name, Callable[[], object]], *, rounds: int = 3) -> dict[Name, float]:
-    """Return the median seconds of each candidate, run in turns, after one turn as a warm-up."""
+def measure(candidates: Mapping[Name, Callable[[], object]], *, rounds: int = 5) -> dict[Name, list[float]]:
+    """Return the seconds of each candidate, run in turns, after one turn as a warm-up.
+
+    To choose, take the minimum: whatever else the machine does only ever adds time.
+    """
     times: dict[Name, list[float]] = {name: [] for name in candidates}
     for _ in range(1 + rounds):
         for name, run in candidates.items():
             start = time.perf_counter()
             run()
             times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(seconds[1:]) for name, seconds in times.items()}
+    return {name: seconds[1:] for name, seconds in times.items()}
 
 
 def training_step(network: nn.Module, example: Tensor) -> Callable[[], None]:
