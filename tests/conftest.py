@@ -13,14 +13,14 @@ import torch
 
 
 @pytest.fixture(autouse=True)
-def leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
+def leaves_nothing() -> Iterator[None]:
     """Fail a test that leaves threads, files, environment variables or settings of torch behind."""
     before = _state()
     yield
     after = _state()
     rng = before.pop("random numbers"), after.pop("random numbers")
-    changed = [f"{name}: {before[name]} -> {after[name]}" for name in before if before[name] != after[name]]
-    assert not changed, f"the test changed {'; '.join(changed)}"
+    changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+    assert not changed, f"the test changed {', '.join(changed)}"  # names only: values may be secret
     if not torch.equal(*rng):
         torch.set_rng_state(rng[0])
         pytest.fail("the test changed torch's global random state; draw from a generator, or ask for 'seeded'")
@@ -35,15 +35,16 @@ def seeded(leaves_nothing: None) -> Iterator[None]:
 
 
 def _state() -> dict[str, Any]:
-    ignored = ("PYTEST_", "KMP_")  # of pytest itself, and of scikit-learn when it is first imported
+    # set by pytest itself, and by scikit-learn and torch when parts of them are first imported
+    ignored = ("PYTEST_", "KMP_", "TORCHINDUCTOR_")
     return {
-        "threads": sorted(thread.name for thread in threading.enumerate()),
-        "files": sorted(path.name for path in Path.cwd().iterdir() if not path.name.startswith((".", "__"))),
-        "environment": {name: value for name, value in os.environ.items() if not name.startswith(ignored)},
+        **{f"${name}": value for name, value in os.environ.items() if not name.startswith(ignored)},
+        **{f"file {path.name}": True for path in Path.cwd().iterdir() if not path.name.startswith((".", "__"))},
+        **{f"thread {thread.name}": True for thread in threading.enumerate()},
         "torch's threads": torch.get_num_threads(),
         "torch's default dtype": torch.get_default_dtype(),
         "gradients": torch.is_grad_enabled(),
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
         "matmul precision": torch.get_float32_matmul_precision(),
         "random numbers": torch.get_rng_state(),
     }

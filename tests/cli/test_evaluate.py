@@ -39,7 +39,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_tables(call: Callable, seen: dict, made_run: Path) -> None:
     code, out, err = call("evaluate", made_run, "--strategy", "vote")
     assert (code, err) == (0, "")
-    assert seen == {"run": made_run, "data": None, "strategy": "vote"}
+    assert (seen["run"], seen["data"].source, seen["strategy"]) == (made_run, "mnist5k", "vote")
     for part in ("[red]a", "75.0", "0.5000", "25.0", "12.5"):
         assert part in out
 
@@ -56,13 +56,9 @@ def test_other_data(call: Callable, seen: dict, made_run: Path) -> None:
     assert (data.source, data.directory, data.offline, data.image_size) == ("folder:x", Path("y"), True, (16, 8))
 
 
-def test_the_data_of_the_run_by_name(call: Callable, seen: dict, made_run: Path) -> None:
-    call("evaluate", made_run, "--data", "mnist5k")
-    assert seen["data"] is None  # else the training images would be among those it is tested on
-
-
-def test_data_dir_needs_data(refused: Callable, seen: dict, made_run: Path) -> None:
-    assert "go with --data of other images than mnist5k" in refused("evaluate", made_run, "--data-dir", "x")
+def test_the_data_of_the_run_found_elsewhere(call: Callable, seen: dict, made_run: Path) -> None:
+    call("evaluate", made_run, "--data-dir", "x", "--offline")
+    assert (seen["data"].source, seen["data"].directory, seen["data"].offline) == ("mnist5k", Path("x"), True)
 
 
 def test_not_a_run(refused: Callable, seen: dict, tmp_path: Path) -> None:

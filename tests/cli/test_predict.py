@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ddcnn.strategies.saved import load_network
+from ddcnn.strategies.saved import load
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
 
@@ -36,7 +36,7 @@ def test_json_agrees_with_the_network(call: Callable, made_run: Path, images: Pa
     assert (code, err) == (0, "")
     rows = json.loads(out)
     assert [Path(row["file"]).name for row in rows] == ["a.png", "c.npy", "b.png"]
-    network = load_network(made_run)
+    network = load(made_run)
     with torch.no_grad():
         x = torch.from_numpy(PIXELS[[0, 2, 1]]).permute(0, 3, 1, 2)
         local, together = network.local_probabilities(x), network(x).softmax(1)

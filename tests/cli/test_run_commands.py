@@ -71,6 +71,11 @@ def test_default_folder(values: dict, expected: str) -> None:
     assert default_out("compare", Config.parse(values)) == Path("runs", expected)
 
 
+def test_default_folder_of_one_strategy_names_it() -> None:
+    config = Config.parse({"strategy": "transfer"})
+    assert default_out("train", config) == Path("runs/train-transfer-mnist5k-vgg9-2x2-s0")
+
+
 def test_default_folder_is_used(call: Callable, asked) -> None:
     call("compare")
     assert asked.config.out == Path("runs", "compare-mnist5k-vgg9-2x2-s0")

@@ -18,7 +18,7 @@ OPTIMIZERS: Optimizers = {
     "sgd": lambda p: torch.optim.SGD(p, 0.05, momentum=0.9, weight_decay=0.01, nesterov=True),
     "adamw": lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0.1, eps=1e-3),
 }
-TOLERANCE = {torch.float32: (1e-3, 1e-4), torch.float64: (1e-9, 1e-11)}  # relative, absolute
+TOLERANCE = {torch.float32: (1e-3, 1e-4), torch.float64: (1e-7, 1e-9)}  # relative, absolute
 
 
 def assert_equal_to_separate(
@@ -115,7 +115,7 @@ def _assert_unfuses_to(fused: FusedCNN, modules: list[nn.Module]) -> None:
 def _gradients(fused: FusedCNN) -> list[dict[str, Tensor | None]]:
     """Return the gradients of each network under its own names: as the state of a copy that holds them."""
     twin = copy.deepcopy(fused)
-    known = set()
+    known, names = set(), {name for name, _ in fused.extract(0).named_parameters()}
     with torch.no_grad():
         for copied, parameter in zip(twin.parameters(), fused.parameters(), strict=True):
             if parameter.grad is not None:
@@ -125,7 +125,7 @@ def _gradients(fused: FusedCNN) -> list[dict[str, Tensor | None]]:
         {
             name: value if value.untyped_storage().data_ptr() in known else None
             for name, value in twin.member_state(n).items()
-            if name in dict(fused.extract(n).named_parameters())
+            if name in names
         }
         for n in range(fused.members)
     ]

@@ -14,7 +14,7 @@ from ddcnn.models.layers import scaled
 
 pytestmark = pytest.mark.usefixtures("seeded")
 
-SIZES = [(8, 9), (32, 32), (17, 11), (8, 9, 10), (16, 8, 11)]
+SIZES = [(8, 9), (17, 11), (8, 9, 10), (16, 8, 11)]
 
 
 def vgg9_parameters(C: int, K: int, size: tuple[int, ...], widths: tuple[int, int, int], *, norm: bool) -> int:
@@ -101,7 +101,8 @@ def test_scaled_channels_never_vanish() -> None:
 def test_too_small_for_vgg9(size: tuple[int, ...]) -> None:
     with pytest.raises(ModelError) as error:
         VGG9(1, 2, size)
-    assert str(error.value) == f"vgg9 pools three times and needs at least 8 pixels along each axis, got {size}"
+    expected = f"vgg9 pools three times and needs at least 8 pixels along each axis, got {size}"
+    assert str(error.value) == f"{expected}; use a coarser grid, or larger images"
 
 
 @pytest.mark.parametrize("make", [VGG9, ResNet20])

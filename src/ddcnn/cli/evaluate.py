@@ -51,8 +51,8 @@ def evaluate(
     from ddcnn.cli.display import print_json, print_table
 
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
-        other = _other_data(run, data, directory=data_dir, offline=offline or None, image_size=image_size)
-        result = experiments.evaluate(run, data=other, strategy=strategy)
+        images = _data(run, data, directory=data_dir, offline=offline or None, image_size=image_size)
+        result = experiments.evaluate(run, data=images, strategy=strategy)
     if as_json:
         print_json(result)
         return
@@ -60,28 +60,21 @@ def evaluate(
         print_table(table)
 
 
-def _other_data(run: Path, source: str | None, **given: Any) -> DataConfig | None:
-    """Return which other images are meant; None for the test images of the run.
+def _data(run: Path, source: str | None, **given: Any) -> DataConfig:
+    """Return which images are meant: those of the run, perhaps found elsewhere, or others.
 
     Files of another folder are resized if those of the run were.
     """
     from ddcnn.config import Config
-    from ddcnn.errors import ConfigError
     from ddcnn.run import RunFolder
 
     folder = RunFolder(run)
     folder.check()
     own = Config.read(folder.path / "config.yaml").data
-    if source is not None and source != own.source:
-        if given["image_size"] is None:
-            given["image_size"] = own.image_size
-        return data_config(source=source, **given)
-    if any(value is not None for value in given.values()):
-        raise ConfigError(
-            f"--data-dir, --offline and --image-size go with --data of other images than {own.source}; to find the "
-            "run's own elsewhere, set the environment variable DDCNN_DATA"
-        )
-    return None
+    given = {name: value for name, value in given.items() if value is not None}
+    if source in (None, own.source):
+        return data_config(**own.model_dump() | given)
+    return data_config(source=source, **{"image_size": own.image_size} | given)
 
 
 def _tables(result: dict[str, Any]) -> list[Table]:

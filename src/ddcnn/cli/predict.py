@@ -56,10 +56,10 @@ def predict(
     from ddcnn.cli.display import print_json, print_table
     from ddcnn.cli.inputs import Wanted, find_files
     from ddcnn.run import RunFolder
-    from ddcnn.strategies.saved import best_strategy, load_network
+    from ddcnn.strategies.saved import best_strategy, load
 
     paths = find_files(files)
-    network = load_network(run, strategy)
+    network = load(run, strategy)
     folder = RunFolder(run)
     data = folder.read_json("data.json")
     rows = _predict(network, Wanted.of(data, resize=resize), data["classes"], paths, batch_size)

@@ -96,11 +96,15 @@ def report(run: RunArgument) -> None:
 
 
 def default_out(command: str, config: Config) -> Path:
-    """Return the folder of a run that was given none: ``runs/compare-cifar10-vgg9-2x2-s0``."""
+    """Return the folder of a run that was given none.
+
+    ``runs/compare-cifar10-vgg9-2x2-s0``, ``runs/train-local-cifar10-vgg9-2x2-s0``.
+    """
     word, colon, path = config.data.source.partition(":")
     data = Path(path).expanduser().resolve().stem if colon else word
     grid = "x".join(map(str, config.decomposition.grid))
-    name = f"{command}-{data}-{config.model.name}-{grid}-s{config.seed}"
+    what = f"train-{config.strategy}" if command == "train" else command
+    name = f"{what}-{data}-{config.model.name}-{grid}-s{config.seed}"
     return Path("runs") / re.sub(r"[^A-Za-z0-9._-]", "_", name)
 
 

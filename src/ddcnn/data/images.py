@@ -76,7 +76,7 @@ def _stack(paths: Sequence[Path], size: tuple[int, ...] | None, shape: tuple[int
             ours, other = ("x".join(map(str, one)) for one in (shape[1:], image.shape[1:]))
             raise DataError(
                 f"images should have one size, but {paths[0]} is {ours} (H x W) and {paths[i]} is {other}; "
-                f"set data.image_size (--image-size {ours}) to resize all"
+                f"give --set data.image_size={ours} to resize all"
             )
         if image.shape != shape:
             return False

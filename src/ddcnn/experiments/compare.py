@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ddcnn.config import Config
 from ddcnn.engines import Engine, InProcess
+from ddcnn.errors import ConfigError
 from ddcnn.experiments.record import Comparison, Recorder, finish_run, open_run
 from ddcnn.run import RunFolder
 from ddcnn.strategies import (
@@ -66,6 +67,10 @@ def train(
 
     Parameters and errors are those of `compare`.
     """
+    if config.strategy in ("coherent", "transfer") and config.aggregation.name == "vote":
+        raise ConfigError(
+            f"a {config.strategy} model cannot be trained through votes: no gradient; use dense or average"
+        )
     problem, choices = _begin(config, progress)
     folder = open_run(problem, command=command)
     recorder = Recorder(folder, progress or Progress())

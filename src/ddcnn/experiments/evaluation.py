@@ -13,7 +13,7 @@ from ddcnn.data.batches import Batches
 from ddcnn.errors import DataError
 from ddcnn.experiments.decisions import confusion
 from ddcnn.run import RunFolder
-from ddcnn.strategies.saved import best_strategy, load_network
+from ddcnn.strategies.saved import best_strategy, load
 from ddcnn.training import accuracy_of, member_losses, predict_scores
 
 
@@ -25,7 +25,7 @@ def evaluate(run: Path | str, *, data: DataConfig | None = None, strategy: str |
     run
         The folder of the run.
     data
-        Other data, all of which is used; None: the test part of the run's own data.
+        Other data, all of which is used. Of the run's own data (None, or the same source), only the test part is.
     strategy
         As in `ddcnn.load`.
 
@@ -34,10 +34,11 @@ def evaluate(run: Path | str, *, data: DataConfig | None = None, strategy: str |
     RunError, DataError
         The run cannot be read, or the data has other classes or another image shape than the run's.
     """
-    network = load_network(run, strategy)
+    network = load(run, strategy)
     folder = RunFolder(run)
     expected = folder.read_json("data.json")
-    config = data or Config.read(folder.path / "config.yaml").data
+    own = Config.read(folder.path / "config.yaml").data
+    config = data or own
     dataset = open_data(config)
     for what, got, wanted in (
         ("classes", list(dataset.classes), expected["classes"]),
@@ -46,7 +47,7 @@ def evaluate(run: Path | str, *, data: DataConfig | None = None, strategy: str |
         if got != wanted:
             raise DataError(f"{config.source} has {what} {got}, but the run was trained on {wanted}")
     part = torch.arange(len(dataset.labels))
-    if data is None:
+    if config.source == own.source:
         part = Split.from_json(folder.read_text("split.json")).test
         if int(part.max()) >= len(dataset.labels):
             raise DataError(f"{config.source} has {len(dataset.labels)} images, fewer than when the run was trained")
@@ -60,7 +61,7 @@ def evaluate(run: Path | str, *, data: DataConfig | None = None, strategy: str |
         "run": str(folder.path),
         "strategy": strategy or best_strategy(folder),
         "data": config.source,
-        "part": "test" if data is None else "all",
+        "part": "test" if config.source == own.source else "all",
         "samples": len(part),
         "accuracy": float((scores.argmax(1) == labels).float().mean()),
         "loss": float(member_losses(scores.unsqueeze(1), labels)[0]),

@@ -104,7 +104,8 @@ def finish_run(
     results = {"data": results.pop("data"), **results, "run": str(folder.path)}
     networks = {name: t.network for name, t in trained.items()}
     save_networks(folder, networks)
-    chosen = problem.split.test[:_EXAMPLES]
+    spread = torch.linspace(0, len(problem.split.test) - 1, min(_EXAMPLES, len(problem.split.test))).long()
+    chosen = problem.split.test[spread]  # files are often sorted by class
     examples = {"images": problem.dataset.images[chosen], "labels": problem.dataset.labels[chosen]}
     folder.write_tensors("examples.safetensors", examples)
     folder.write_json("comparison.json", results)

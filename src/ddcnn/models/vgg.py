@@ -40,7 +40,10 @@ class VGG9(nn.Module):
         super().__init__()
         axes = check_axes(image_size)
         if min(image_size) < 8:
-            raise ModelError(f"vgg9 pools three times and needs at least 8 pixels along each axis, got {image_size}")
+            raise ModelError(
+                f"vgg9 pools three times and needs at least 8 pixels along each axis, got {image_size}; "
+                f"use a coarser grid, or larger images"
+            )
         blocks: list[nn.Module] = []
         channels = in_channels
         for block in (32, 64, 128):

@@ -4,6 +4,7 @@ from ddcnn.strategies.choices import resolve
 from ddcnn.strategies.coherent import train_coherent, transfer
 from ddcnn.strategies.local import Local, aggregate, train_local
 from ddcnn.strategies.problem import Problem, prepare
+from ddcnn.strategies.saved import load
 from ddcnn.strategies.trained import Trained
 from ddcnn.strategies.undivided import train_global
 
@@ -12,6 +13,7 @@ __all__ = [
     "Problem",
     "Trained",
     "aggregate",
+    "load",
     "prepare",
     "resolve",
     "train_coherent",

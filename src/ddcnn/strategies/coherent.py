@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from ddcnn.aggregation.aggregations import TINY
 from ddcnn.config import TrainingConfig
-from ddcnn.errors import ConfigError
 from ddcnn.fusion import LocalCNNs
 from ddcnn.network import CNNDNN
 from ddcnn.strategies.problem import Problem

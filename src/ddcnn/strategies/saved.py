@@ -52,7 +52,7 @@ def describe_data(problem: Problem) -> dict[str, Any]:
     }
 
 
-def load_network(run: Path | str, strategy: str | None = None) -> CNNDNN:
+def load(run: Path | str, strategy: str | None = None) -> CNNDNN:
     """Load a trained network from a run.
 
     Parameters

@@ -1,0 +1,86 @@
+import pytest
+import yaml
+
+from ddcnn.config import Config, assign, read_yaml
+from ddcnn.errors import ConfigError
+from ddcnn.recipes import RECIPES
+
+
+def test_yaml_gives_back_an_equal_configuration(tmp_path):
+    config = Config.parse(
+        {
+            "seed": 3,
+            "out": "runs/x",
+            "decomposition": {"grid": "1x3", "overlap": 2},
+            "training": {"milestones": [0.3, 0.9], "patience": 2},
+            "model": {"options": {"batch_norm": False}},
+        }
+    )
+    path = tmp_path / "config.yaml"
+    path.write_text(config.to_yaml())
+    assert Config.read(path) == config
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_the_user_sets_wins_over_the_recipe(name):
+    recipe = RECIPES[name]()
+    config = Config.parse({"recipe": name, "training": {"lr": 0.7}})
+    assert config.training.lr == 0.7
+    assert config.training.epochs == recipe["training"]["epochs"]
+    assert config.training.schedule == recipe["training"]["schedule"]
+
+
+def test_the_paper_recipe_is_as_published_where_that_is_known():
+    config = Config.parse({"recipe": "paper"})
+    assert (config.training.optimizer, config.training.lr, config.training.epochs) == ("adam", 1e-3, 150)
+    assert (config.aggregation.features, config.aggregation.shortcut) == ("probability", False)
+    assert config.coherent.local_weight == 0
+
+
+def test_a_saved_configuration_does_not_follow_a_changed_recipe(monkeypatch):
+    saved = yaml.safe_load(Config().to_yaml())
+    monkeypatch.setitem(RECIPES, "fast", lambda: {"training": {"lr": 9.0}, "aggregation": {"lr": 9.0}})
+    assert Config.parse(saved) == Config.parse(saved | {"recipe": "paper"}).model_copy(update={"recipe": "fast"})
+    assert Config.parse(saved).training.lr < 1
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"training": {"epoch": 3}}, "training.epoch is not a field .* did you mean 'epochs'"),
+        ({"modle": {}}, "modle is not a field .* did you mean 'model'"),
+        ({"training": {"epochs": 0}}, "training.epochs = 0 is not valid: .* greater than or equal to 1"),
+        ({"training": {"lr": float("nan")}}, "training.lr = nan is not valid"),
+        ({"recipe": "fst"}, "recipe = 'fst' is unknown: did you mean 'fast'"),
+        ({"decomposition": {"grid": "2xa"}}, "decomposition.grid"),
+        ({"strategy": "globl"}, "strategy = 'globl' is not valid: .*'global'"),
+        ({"training": 3}, "training = 3 is not valid"),
+    ],
+)
+def test_a_bad_value_is_named_in_one_line(values, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        Config.parse(values)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["training.lr", "=3", "training.lr.x=1"])
+def test_a_bad_assignment_says_how_it_should_look(text):
+    with pytest.raises(ConfigError, match="--set"):
+        assign({"training": {"lr": 1}}, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- 1\n", "should hold a mapping"),
+        ("a: [", "not valid YAML"),
+        ("!!python/object/apply:os.system ['true']", "not valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_configuration(tmp_path, text, message):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        read_yaml(path)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_yaml(tmp_path / "absent.yaml")
