@@ -41,11 +41,12 @@ class Judge:
 
     def judge(self, trained: Trained) -> Decisions:
         """Evaluate one strategy on every part."""
-        accuracy = {}
-        for part in PARTS:
-            labels, decided = self._labels(part), self._decide(trained, part)
-            accuracy[part] = float((decided == labels).float().mean())
-        return Decisions(accuracy, confusion(labels, decided, self.problem.classes))
+        accuracy = {part: self.accuracy(trained, part) for part in PARTS}
+        return Decisions(accuracy, confusion(self._labels("test"), self._decide(trained, "test"), self.problem.classes))
+
+    def accuracy(self, trained: Trained, part: str) -> float:
+        """Return the share of right decisions on one part."""
+        return float((self._decide(trained, part) == self._labels(part)).double().mean())
 
     def judge_local(self, network: LocalCNNs) -> list[dict[str, Any]]:
         """Evaluate each local CNN by itself: accuracies per part, and per class on the test part."""

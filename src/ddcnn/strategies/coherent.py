@@ -85,10 +85,7 @@ def _train_whole(
     name: str,
     progress: Progress,
 ) -> Trained:
-    if problem.config.aggregation.name == "vote":
-        raise ConfigError(
-            f"a {name} model cannot be trained through votes, which have no gradient; use dense or average"
-        )
+    assert problem.config.aggregation.name != "vote"  # `ddcnn.train` refuses it
     whole = CNNDNN(problem.decomposition, network, aggregation)
     with Stage(name, problem.device) as stage:
         history = fit(
