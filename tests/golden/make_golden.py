@@ -46,7 +46,7 @@ def losses(case: dict[str, Any]) -> dict[str, list[float]]:
             config = ddcnn.Config.parse(
                 {
                     "data": {"source": f"npz:{folder}/data.npz"},
-                    "training": {"epochs": 3, "batch_size": 16, "lr": 0.05, "shift": 1, "flip": True},
+                    "training": {"epochs": 3, "batch_size": 16, "lr": 0.01, "shift": 1, "flip": True},
                     "aggregation": {"epochs": 3, "batch_size": 32},
                     "compute": {"device": "cpu", "precision": "float32", "backend": "fused"},
                     "out": f"{folder}/run",

@@ -138,7 +138,8 @@ def _faster(fused: FusedCNN, looped: FusedCNN, example: Tensor) -> FusedCNN:
 def structure(module: nn.Module) -> tuple[object, ...]:
     """Return what two networks must share to be fused: class, layers, and names, shapes and types of the state."""
     layers = tuple((name, type(layer), layer.extra_repr()) for name, layer in module.named_modules())
-    return layers, tuple((name, tuple(t.shape), t.dtype, t.device.type) for name, t in module.state_dict().items())
+    state = tuple((name, tuple(t.shape), t.dtype, t.device.type) for name, t in module.state_dict().items())
+    return layers, state, tuple((name, p.requires_grad) for name, p in module.named_parameters())
 
 
 def _check_equal(modules: Sequence[nn.Module]) -> None:

@@ -48,6 +48,7 @@ class GraphBody(nn.Module):
         return [(p, values.view(-1, *(1,) * (p.ndim - 1))) for p in self.graph.parameters()]
 
 
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
@@ -56,6 +57,8 @@ def _fused_graph(modules: Sequence[nn.Module]) -> fx.GraphModule:
         traced = fx.symbolic_trace(modules[0])
     except Exception as error:  # tracing runs the user's code: whatever it raises means "not traceable"
         raise Unfusable(f"it cannot be traced ({type(error).__name__}: {str(error).splitlines()[0]})") from None
+    if len(list(modules[0].named_parameters(remove_duplicate=False))) > len(list(modules[0].parameters())):
+        raise Unfusable("layers of it share parameters")
     named = [dict(module.named_modules()) for module in modules]
     called: set[str] = set()
     for node in traced.graph.nodes:
@@ -73,6 +76,8 @@ def _fused_graph(modules: Sequence[nn.Module]) -> fx.GraphModule:
 
 def _fused_layer(layers: Sequence[nn.Module]) -> nn.Module:
     kind = type(layers[0])
+    if any(getattr(layer, hooks) for layer in layers for hooks in _HOOKS):
+        raise Unfusable(f"a layer {kind.__name__} has hooks")
     if kind in UNCHANGED_LAYERS:
         return layers[0]
     if kind not in LAYERS:
@@ -99,9 +104,9 @@ def _check_node(node: fx.Node) -> None:
 
 def _plain(node: fx.Node) -> bool:
     # Numbers and activations broadcast over the folded channels; a tensor constant would not.
-    return all(isinstance(a, fx.Node | int | float | bool | None) for a in _flat(node.args)) and not any(
-        isinstance(a, fx.Node) and a.op == "get_attr" for a in node.args
-    )
+    values = _flat([*node.args, *node.kwargs.values()])
+    plain = all(isinstance(a, fx.Node | int | float | bool | None) for a in values)
+    return plain and not any(isinstance(a, fx.Node) and a.op == "get_attr" for a in values)
 
 
 def _flat(args: Sequence[Any]) -> list[Any]:

@@ -49,7 +49,8 @@ def stacked(layers: Sequence[nn.Module], name: str) -> nn.Parameter | None:
     """Return the parameters of that name as one, (N, ...), or None where the layer has none."""
     if getattr(layers[0], name) is None:
         return None
-    return nn.Parameter(torch.stack([getattr(layer, name).detach() for layer in layers]))
+    values = [getattr(layer, name) for layer in layers]
+    return nn.Parameter(torch.stack([v.detach() for v in values]), requires_grad=values[0].requires_grad)
 
 
 @fuses(nn.Conv2d, nn.Conv3d)
