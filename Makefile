@@ -5,13 +5,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUN := runs/demo
 
-.PHONY: demo test lint bench golden clean
+.PHONY: demo test lint bench readme golden clean
 
 demo: $(READY)  ## train every strategy on 5,000 digits, print the table, write a report
 	$(BIN)/ddcnn compare --data mnist5k --model vgg9 --grid 2x2 --epochs 8 --out $(RUN) --force
 
 test: $(READY) lint  ## lint, types, import layers, doctests, tests
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -22,6 +22,9 @@ lint: $(READY)
 bench: $(READY)  ## what a fused step saves, what the training loop costs
 	$(BIN)/python benchmarks/fusion.py
 	$(BIN)/python benchmarks/overhead.py
+
+readme: $(READY)  ## put the table and the pictures of the demo's run into the README
+	$(BIN)/python docs/make_readme.py $(RUN)
 
 golden: $(READY)  ## write the golden losses anew: only after a change that is meant to change them
 	$(BIN)/python tests/golden/make_golden.py

@@ -62,10 +62,11 @@ def _assert_equal_passes(fused: FusedCNN, separate: list[nn.Module], x: Tensor) 
         _close(scores, torch.stack(expected, 1))
         fused.zero_grad()
         _loss(scores, _labels(scores)).backward()
+        gradients = _gradients(fused)
         for n, module in enumerate(separate):
             module.zero_grad()
             _loss(expected[n].unsqueeze(1), _labels(scores)).backward()
-            _close(_gradients(fused)[n], {name: p.grad for name, p in module.named_parameters()})
+            _close(gradients[n], {name: p.grad for name, p in module.named_parameters()})
             _close(fused.member_state(n), module.state_dict())
         _close(inputs.grad, torch.stack([part.grad for part in parts], 1))
 
@@ -104,10 +105,10 @@ def _assert_unfuses_to(fused: FusedCNN, modules: list[nn.Module]) -> None:
             (name, type(m)) for name, m in module.named_modules()
         ]
         assert list(got.state_dict()) == list(module.state_dict())
+        state = got.state_dict()
         for name, value in module.state_dict().items():
-            other = got.state_dict()[name]
-            assert value.dtype == other.dtype, name
-            assert torch.equal(value, other), name
+            assert value.dtype == state[name].dtype, name
+            assert torch.equal(value, state[name]), name
         for parameter, other in zip(module.parameters(), got.parameters(), strict=True):
             assert parameter.requires_grad == other.requires_grad
 

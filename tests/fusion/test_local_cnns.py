@@ -47,10 +47,12 @@ def test_subdomains_of_different_shape(
     torch.testing.assert_close(local_cnns(images), _separate(grid, networks, images))
     local_cnns.eval()
     torch.testing.assert_close(local_cnns(images), _separate(grid, [n.eval() for n in networks], images))
+    states = [local_cnns.member_state(n) for n in range(len(networks))]
+    extracted = [local_cnns.extract(n).state_dict() for n in range(len(networks))]
     for n, network in enumerate(networks):
         for name, value in network.state_dict().items():
-            torch.testing.assert_close(local_cnns.member_state(n)[name], value)
-            torch.testing.assert_close(local_cnns.extract(n).state_dict()[name], value)
+            torch.testing.assert_close(states[n][name], value)
+            torch.testing.assert_close(extracted[n][name], value)
 
 
 def test_shapes_that_alternate_keep_their_order() -> None:
@@ -75,8 +77,8 @@ def test_values_per_parameter_reach_the_right_network() -> None:
         for parameter, values in local_cnns.per_parameter(torch.tensor([1.0, 10.0, 100.0])):
             parameter.mul_(values)
     for n, network in enumerate(networks):
-        for name, value in network.named_parameters():
-            assert torch.equal(local_cnns.member_state(n)[name], value * 10**n)
+        state = local_cnns.member_state(n)
+        assert all(torch.equal(state[name], value * 10**n) for name, value in network.named_parameters())
 
 
 def test_load_member_state_reaches_one_network() -> None:

@@ -14,7 +14,7 @@ from ddcnn.models.layers import scaled
 
 pytestmark = pytest.mark.usefixtures("seeded")
 
-SIZES = [(8, 9), (17, 11), (8, 9, 10), (16, 8, 11)]
+SIZES = [(57, 41), (8, 9), (17, 11), (8, 9, 10), (16, 8, 11)]
 
 
 def vgg9_parameters(C: int, K: int, size: tuple[int, ...], widths: tuple[int, int, int], *, norm: bool) -> int:
@@ -22,7 +22,7 @@ def vgg9_parameters(C: int, K: int, size: tuple[int, ...], widths: tuple[int, in
     a, b, c = widths
     window = 3 ** len(size)
     convolutions = window * (C * a + a * a + a * b + b * b + b * c + c * c) + (2 if norm else 1) * 2 * (a + b + c)
-    features = c * math.prod(n // 2 // 2 // 2 for n in size)
+    features = c * math.prod(min(4, n // 2 // 2 // 2) for n in size)  # averaged to 4 at most
     return convolutions + (features + 1) * c + (c + 1) * c + (c + 1) * K
 
 

@@ -7,12 +7,16 @@ import math
 from torch import Tensor, nn
 
 from ddcnn.errors import ModelError
-from ddcnn.models.layers import BATCH_NORM, CONV, MAX_POOL, check_axes, he_init, scaled
+from ddcnn.models.layers import AVERAGE_POOL, BATCH_NORM, CONV, MAX_POOL, check_axes, he_init, scaled
+
+_POOLED = 4  # what images of 32 pixels, for which the network was made, have after three poolings
 
 
 class VGG9(nn.Module):
     """Convolutions 32, 32 | 64, 64 | 128, 128, each pair max-pooled, then dense 128, 128, K.
 
+    Feature maps of more than 4 pixels along an axis (images of 40 and more) are averaged to 4 before the dense layers,
+    as later VGGs do with 7; otherwise these would have millions of inputs, and hardly train.
     With half the width this is the local CNN in the figure of arXiv 2408.14442 (16, 16 | 32, 32 | 64, 64, dense 64),
     but for a second hidden dense layer, which makes it nine weight layers. Weights: He normal.
 
@@ -56,9 +60,12 @@ class VGG9(nn.Module):
             blocks.append(MAX_POOL[axes](2))
         self.features = nn.Sequential(*blocks)
         hidden = scaled(128, width)
+        size = tuple(n // 8 for n in image_size)
+        pooled = tuple(min(n, _POOLED) for n in size)
         self.classifier = nn.Sequential(
+            *([] if size == pooled else [AVERAGE_POOL[axes](pooled)]),
             nn.Flatten(),
-            nn.Linear(channels * math.prod(n // 8 for n in image_size), hidden),
+            nn.Linear(channels * math.prod(pooled), hidden),
             nn.ReLU(),
             nn.Linear(hidden, hidden),
             nn.ReLU(),

@@ -73,7 +73,7 @@ class Step:
         self.optimizer.step()
         with torch.no_grad():
             for (parameter, part), old in zip(pairs, before, strict=True):
-                parameter.copy_(torch.lerp(old, parameter, part.expand_as(old)))
+                parameter.copy_(torch.lerp(old, parameter, part.to(old).expand_as(old)))
 
 
 def balanced_weights(labels: Int64[Tensor, "n"], classes: int) -> Float[Tensor, "K"]:

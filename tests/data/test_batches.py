@@ -1,0 +1,96 @@
+"""Batches: which samples, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+import torch
+from torch import Tensor
+
+from ddcnn.data.augmentation import Augmentation
+from ddcnn.data.batches import Batches
+
+
+def _batches(samples: int = 30, *, chosen: int = 23, batch_size: int = 5, **options: object) -> Batches:
+    """Return samples whose pixels and labels are their number."""
+    inputs = torch.arange(samples).view(-1, 1, 1, 1).expand(-1, 2, 4, 5).contiguous()
+    indices = torch.arange(samples - chosen, samples)
+    return Batches(inputs, torch.arange(samples), indices, batch_size, **options)  # type: ignore[arg-type]
+
+
+def _labels(batches: Iterable[tuple[Tensor, Tensor]]) -> list[list[int]]:
+    return [labels.tolist() for _, labels in batches]
+
+
+def test_an_epoch_has_each_sample_at_most_once() -> None:
+    batches = _batches()
+    drawn = _labels(batches.shuffled(1))
+    seen = sum(drawn, [])
+    assert [len(labels) for labels in drawn] == [5, 5, 5, 5]  # three samples wait
+    assert batches.steps == 4
+    assert len(batches) == 23
+    assert len(set(seen)) == 20
+    assert set(seen) <= set(batches.indices.tolist())
+
+
+def test_samples_that_wait_differ_from_epoch_to_epoch() -> None:
+    batches = _batches()
+    seen = {label for epoch in range(1, 6) for labels in _labels(batches.shuffled(epoch)) for label in labels}
+    assert seen == set(batches.indices.tolist())
+
+
+@pytest.mark.parametrize("chosen", [1, 4, 5])
+def test_fewer_samples_than_a_batch_are_one_batch(chosen: int) -> None:
+    batches = _batches(chosen=chosen)
+    assert batches.steps == 1
+    (labels,) = _labels(batches.shuffled(1))
+    assert sorted(labels) == batches.indices.tolist()
+
+
+def test_inputs_go_with_their_labels() -> None:
+    batches = _batches()
+    for inputs, labels in [*batches.shuffled(2), *batches.in_order(7)]:
+        assert inputs.shape[1:] == (2, 4, 5)
+        assert torch.equal(inputs[:, 1, 3, 4], labels)
+
+
+def test_order_depends_on_seed_and_epoch() -> None:
+    first = _labels(_batches(seed=1).shuffled(1))
+    assert first == _labels(_batches(seed=1).shuffled(1))
+    assert first != _labels(_batches(seed=1).shuffled(2))
+    assert first != _labels(_batches(seed=2).shuffled(1))
+    assert sorted(sum(first, [])) != sum(first, [])
+
+
+def test_in_order() -> None:
+    batches = _batches()
+    assert [len(labels) for labels in _labels(batches.in_order(10))] == [10, 10, 3]
+    assert sum(_labels(batches.in_order(10)), []) == batches.indices.tolist()
+
+
+def test_transform_sees_every_batch_and_augmentation_only_shuffled_ones() -> None:
+    ramp = torch.arange(6).view(1, 1, 1, 6).expand(40, 1, 3, 6).contiguous()
+    batches = Batches(
+        ramp, torch.zeros(40).long(), torch.arange(40), 8, augmentation=Augmentation((1,)), transform=lambda x: x + 100
+    )
+    plain = torch.arange(100, 106)
+    assert all((x == plain).all() for x, _ in batches.in_order())
+    rows = torch.cat([x[:, 0, 0] for x, _ in batches.shuffled(1)])
+    mirrored = (rows == plain.flip(0)).all(1)
+    assert ((rows == plain).all(1) | mirrored).all()
+    assert 5 < int(mirrored.sum()) < 35
+
+
+def test_augmentation_does_not_depend_on_subset_or_batch_size() -> None:
+    pixels = torch.rand(30, 1, 4, 5, generator=torch.Generator().manual_seed(0))
+
+    def augmented(indices: Tensor, batch_size: int) -> dict[int, Tensor]:
+        batches = Batches(
+            pixels, torch.arange(30), indices, batch_size, seed=4, augmentation=Augmentation((0, 1), shift=2)
+        )
+        return {int(n): image for x, y in batches.shuffled(3) for n, image in zip(y, x, strict=True)}
+
+    every, some = augmented(torch.arange(30), 30), augmented(torch.arange(5, 25), 5)
+    assert set(some) == set(range(5, 25))
+    assert all(torch.equal(image, every[n]) for n, image in some.items())

@@ -1,0 +1,106 @@
+"""`CNNDNN` equals the same composition written by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ddcnn.aggregation import Average, Dense, Vote
+from ddcnn.decomposition import Grid
+from ddcnn.fusion import LocalCNNs
+from ddcnn.models import Normalization, ResNet20
+from ddcnn.network import CNNDNN
+from tests.fusion.helper import randomize
+
+pytestmark = pytest.mark.usefixtures("seeded")
+SIZES = {"2d": ((2, 3), (7, 11)), "3d": ((1, 2, 2), (3, 5, 6))}
+
+
+def _local_cnns(grid: Grid, size: tuple[int, ...], K: int = 3) -> list[nn.Module]:
+    return randomize([ResNet20(2, K, s.shape, width=0.1).eval() for s in grid.subdomains(size)])
+
+
+def _by_hand(grid: Grid, networks: list[nn.Module], x: Tensor) -> Tensor:
+    boxes = [s.box for s in grid.subdomains(x.shape[2:])]
+    parts = [x[(..., *(slice(*interval) for interval in box))] for box in boxes]
+    return torch.stack([torch.softmax(net(part), 1) for net, part in zip(networks, parts, strict=True)], 1)
+
+
+@pytest.mark.parametrize("aggregation", [Average, Vote, Dense])
+@pytest.mark.parametrize(("parts", "size"), SIZES.values(), ids=SIZES)
+def test_composition(parts: tuple[int, ...], size: tuple[int, ...], aggregation: type[nn.Module]) -> None:
+    grid = Grid(parts, overlap=1)
+    networks = _local_cnns(grid, size)
+    decide = Dense(len(grid), 3, shortcut=False) if aggregation is Dense else aggregation()
+    images = torch.randint(0, 256, (4, 2, *size), dtype=torch.uint8)
+    normalization = Normalization.of(images)
+    network = CNNDNN(grid, networks, decide, image_size=size, normalization=normalization).eval()
+    expected = _by_hand(grid, networks, normalization(images))
+    torch.testing.assert_close(network.local_probabilities(images), expected)
+    torch.testing.assert_close(network(images), decide(expected), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(expected.sum(2), torch.ones(4, len(grid)))
+
+
+def test_local_cnns_already_fused() -> None:
+    grid, size = Grid((1, 2)), (5, 8)
+    networks = _local_cnns(grid, size)
+    local_cnns = LocalCNNs(grid, networks, image_size=size, backend="fused")
+    network = CNNDNN(grid, local_cnns, Average()).eval()
+    assert network.local_cnns is local_cnns
+    x = torch.randn(3, 2, *size)
+    torch.testing.assert_close(network(x), _by_hand(grid, networks, x).mean(1).log())
+
+
+@pytest.mark.parametrize("aggregation", [Average(), Vote()])
+def test_one_subdomain_decides_as_the_global_cnn(aggregation: nn.Module) -> None:
+    grid, size = Grid((1, 1)), (5, 7)
+    (cnn,) = _local_cnns(grid, size)
+    network = CNNDNN(grid, [cnn], aggregation, image_size=size).eval()
+    x = torch.randn(6, 2, *size)
+    assert torch.equal(network(x).argmax(1), cnn(x).argmax(1))
+    if isinstance(aggregation, Average):
+        torch.testing.assert_close(network(x), cnn(x).log_softmax(1), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("backend", ["fused", "looped"])
+def test_gradients_reach_every_part(backend: str) -> None:
+    grid, size = Grid((1, 3)), (5, 8)
+    dense = Dense(3, 3, shortcut=False, hidden=(16,))
+    network = CNNDNN(grid, _local_cnns(grid, size), dense, image_size=size, backend=backend)
+    x = torch.randn(6, 2, *size, requires_grad=True)
+    nn.functional.cross_entropy(network(x), torch.arange(6) % 3).backward()
+    assert x.grad is not None
+    assert x.grad.abs().sum((0, 1, 2)).min() > 0  # every column
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_autocast_leaves_the_aggregation_in_float32() -> None:
+    seen = []
+
+    class Watching(Average):
+        def forward(self, p: Tensor) -> Tensor:
+            seen.append((p.dtype, torch.is_autocast_enabled("cpu")))
+            return super().forward(p)
+
+    grid, size = Grid((1, 2)), (5, 8)
+    network = CNNDNN(grid, _local_cnns(grid, size), Watching(), image_size=size).eval()
+    x = torch.randn(3, 2, *size)
+    expected = network(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        scores = network(x)
+        assert network.local_probabilities(x).dtype == torch.float32
+    assert scores.dtype == torch.float32
+    assert seen == [(torch.float32, False)] * 2
+    assert not torch.equal(scores, expected)  # the local CNNs did compute in bfloat16
+    torch.testing.assert_close(scores, expected, rtol=0.1, atol=0.1)
+
+
+def test_parameters_are_those_of_its_parts() -> None:
+    grid, size = Grid((2, 2)), (6, 7)
+    networks = _local_cnns(grid, size)
+    dense = Dense(4, 3)
+    network = CNNDNN(grid, networks, dense, image_size=size)
+    assert sum(p.numel() for p in network.parameters()) == sum(
+        p.numel() for part in (*networks, dense) for p in part.parameters()
+    )
