@@ -37,7 +37,7 @@ def find_factory(name: str) -> Factory:
         raise ModelError(f"model {name!r} is unknown: {nearest(name, MODELS)}; or give module:function")
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:  # the last two: ":f" and ".m:f"
         raise ModelError(f"model {name!r} cannot be imported: {error}") from None
     if not callable(factory):
         raise ModelError(f"model {name!r} is a {type(factory).__name__}, not a function that makes a network")
