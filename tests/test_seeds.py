@@ -9,8 +9,8 @@ from ddcnn.seeds import derive_seed
 
 def test_values_never_change() -> None:
     """A saved run repeats only as long as these do."""
-    assert derive_seed(0, "local", 3) == 15461898936042093
-    assert derive_seed(1, "order", 2) == 62914560
+    assert derive_seed(0, "local", 3) == 67997034125476420
+    assert derive_seed(1, "order", 2) == 51316244332066497
 
 
 def test_purposes_do_not_collide() -> None:

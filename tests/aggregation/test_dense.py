@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Literal
 
 import pytest
@@ -25,27 +26,33 @@ def test_equals_the_layers_by_hand(shape: tuple[int, int, int], features: Litera
         dense = Dense(N, K, hidden=(8, 6), features=features, shortcut=shortcut)
         nn.init.normal_(dense.layers[-1].weight)
         p = torch.randn(B, N, K).softmax(2)
-        x = (p.log() if features == "log" else p).reshape(B, N * K)
+        logs = p.log() - p.log().mean(2, keepdim=True)
+        x = (logs if features == "log" else p).reshape(B, N * K)
         a, b, c = (layer for layer in dense.layers if isinstance(layer, nn.Linear))
         y = torch.relu(x @ a.weight.T + a.bias)
         y = torch.relu(y @ b.weight.T + b.bias) @ c.weight.T + c.bias
-        torch.testing.assert_close(dense(p), y + p.log().mean(1) if shortcut else y)
+        if dense.scale is not None:
+            nn.init.constant_(dense.scale, 1.5)
+        torch.testing.assert_close(dense(p), y + 1.5 * logs.sum(1) if shortcut else y, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("features", FEATURES)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_with_shortcut_it_starts_as_the_mean_of_logarithms(
+def test_with_shortcut_it_starts_as_a_product_of_experts(
     shape: tuple[int, int, int], features: Literal["probability", "log"]
 ) -> None:
     p = torch.randn(shape).softmax(2)
-    torch.testing.assert_close(Dense(*shape[1:], features=features, shortcut=True)(p), p.log().mean(1))
+    scores = Dense(*shape[1:], features=features, shortcut=True)(p)
+    product = p.prod(1)
+    torch.testing.assert_close(scores.softmax(1), product / product.sum(1, keepdim=True), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("hidden", [(), (7,), (9, 7, 5)])
 def test_number_of_parameters(hidden: tuple[int, ...]) -> None:
     widths = [4 * 3, *hidden, 3]
-    expected = sum((a + 1) * b for a, b in zip(widths, widths[1:], strict=False))
-    assert sum(p.numel() for p in Dense(4, 3, hidden=hidden).parameters()) == expected
+    expected = sum((a + 1) * b for a, b in itertools.pairwise(widths))
+    assert sum(p.numel() for p in Dense(4, 3, hidden=hidden, shortcut=False).parameters()) == expected
+    assert sum(p.numel() for p in Dense(4, 3, hidden=hidden, shortcut=True).parameters()) == expected + 1
 
 
 @pytest.mark.parametrize("features", FEATURES)

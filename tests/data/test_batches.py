@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 import pytest
@@ -23,10 +24,14 @@ def _labels(batches: Iterable[tuple[Tensor, Tensor]]) -> list[list[int]]:
     return [labels.tolist() for _, labels in batches]
 
 
+def _joined(lists: list[list[int]]) -> list[int]:
+    return list(itertools.chain.from_iterable(lists))
+
+
 def test_an_epoch_has_each_sample_at_most_once() -> None:
     batches = _batches()
     drawn = _labels(batches.shuffled(1))
-    seen = sum(drawn, [])
+    seen = _joined(drawn)
     assert [len(labels) for labels in drawn] == [5, 5, 5, 5]  # three samples wait
     assert batches.steps == 4
     assert len(batches) == 23
@@ -60,13 +65,13 @@ def test_order_depends_on_seed_and_epoch() -> None:
     assert first == _labels(_batches(seed=1).shuffled(1))
     assert first != _labels(_batches(seed=1).shuffled(2))
     assert first != _labels(_batches(seed=2).shuffled(1))
-    assert sorted(sum(first, [])) != sum(first, [])
+    assert sorted(_joined(first)) != _joined(first)
 
 
 def test_in_order() -> None:
     batches = _batches()
     assert [len(labels) for labels in _labels(batches.in_order(10))] == [10, 10, 3]
-    assert sum(_labels(batches.in_order(10)), []) == batches.indices.tolist()
+    assert _joined(_labels(batches.in_order(10))) == batches.indices.tolist()
 
 
 def test_transform_sees_every_batch_and_augmentation_only_shuffled_ones() -> None:

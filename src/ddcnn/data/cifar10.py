@@ -59,7 +59,7 @@ def read_cifar10(config: DataConfig) -> Dataset:
         classes=CLASSES,
         official_test=torch.arange(_RECORDS * (len(MD5) - 1), _RECORDS * len(MD5)),
         flip_axes=(1,),
-        shift=4,
+        shift=2,
         source={
             "publisher": "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
             "url": ARCHIVE.url,

@@ -1,0 +1,41 @@
+"""Stages measure time and memory."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import pytest
+import torch
+
+from ddcnn.training import Stage
+
+CPU = torch.device("cpu")
+
+
+def test_seconds() -> None:
+    with Stage("nap", CPU) as stage:
+        time.sleep(0.02)
+    assert 0.02 <= stage.seconds < 2
+    assert (stage.name, stage.epochs, stage.critical_path_seconds) == ("nap", 0, None)
+
+
+def test_seconds_of_a_failure() -> None:
+    stage = Stage("failure", CPU)
+    with pytest.raises(RuntimeError, match="on purpose"), stage:
+        raise RuntimeError("on purpose")
+    assert stage.seconds > 0
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="resident memory is read from /proc")
+def test_peak_memory_of_a_stage_forgets_earlier_ones() -> None:
+    def peak(megabytes: int) -> int | None:
+        with Stage("memory", CPU) as stage:
+            torch.ones(megabytes * 2**18).sum()
+        return stage.peak_memory_bytes
+
+    before, large, after = peak(1), peak(200), peak(1)
+    if before is None or large is None or after is None:
+        pytest.skip("this kernel does not let a process reset its peak")
+    assert large - before > 150 * 2**20
+    assert large - after > 150 * 2**20
