@@ -17,6 +17,9 @@ def leaves_nothing() -> Iterator[None]:
     """Fail a test that leaves threads, files, environment variables or settings of torch behind."""
     before = _state()
     yield
+    for thread in threading.enumerate():
+        if f"thread {thread.name}" not in before:
+            thread.join(2)  # it may have been told to stop, and just not have come to it
     after = _state()
     rng = before.pop("random numbers"), after.pop("random numbers")
     changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))

@@ -9,16 +9,16 @@ from torch import Tensor, nn
 from ddcnn.aggregation import Average, Dense, Vote
 from ddcnn.decomposition import Grid
 from ddcnn.fusion import LocalCNNs
-from ddcnn.models import Normalization, ResNet20
+from ddcnn.models import Normalization
 from ddcnn.network import CNNDNN
-from tests.fusion.helper import randomize
+from tests.fusion.helper import randomize, small_cnn
 
 pytestmark = pytest.mark.usefixtures("seeded")
 SIZES = {"2d": ((2, 3), (7, 11)), "3d": ((1, 2, 2), (3, 5, 6))}
 
 
 def _local_cnns(grid: Grid, size: tuple[int, ...], K: int = 3) -> list[nn.Module]:
-    return randomize([ResNet20(2, K, s.shape, width=0.1).eval() for s in grid.subdomains(size)])
+    return randomize([small_cnn(2, K, len(size)).eval() for _ in grid.subdomains(size)])
 
 
 def _by_hand(grid: Grid, networks: list[nn.Module], x: Tensor) -> Tensor:

@@ -25,7 +25,8 @@ def test_every_command_of_the_readme_exists():
 
     from ddcnn.cli import app
 
-    commands = re.findall(r"^ddcnn (\w+)(?: \w+:?)?", README.read_text(), flags=re.M)
+    blocks = "".join(re.findall(r"```bash\n(.*?)```", README.read_text(), flags=re.S))
+    commands = re.findall(r"^ddcnn (\w+)", blocks, flags=re.M)
     assert {"compare", "train", "predict", "evaluate", "data"} <= set(commands)
     for command in set(commands):
         assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0, command

@@ -46,7 +46,7 @@ def test_records_become_images(folder: Path, up: int) -> None:
     assert dataset.labels.tolist() == list(range(10)) * 12
     assert dataset.official_test is not None
     assert dataset.official_test.tolist() == list(range(5 * N, 6 * N))
-    assert (dataset.flip_axes, dataset.shift) == ((1,), 4)
+    assert (dataset.flip_axes, dataset.shift) == ((1,), 2)
     raw = (folder / "data_batch_2.bin").read_bytes()
     for record, channel, row, column in [(0, 0, 0, 0), (3, 2, 5, 31), (19, 1, 31, 0)]:
         byte = raw[record * 3073 + 1 + channel * 1024 + row * 32 + column]

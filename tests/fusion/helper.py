@@ -39,6 +39,16 @@ def assert_equal_to_separate(
     return fused
 
 
+def small_cnn(in_channels: int, classes: int, axes: int = 2) -> nn.Module:
+    """Return a network for images of any size of at least 1 pixel."""
+    conv, norm, pool = {
+        2: (nn.Conv2d, nn.BatchNorm2d, nn.AdaptiveAvgPool2d),
+        3: (nn.Conv3d, nn.BatchNorm3d, nn.AdaptiveAvgPool3d),
+    }[axes]
+    layers = (conv(in_channels, 4, 3, padding=1), norm(4), nn.ReLU(), pool(2), nn.Flatten())
+    return nn.Sequential(*layers, nn.Linear(4 * 2**axes, classes))
+
+
 def randomize(modules: Sequence[nn.Module]) -> list[nn.Module]:
     """Give each network its own parameters and statistics, none of them zero or one: no mix-up stays hidden."""
     for n, module in enumerate(modules):
@@ -68,7 +78,10 @@ def _assert_equal_passes(fused: FusedCNN, separate: list[nn.Module], x: Tensor) 
             _loss(expected[n].unsqueeze(1), _labels(scores)).backward()
             _close(gradients[n], {name: p.grad for name, p in module.named_parameters()})
             _close(fused.member_state(n), module.state_dict())
-        _close(inputs.grad, torch.stack([part.grad for part in parts], 1))
+        if inputs.grad is None:  # some networks cut it off
+            assert all(part.grad is None for part in parts)
+        else:
+            _close(inputs.grad, torch.stack([part.grad for part in parts], 1))
 
 
 def _assert_equal_steps(
@@ -100,10 +113,8 @@ def _assert_equal_steps(
 
 def _assert_unfuses_to(fused: FusedCNN, modules: list[nn.Module]) -> None:
     for got, module in zip(unfuse(fused), modules, strict=True):
-        assert type(got) is type(module)
-        assert [(name, type(m)) for name, m in got.named_modules()] == [
-            (name, type(m)) for name, m in module.named_modules()
-        ]
+        classes = [[(name, type(m).__qualname__) for name, m in net.named_modules()] for net in (got, module)]
+        assert classes[0] == classes[1]
         assert list(got.state_dict()) == list(module.state_dict())
         state = got.state_dict()
         for name, value in module.state_dict().items():

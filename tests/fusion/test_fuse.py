@@ -141,8 +141,9 @@ def test_networks_are_independent() -> None:
 @pytest.mark.parametrize("shape", [(7, 3, 2, 4, 5), (7, 4, 1, 4, 5), (7, 1, 4, 4, 5)])
 def test_input_for_another_number_of_networks(shape: tuple[int, ...], backend: BackendName) -> None:
     fused = fuse(_networks(2), backend=backend)
-    with pytest.raises(FusionError, match=rf"2 networks.*{shape[1]}"):
+    with pytest.raises(FusionError) as error:
         fused(torch.zeros(shape))
+    assert str(error.value) == f"2 networks take input (B, 2, C, *s), got {shape}"
 
 
 # What is refused

@@ -18,7 +18,7 @@ SIZES = [(57, 41), (8, 9), (17, 11), (8, 9, 10), (16, 8, 11)]
 
 
 def vgg9_parameters(C: int, K: int, size: tuple[int, ...], widths: tuple[int, int, int], *, norm: bool) -> int:
-    """Count by hand: 3^d convolutions with batch norm (2 per channel) or bias (1), a 4-pixel average, three dense layers."""
+    """Count by hand: convolutions with norm (2 per channel) or bias (1), a 4-pixel average, three dense layers."""
     a, b, c = widths
     window = 3 ** len(size)
     convolutions = window * (C * a + a * a + a * b + b * b + b * c + c * c) + (2 if norm else 1) * 2 * (a + b + c)

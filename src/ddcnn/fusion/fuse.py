@@ -44,6 +44,8 @@ class FusedCNN(nn.Module):
 
     def forward(self, x: Shaped[Tensor, "B N C *s"]) -> Float[Tensor, "B N K"]:
         """Return the scores of all N networks, each on its own subimages."""
+        if x.ndim < 3 or x.shape[1] != self.members:
+            raise FusionError(f"{self.members} networks take input (B, {self.members}, C, *s), got {tuple(x.shape)}")
         scores: Tensor = self.body(x)
         return scores
 
@@ -63,8 +65,14 @@ class FusedCNN(nn.Module):
 
     def extract(self, n: int) -> nn.Module:
         """Return network n alone, as a module of the original class."""
+        if isinstance(self.body, LoopBody):
+            return copy.deepcopy(self.body.networks[n])
         module = copy.deepcopy(self._template[0])
-        module.load_state_dict(self.member_state(n))
+        state = self.member_state(n)
+        for name, value in [*module.named_parameters(), *module.named_buffers()]:
+            if name in state:  # the networks may have moved to another type or device since
+                value.data = value.data.to(state[name])
+        module.load_state_dict(state)
         return module.train(self.training)
 
 
@@ -95,23 +103,36 @@ def fuse(
     ('fused', torch.Size([7, 5, 2]))
     """
     _check_equal(modules)
-    looped = FusedCNN(LoopBody(copy.deepcopy(list(modules))), copy.deepcopy(modules[0]), len(modules), "as asked")
+    body, obstacle = _graph(modules)
+    loop = LoopBody([copy.deepcopy(module) for module in modules], channels_last=body is not None)
+    looped = _network(loop, modules)
     if backend == "looped":
         return looped
     if backend == "auto" and len(modules) == 1:
         looped.reason = "one network alone needs no fusing"
         return looped
-    try:
-        body = GraphBody(copy.deepcopy(list(modules)))
-    except Unfusable as reason:
-        return _fall_back(looped, str(reason), backend)
-    fused = FusedCNN(body.train(modules[0].training), copy.deepcopy(modules[0]), len(modules), "as asked")
+    if body is None:
+        return _fall_back(looped, obstacle, backend)
+    fused = _network(body, modules)
     if example is None:
         fused.reason = "it can be fused (no example to measure on)" if backend == "auto" else "as asked"
         return fused
-    if (largest := difference(fused, looped, example)) > _TOLERANCE:
-        return _fall_back(looped, f"it differs from the loop by {largest:.1e}, relative", backend)
-    return _faster(fused, looped, example) if backend == "auto" else fused
+    with torch.random.fork_rng(devices=[]):
+        if (largest := difference(fused, looped, example)) > _TOLERANCE:
+            return _fall_back(looped, f"it differs from the loop by {largest:.1e}, relative", backend)
+        return _faster(fused, looped, example) if backend == "auto" else fused
+
+
+def _graph(modules: Sequence[nn.Module]) -> tuple[GraphBody | None, str]:
+    try:
+        return GraphBody([copy.deepcopy(module) for module in modules]), ""  # one by one: nothing is shared any more
+    except Unfusable as reason:
+        return None, str(reason)
+
+
+def _network(body: GraphBody | LoopBody, modules: Sequence[nn.Module]) -> FusedCNN:
+    first = modules[0]
+    return FusedCNN(body, copy.deepcopy(first), len(modules), "as asked").train(first.training)
 
 
 def unfuse(fused: FusedCNN) -> list[nn.Module]:
@@ -137,7 +158,7 @@ def _faster(fused: FusedCNN, looped: FusedCNN, example: Tensor) -> FusedCNN:
 
 def structure(module: nn.Module) -> tuple[object, ...]:
     """Return what two networks must share to be fused: class, layers, and names, shapes and types of the state."""
-    layers = tuple((name, type(layer), layer.extra_repr()) for name, layer in module.named_modules())
+    layers = tuple((name, type(layer).__qualname__, layer.extra_repr()) for name, layer in module.named_modules())
     state = tuple((name, tuple(t.shape), t.dtype, t.device.type) for name, t in module.state_dict().items())
     return layers, state, tuple((name, p.requires_grad) for name, p in module.named_parameters())
 

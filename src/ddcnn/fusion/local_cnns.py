@@ -79,6 +79,9 @@ class LocalCNNs(nn.Module):
 
     def forward(self, images: Float[Tensor, "B C *S"]) -> Float[Tensor, "B N K"]:
         """Return the scores of every local CNN on its subimages."""
+        if tuple(images.shape[2:]) != self.image_size:
+            expected, got = ("x".join(map(str, size)) for size in (self.image_size, images.shape[2:]))
+            raise FusionError(f"these local CNNs take images of {expected} pixels, got {got}; resize the images")
         parts = cut(images, self.subdomains)
         scores = [
             network(torch.stack([parts[i] for i in group], 1))

@@ -9,17 +9,27 @@ from torch import Tensor, nn
 
 
 class LoopBody(nn.Module):
-    """N networks, one after the other."""
+    """N networks, one after the other.
+
+    Parameters
+    ----------
+    channels_last
+        Lay the input out so that convolutions are faster; a network that takes views of its activations may not work
+        with it.
+    """
 
     backend = "looped"
 
-    def __init__(self, modules: Sequence[nn.Module]) -> None:
+    def __init__(self, modules: Sequence[nn.Module], *, channels_last: bool) -> None:
         super().__init__()
+        self.channels_last = channels_last
         self.networks = nn.ModuleList(modules)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C, *s) -> (B, N, K)."""
-        form = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.ndim - 1, torch.contiguous_format)
+        form = torch.contiguous_format
+        if self.channels_last:
+            form = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.ndim - 1, form)
         return torch.stack([net(x[:, n].contiguous(memory_format=form)) for n, net in enumerate(self.networks)], 1)
 
     def member_state(self, n: int) -> dict[str, Tensor]:

@@ -98,15 +98,22 @@ class FusedBatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N*C, *s) -> (B, N*C, *s)."""
-        momentum = self.momentum
-        if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked += 1
-            if momentum is None:  # cumulative average; all N have seen as many batches
-                momentum = 1 / float(self.num_batches_tracked[0])
         mean, var, weight, bias = (
             None if t is None else t.view(-1) for t in (self.running_mean, self.running_var, self.weight, self.bias)
         )
-        return F.batch_norm(x, mean, var, weight, bias, self.training or mean is None, momentum or 0.0, self.eps)
+        if not self.training or mean is None or self.num_batches_tracked is None:
+            return F.batch_norm(x, mean, var, weight, bias, self.training or mean is None, 0.0, self.eps)
+        self.num_batches_tracked += 1
+        if self.momentum is not None:
+            return F.batch_norm(x, mean, var, weight, bias, True, self.momentum, self.eps)
+        # A cumulative average: each network counts its own batches.
+        seen = self.num_batches_tracked.view(-1, 1)
+        new_mean, new_var = torch.zeros_like(mean), torch.ones_like(mean)
+        y = F.batch_norm(x, new_mean, new_var, weight, bias, True, 1.0, self.eps)
+        for running, batch in ((self.running_mean, new_mean), (self.running_var, new_var)):
+            assert running is not None
+            running.add_((batch.view_as(running) - running) / seen)
+        return y
 
 
 @fuses(nn.Linear)

@@ -150,7 +150,8 @@ class _Watch:
         for n in range(self.trainee.members):
             if self._stopped(n, epoch - 1):
                 continue
-            quality = (float(accuracy[n]), -float(loss[n]))
+            finite = bool(torch.isfinite(loss[n]))
+            quality = (float(accuracy[n]), -float(loss[n])) if finite else (-0.5, 0.0)  # worse than any that converged
             if self.config.select == "last" or quality > self._best[n]:
                 self.states[n] = {k: v.detach().clone() for k, v in self.trainee.member_state(n).items()}
                 self.best_epochs[n] = epoch
