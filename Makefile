@@ -11,7 +11,7 @@ demo: $(READY)  ## train every strategy on 5,000 digits, print the table, write 
 	$(BIN)/ddcnn compare --data mnist5k --model vgg9 --grid 2x2 --epochs 8 --out $(RUN) --force
 
 test: $(READY) lint  ## lint, types, import layers, doctests, tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -16,4 +16,4 @@ for model in resnet20 vgg9; do
             --epochs "$epochs" --out "$out/c10-$model-$grid" --quiet
     done
 done
-python3 benchmarks/tabulate.py --title "CIFAR-10 on a GPU" --out "$out/cifar10-gpu.md" "$out"/c10-*/
+python3 benchmarks/run_tables.py --title "CIFAR-10 on a GPU" --out "$out/cifar10-gpu.md" "$out"/c10-*/

@@ -145,7 +145,7 @@ class TransferConfig(_Section):
 
     carry_aggregation: bool = True
     epochs: PositiveInt | None = None
-    lr_factor: Annotated[float, Field(gt=0)] = 1.0
+    lr_factor: Annotated[float, Field(gt=0)] = 0.5
 
 
 class ComputeConfig(_Section):

@@ -53,6 +53,7 @@ def paper() -> dict[str, Any]:
         },
         "aggregation": {"features": "probability", "shortcut": False, "epochs": 150, "weight_decay": 0.0},
         "coherent": {"local_weight": 0.0},
+        "transfer": {"lr_factor": 1.0},
     }
 
 

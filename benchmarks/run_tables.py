@@ -1,6 +1,6 @@
 """Runs to a committed table: what they found, and the command, versions, seed and machine of each.
 
-python benchmarks/tabulate.py --title "CIFAR-10" --out benchmarks/results/NAME.md RUN [RUN ...]
+python benchmarks/run_tables.py --title "CIFAR-10" --out benchmarks/results/NAME.md RUN [RUN ...]
 """
 
 from __future__ import annotations
