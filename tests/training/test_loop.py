@@ -232,3 +232,10 @@ def test_progress_is_told_in_order() -> None:
     local_cnns = LocalCNNs(GRID, _networks(), image_size=SIZE)
     fit(local_cnns, *_data(), TrainingConfig(epochs=2), classes=3, stage="local", progress=Listening())
     assert events == [("local", 2, 4, 3), 10, 10, 10, 10, 1, 10, 10, 10, 10, 2, "end"]
+
+
+def test_of_equal_epochs_the_first_is_the_best() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(44, 3)).double()
+    config = TrainingConfig(optimizer="sgd", lr=1e-30, weight_decay=0.0, epochs=3)  # nothing moves
+    history = fit(Single(network), *_data(), config, classes=3, stage="global")
+    assert history.best_epochs == [1]
