@@ -23,7 +23,8 @@ def vgg9_parameters(C: int, K: int, size: tuple[int, ...], widths: tuple[int, in
     window = 3 ** len(size)
     convolutions = window * (C * a + a * a + a * b + b * b + b * c + c * c) + (2 if norm else 1) * 2 * (a + b + c)
     features = c * math.prod(min(4, n // 2 // 2 // 2) for n in size)  # averaged to 4 at most
-    return convolutions + (features + 1) * c + (c + 1) * c + (c + 1) * K
+    extra = 2 if norm else 1  # per unit of the two hidden layers: scale and shift, or a bias
+    return convolutions + (features + extra) * c + (c + extra) * c + (c + 1) * K
 
 
 def resnet20_parameters(C: int, K: int, axes: int, widths: tuple[int, int, int]) -> int:

@@ -78,7 +78,7 @@ class FusedConv(nn.Module):
         return self.convolve(x, self.weight.flatten(0, 1), bias, self.stride, self.padding, self.dilation, self.groups)
 
 
-@fuses(nn.BatchNorm2d, nn.BatchNorm3d)
+@fuses(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 class FusedBatchNorm(nn.Module):
     """N batch norms of C channels: one of N*C channels."""
 

@@ -74,7 +74,7 @@ def build(
     >>> def parameters(model):
     ...     return sum(p.numel() for p in model.parameters())
     >>> parameters(build("vgg9", 3, 10, (32, 32))), parameters(build("vgg9", 3, 10, (16, 16), width=0.5))
-    (567530, 93562)
+    (567786, 93690)
     >>> parameters(build("resnet20", 3, 10, (32, 32))), parameters(build("resnet20", 3, 10, (16, 16), width=0.5))
     (272474, 68786)
     """
