@@ -39,19 +39,14 @@ class Augmentation:
         """Return the images, flipped and shifted by ``moves``."""
         if not self.flip_axes and not self.shift:
             return images
-        batch, channels, *size = images.shape
-        axes = len(size)
-        index: list[Tensor] = [
-            torch.arange(batch, device=images.device).view(-1, 1, *(1,) * axes),
-            torch.arange(channels, device=images.device).view(1, -1, *(1,) * axes),
-        ]
-        for axis, pixels in enumerate(size):
+        source = torch.zeros(len(images), 1, dtype=torch.long, device=images.device)  # (B, pixels so far)
+        for axis, pixels in enumerate(images.shape[2:]):
             flipped, shift = moves[:, axis, 0, None], moves[:, axis, 1, None]
-            target = torch.arange(pixels, device=images.device) - shift
-            position = _reflect(target, pixels)
+            position = _reflect(torch.arange(pixels, device=images.device) - shift, pixels)
             position = torch.where(flipped == 1, pixels - 1 - position, position)
-            index.append(position.view(batch, 1, *(pixels if a == axis else 1 for a in range(axes))))
-        return images[tuple(index)]
+            source = (source.unsqueeze(2) * pixels + position.unsqueeze(1)).flatten(1)
+        every_channel = source.unsqueeze(1).expand(-1, images.shape[1], -1)
+        return images.flatten(2).gather(2, every_channel).view(images.shape)
 
 
 def _reflect(position: Tensor, pixels: int) -> Tensor:
