@@ -3,6 +3,10 @@
 A refactor must reproduce these numbers. Made on the CPU, in float32, with one thread and fixed seeds by::
 
     make golden
+
+The learning rate is small on purpose. At 0.01 with batches of 16, changing the initial parameters by 1e-6, relative,
+changes losses by up to 3e-2, so that another processor, which rounds in another order, had other losses; at 0.001 with
+batches of 30 by less than 8e-5.
 """
 
 from __future__ import annotations
@@ -46,7 +50,7 @@ def losses(case: dict[str, Any]) -> dict[str, list[float]]:
             config = ddcnn.Config.parse(
                 {
                     "data": {"source": f"npz:{folder}/data.npz"},
-                    "training": {"epochs": 3, "batch_size": 16, "lr": 0.01, "shift": 1, "flip": True},
+                    "training": {"epochs": 3, "batch_size": 30, "lr": 0.001, "shift": 1, "flip": True},
                     "aggregation": {"epochs": 3, "batch_size": 32},
                     "compute": {"device": "cpu", "precision": "float32", "backend": "fused"},
                     "out": f"{folder}/run",
