@@ -29,6 +29,13 @@ def leaves_nothing() -> Iterator[None]:
         pytest.fail("the test changed torch's global random state; draw from a generator, or ask for 'seeded'")
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep measurements of the tests out of the user's cache folder."""
+    if "DDCNN_DATA" not in os.environ:
+        monkeypatch.setenv("DDCNN_DATA", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture
 def seeded(leaves_nothing: None) -> Iterator[None]:
     """Let a test draw from torch's global generator, seeded with 0, and put it back afterwards."""

@@ -153,7 +153,7 @@ class ComputeConfig(_Section):
 
     device: str = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    backend: Literal["auto", "fused", "looped"] = "auto"
+    backend: Literal["auto", "fused", "vmapped", "looped"] = "auto"
 
 
 class Config(_Section):

@@ -382,13 +382,9 @@ def test_random_depth() -> None:
         assert fuse([kind() for _ in range(2)]).backend == "looped", kind
 
 
-def test_a_layer_that_several_networks_share_becomes_their_own() -> None:
-    def networks() -> list[nn.Module]:
-        shared = nn.Conv2d(3, 4, 3)
-        return [nn.Sequential(shared, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)) for _ in range(3)]
-
-    for backend in ("fused", "looped"):
-        assert_equal_to_separate(networks(), torch.randn(4, 3, 3, 5, 6).double(), backend=backend)
-        fused = fuse(networks(), backend=backend)
-        states = {state["0.weight"].data_ptr() for state in map(fused.member_state, range(3))}
-        assert len(states) == 3, backend
+def test_networks_that_share_a_layer_are_refused() -> None:
+    shared = nn.Conv2d(3, 4, 3)
+    networks = [nn.Sequential(shared, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)) for _ in range(3)]
+    for backend in ("fused", "vmapped", "looped"):
+        with pytest.raises(FusionError, match=r"^networks 0 and 1 share the parameter 0.weight; give each its own$"):
+            fuse(networks, backend)

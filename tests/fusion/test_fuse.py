@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import random
 from typing import Literal
 
 import pytest
@@ -10,14 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from ddcnn.errors import FusionError
-from ddcnn.fusion import FusedCNN, fuse, unfuse
-from ddcnn.fusion.choice import difference
+from ddcnn.fusion import FusedCNN, choice, fuse, unfuse
+from ddcnn.fusion.proof import disproof
+from ddcnn.machine import cache_folder
 from ddcnn.models import ResNet20
-from tests.fusion.helper import randomize
+from tests.fusion.helper import assert_equal_to_separate, randomize
 
 pytestmark = pytest.mark.usefixtures("seeded")
-BACKENDS = ["fused", "looped"]
-BackendName = Literal["fused", "looped"]
+BACKENDS = ["fused", "vmapped", "looped"]
+BackendName = Literal["fused", "vmapped", "looped"]
 
 
 def _networks(members: int = 3, *, dropout: float = 0.0) -> list[nn.Module]:
@@ -126,7 +129,7 @@ def test_autocast(backend: BackendName) -> None:
     expected = torch.stack([network(x[:, n]) for n, network in enumerate(networks)], 1)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         scores = fuse(networks, backend=backend).eval()(x)
-    assert scores.dtype == torch.bfloat16
+    assert scores.dtype == (torch.float32 if backend == "vmapped" else torch.bfloat16)  # vmap does not cast
     torch.testing.assert_close(scores.float(), expected, rtol=0.1, atol=0.1)
 
 
@@ -175,7 +178,8 @@ def test_another_structure(other: nn.Module) -> None:
     networks = [nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(), nn.Linear(24, 3)) for _ in range(2)]
     with pytest.raises(FusionError) as error:
         fuse([*networks, other])
-    assert str(error.value) == "network 2 has another structure than network 0; fuse networks of one structure"
+    assert str(error.value).startswith("network 2 has another structure than network 0: ")
+    assert str(error.value).endswith("; fuse equal networks")
 
 
 # What falls back
@@ -195,26 +199,95 @@ class Scaled(nn.Module):
         return (x * self.scale).flatten(1)
 
 
+class Chance(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x if torch.rand(()) < 0.5 else x
+
+
+class PythonChance(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if random.random() < 0.5 else 2 * x
+
+
+class Hooked(nn.Identity):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_forward_hook(lambda _layer, _inputs, output: 2 * output)
+
+
 FALLBACKS = {
-    "layer": (nn.GroupNorm(1, 2), "layer GroupNorm is not in the operator table"),
-    "control-flow": (Branching(), "it cannot be traced (TraceError: symbolically traced variables cannot be used as"),
-    "reshape": (nn.Flatten(2), "flatten from axis 2 to -1 is not in the operator table"),
-    "parameter": (Scaled(), "0.scale (get_attr) is not in the operator table"),
+    "control-flow": (Branching(), "it reads numbers out of a tensor (bool)"),
+    "chance": (Chance(), "it reads numbers out of a tensor (bool)"),
+    "chance-of-python": (PythonChance(), "it d"),  # it differs, or it draws random numbers
+    "hook": (Hooked(), "a Hooked of it has hooks"),
 }
 
 
 @pytest.mark.parametrize(("layer", "reason"), FALLBACKS.values(), ids=FALLBACKS)
 def test_fall_back(layer: nn.Module, reason: str) -> None:
     networks, x = [nn.Sequential(copy.deepcopy(layer), nn.Flatten(), nn.Linear(40, 3)) for _ in range(3)], _input()
-    fused = fuse(networks)
+    fused = fuse(networks, example=x)
     assert fused.backend == "looped"
-    assert fused.reason.startswith(reason)
-    assert fused.reason.endswith(", so the networks run in turn")
-    torch.testing.assert_close(fused(x), torch.stack([network(x[:, n]) for n, network in enumerate(networks)], 1))
+    assert f"these networks cannot be fused: {reason}" in fused.reason
+    assert "these networks cannot be vmapped" in fused.reason
+    assert "\n" not in fused.reason
+    if "Chance" not in type(layer).__name__:
+        torch.testing.assert_close(fused(x), torch.stack([network(x[:, n]) for n, network in enumerate(networks)], 1))
     with pytest.raises(FusionError) as error:
-        fuse(networks, backend="fused")
-    assert str(error.value).startswith(f"this network cannot be fused: {reason}")
+        fuse(networks, backend="fused", example=x)
+    assert str(error.value).startswith(f"these networks cannot be fused: {reason}")
     assert str(error.value).endswith("; use backend='looped' or 'auto'")
+
+
+def test_without_an_example_a_failing_proof_is_an_error_at_the_first_input() -> None:
+    networks = [nn.Sequential(Branching(), nn.Linear(40, 3)) for _ in range(3)]
+    fused = fuse(networks, backend="fused")
+    for _ in range(2):
+        with pytest.raises(FusionError, match=r"^these networks cannot be fused: it reads numbers out of a tensor"):
+            fused(_input())
+
+
+def test_parameters_are_stacked_as_they_are_used() -> None:
+    networks = randomize([nn.Sequential(Scaled(), nn.GroupNorm(1, 40), nn.Linear(40, 3)) for _ in range(3)])
+    fused = assert_equal_to_separate(networks, _input(dtype=torch.float64))
+    assert fused.backend == "fused"
+
+
+class Dictionary(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(40, 3)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"logits": self.linear(x.flatten(1))}
+
+
+@pytest.mark.parametrize("backend", ["auto", *BACKENDS])
+def test_networks_that_return_a_dictionary(backend: BackendName) -> None:
+    expected = r"a local CNN should return one tensor of scores, \(B, K\), got dict; wrap it in a module that returns"
+    with pytest.raises(FusionError, match=expected):
+        fuse([Dictionary() for _ in range(3)], backend=backend)(_input())
+
+
+def test_unknown_backend() -> None:
+    with pytest.raises(FusionError, match=r"^backend = 'grouped' is unknown; use auto, fused, vmapped, looped$"):
+        fuse(_networks(), "grouped")
+
+
+def test_buffers_that_are_not_floats() -> None:
+    class Table(nn.Module):
+        def __init__(self, offset: int) -> None:
+            super().__init__()
+            self.register_buffer("order", torch.arange(40).roll(offset))
+            self.linear = nn.Linear(40, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.linear(x.flatten(1)[:, self.order])
+
+    networks = [Table(n) for n in range(3)]
+    for backend in BACKENDS:
+        fused = assert_equal_to_separate(networks, _input(dtype=torch.float64), backend=backend)
+        assert fused.member_state(2)["order"].dtype == torch.int64
 
 
 def test_backend_as_asked() -> None:
@@ -231,9 +304,27 @@ def test_one_network() -> None:
 
 def test_measured_choice() -> None:
     fused = fuse(_networks(), example=_input())
-    other = {"fused": "looped", "looped": "fused"}[fused.backend]
+    others = {"fused", "vmapped", "looped"} - {fused.backend}
     assert fused.reason.startswith("measured ")
-    assert fused.reason.endswith(f"x as fast as {other} on (7, 3, 2, 4, 5)")
+    assert all(f"x as fast as {other}" in fused.reason for other in others)
+
+
+def test_the_choice_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    networks, x = _networks(), _input()
+    reason = fuse(networks, example=x).reason
+    monkeypatch.setattr(choice, "measure", None)  # a measurement now would fail
+    assert fuse(_networks(), example=x).reason == reason
+    with pytest.raises(TypeError):
+        fuse(_networks(2), example=_input(2))
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{", "\\x00"])
+def test_a_damaged_memory_is_measured_anew(content: str) -> None:
+    fuse(_networks(), example=_input())
+    file = cache_folder() / "backends.json"
+    file.write_text(content)
+    assert fuse(_networks(), example=_input()).reason.startswith("measured ")
+    assert len(json.loads(file.read_text())) == 1
 
 
 def test_dropout_does_not_prevent_fusing() -> None:
@@ -249,19 +340,35 @@ def test_proof_and_measurement_leave_the_random_state_alone() -> None:
 
 
 class _Times(nn.Module):
-    def __init__(self, factor: float) -> None:
+    """Equal to the loop but for one of its results."""
+
+    def __init__(self, network: nn.Module, factor: float, *, of: str) -> None:
         super().__init__()
-        self.factor = factor
+        self.network, self.factor, self.of = network, factor, of
+        self.member_gradient, self.load_member_state = network.member_gradient, network.load_member_state
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.factor * x.flatten(2)
+        y = self.network(x)
+        if self.of == "scores":
+            return self.factor * y
+        if self.of == "evaluation":
+            return y if self.training else self.factor * y
+        return y + (self.factor - 1) * (y - y.detach())  # its gradient
+
+    def member_state(self, n: int) -> dict[str, Tensor]:
+        state = self.network.member_state(n)
+        return {k: v * self.factor if self.of == k else v for k, v in state.items()}
+
+    def __deepcopy__(self, memo: object) -> nn.Module:
+        return _Times(copy.deepcopy(self.network), self.factor, of=self.of)
 
 
-def test_difference() -> None:
-    x = _input()
-    assert difference(_Times(1.0), _Times(1.0), x) == 0
-    assert difference(_Times(1.01), _Times(1.0), x) == pytest.approx(0.01)
-    assert difference(_Times(float("nan")), _Times(1.0), x) == float("inf")
+@pytest.mark.parametrize("of", ["scores", "evaluation", "gradient", "1.running_mean"])
+def test_proof_finds(of: str) -> None:
+    looped, x = fuse(_networks(), "looped"), _input()
+    assert disproof(_Times(looped, 1.0, of=of), looped, x) == ""
+    assert disproof(_Times(looped, 1.00001, of=of), looped, x).startswith("it differs from the loop by ")
+    assert disproof(_Times(looped, float("nan"), of=of), looped, x) == "it differs from the loop by inf, relative"
 
 
 def test_example_does_not_fit() -> None:

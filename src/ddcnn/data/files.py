@@ -11,12 +11,8 @@ from pathlib import Path
 from typing import IO
 
 from ddcnn.config import DataConfig
+from ddcnn.machine import cache_folder
 from ddcnn.errors import DataError
-
-
-def cache_folder() -> Path:
-    """Return the folder for downloads and prepared images: ``$DDCNN_DATA``, or ``~/.cache/ddcnn``."""
-    return Path(os.environ.get("DDCNN_DATA") or "~/.cache/ddcnn").expanduser()
 
 
 def search_folders(config: DataConfig) -> list[Path]:

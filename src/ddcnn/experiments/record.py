@@ -15,6 +15,7 @@ import torch
 
 from ddcnn.experiments.decisions import Judge
 from ddcnn.fusion import LocalCNNs
+from ddcnn.machine import processor
 from ddcnn.run import RunFolder
 from ddcnn.strategies import Problem, Trained
 from ddcnn.strategies.saved import describe_data, save_networks
@@ -121,7 +122,7 @@ def environment(device: torch.device, command: str) -> dict[str, Any]:
         "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
         "machine": platform.machine(),
         "system": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -183,11 +184,3 @@ def _stage(stage: Stage) -> dict[str, Any]:
         "peak_memory_bytes": stage.peak_memory_bytes,
     }
 
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if sys.platform.startswith("linux") and cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor()

@@ -1,63 +1,118 @@
-"""Fused or looped: proved equal, then measured on the real shapes."""
+"""Which backend is fastest? Measured on the real shapes, a few training steps each, and remembered."""
 
 from __future__ import annotations
 
 import copy
-import math
+import hashlib
+import json
+import logging
+import os
+import tempfile
 import time
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from ddcnn.fusion.likeness import structure
+from ddcnn.machine import cache_folder, device_name
+
 Name = TypeVar("Name")
 
-
-def difference(fused: nn.Module, looped: nn.Module, example: Tensor) -> float:
-    """Return the largest relative difference of outputs on random input, in float64, in train and in eval mode.
-
-    Infinite where the fused network fails on input that the loop takes.
-    """
-    a, b = (_without_dropout(copy.deepcopy(network).double()) for network in (fused, looped))
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn((4, *example.shape[1:]), generator=generator, dtype=torch.float64).to(example.device)
-    worst = 0.0
-    with torch.no_grad():
-        for training in (True, False):  # train first: it moves the running statistics that eval uses
-            expected = b.train(training)(x)
-            try:
-                got = a.train(training)(x)
-            except RuntimeError:  # shapes that do not fit each other once N is folded into the channels
-                return float("inf")
-            if got.shape != expected.shape:
-                return float("inf")
-            gap = float((got - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
-            if math.isnan(gap):
-                return float("inf")
-            worst = max(worst, gap)
-    return worst
-
-
-def _without_dropout(network: nn.Module) -> nn.Module:
-    for layer in network.modules():
-        if isinstance(layer, nn.modules.dropout._DropoutNd):
-            layer.p = 0.0  # random numbers differ, and prove nothing
-    return network
+_HOPELESS = 2.0  # times the fastest: measured once, not five times
+_log = logging.getLogger(__name__)
 
 
 def measure(candidates: Mapping[Name, Callable[[], object]], *, rounds: int = 5) -> dict[Name, list[float]]:
     """Return the seconds of each candidate, run in turns, after one turn as a warm-up.
 
-    To choose, take the minimum: whatever else the machine does only ever adds time.
+    What is far slower than the fastest in the first counted turn runs no more. To choose, take the minimum: whatever
+    else the machine does only ever adds time.
     """
     times: dict[Name, list[float]] = {name: [] for name in candidates}
-    for _ in range(1 + rounds):
-        for name, run in candidates.items():
+    running = dict(candidates)
+    for turn in range(1 + rounds):
+        for name, run in running.items():
             start = time.perf_counter()
             run()
-            times[name].append(time.perf_counter() - start)
-    return {name: seconds[1:] for name, seconds in times.items()}
+            if turn:
+                times[name].append(time.perf_counter() - start)
+        if turn:
+            best = min(min(seconds) for seconds in times.values())
+            running = {name: run for name, run in running.items() if min(times[name]) <= _HOPELESS * best}
+    return times
+
+
+def fastest(candidates: Mapping[str, Callable[[], object]], about: Sequence[object]) -> tuple[str, dict[str, float]]:
+    """Return the name of the fastest candidate, and the seconds of each: measured, or remembered from another time.
+
+    Parameters
+    ----------
+    candidates
+        Names and what to time.
+    about
+        All that the times depend on beside the machine and the versions: see `network_key`.
+    """
+    facts = [*map(str, about), *sorted(candidates), torch.__version__, torch.get_num_threads()]
+    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+    known = _remembered()
+    seconds = known.get(key)
+    if not _is_measurement(seconds, candidates):
+        gpus = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+        with torch.random.fork_rng(devices=gpus):
+            seconds = {name: min(times) for name, times in measure(candidates).items()}
+        _remember(key, seconds)
+    return min(seconds, key=lambda name: seconds[name]), seconds
+
+
+def network_key(network: nn.Module, example: Tensor) -> list[object]:
+    """Return what the time of a training step depends on."""
+    return [structure(network), tuple(example.shape), example.dtype, device_name(example.device)]
+
+
+def ratio(seconds: Mapping[str, float], best: str) -> str:
+    """Return in words how much faster the fastest is.
+
+    >>> ratio({"fused": 1.0, "looped": 2.5}, "fused")
+    'measured 2.50x as fast as looped'
+    """
+    others = sorted((name for name in seconds if name != best), key=lambda name: seconds[name])
+    return ", ".join(f"{seconds[name] / seconds[best]:.2f}x as fast as {name}" for name in others[::-1]).join(
+        ("measured ", "") if others else ("", "")
+    )
+
+
+def _file() -> Path:
+    return cache_folder() / "backends.json"
+
+
+def _remembered() -> dict[str, Any]:
+    try:
+        known = json.loads(_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _is_measurement(seconds: Any, candidates: Mapping[str, object]) -> bool:
+    return (
+        isinstance(seconds, dict)
+        and seconds.keys() == candidates.keys()
+        and all(isinstance(s, float) and s > 0 for s in seconds.values())
+    )
+
+
+def _remember(key: str, seconds: dict[str, float]) -> None:
+    path = _file()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
+            json.dump(_remembered() | {key: seconds}, file, indent=1)
+        os.replace(file.name, path)  # noqa: PTH105 - atomic
+    except OSError as error:  # a cache that cannot be written costs time, not results
+        _log.warning("the measurement of backends cannot be kept in %s: %s", path, error)
 
 
 def training_step(network: nn.Module, example: Tensor) -> Callable[[], None]:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from ddcnn.errors import FusionError
-from ddcnn.fusion.choice import difference, measure, training_step
-from ddcnn.fusion.graph import GraphBody, Unfusable
+from ddcnn.fusion.body import StackedBody
+from ddcnn.fusion.choice import fastest, network_key, ratio, training_step
+from ddcnn.fusion.likeness import difference_in_code, structure
 from ddcnn.fusion.loop import LoopBody
+from ddcnn.fusion.proof import disproof, guess_example
+from ddcnn.fusion.stacked import NotSupportedError
 
-Backend = Literal["auto", "fused", "looped"]
-_TOLERANCE = 1e-6  # relative, in float64
+BackendName = Literal["fused", "vmapped", "looped"]
+Backend = Literal["auto", "fused", "vmapped", "looped"]
 
 
 class FusedCNN(nn.Module):
@@ -25,29 +28,48 @@ class FusedCNN(nn.Module):
     Attributes
     ----------
     backend
-        How they run: ``"fused"`` (one grouped network) or ``"looped"`` (in turn).
+        How they run: ``"fused"`` (one grouped network), ``"vmapped"`` (`torch.vmap`) or ``"looped"`` (in turn).
     reason
         Why, in one line.
     """
 
-    def __init__(self, body: GraphBody | LoopBody, template: nn.Module, members: int, reason: str) -> None:
+    def __init__(self, body: StackedBody | LoopBody, members: int, reason: str) -> None:
         super().__init__()
         self.body = body
         self.members = members
         self.reason = reason
-        self._template = (template,)  # in a tuple: not a part of this network, only the form of its members
+        self.proved = isinstance(body, LoopBody)
 
     @property
     def backend(self) -> str:
-        """How the networks run: ``"fused"`` or ``"looped"``."""
+        """How the networks run."""
         return self.body.backend
 
-    def forward(self, x: Shaped[Tensor, "B N C *s"]) -> Float[Tensor, "B N K"]:
+    def forward(self, x: Shaped[Tensor, "B N C *s"]) -> Float[Tensor, "B N *K"]:
         """Return the scores of all N networks, each on its own subimages."""
         if x.ndim < 3 or x.shape[1] != self.members:
             raise FusionError(f"{self.members} networks take input (B, {self.members}, C, *s), got {tuple(x.shape)}")
-        scores: Tensor = self.body(x)
+        if not self.proved:
+            self.prove(x)
+        try:
+            scores: Tensor = self.body(x)
+        except NotSupportedError as reason:
+            raise FusionError(f"these networks cannot be {self.backend}: {reason}; use backend='looped'") from reason
         return scores
+
+    def prove(self, example: Shaped[Tensor, "B N C *s"]) -> None:
+        """Prove that these networks are equal to the loop over them: outputs, gradients, statistics.
+
+        Raises
+        ------
+        FusionError
+            They are not.
+        """
+        self.proved = True
+        looped = FusedCNN(LoopBody(unfuse(self), channels_last=False), self.members, "reference")
+        if reason := disproof(self, looped, example):
+            self.proved = False
+            raise FusionError(f"these networks cannot be {self.backend}: {reason}; use backend='looped' or 'auto'")
 
     def member_state(self, n: int) -> dict[str, Tensor]:
         """Return views of the parameters and buffers of network n, under the names of the original modules."""
@@ -59,41 +81,49 @@ class FusedCNN(nn.Module):
         for name, value in self.member_state(n).items():
             value.copy_(state[name])
 
+    def member_gradient(self, n: int) -> dict[str, Tensor]:
+        """Return the gradients of network n, under the names of its parameters; zeros where there is none."""
+        return self.body.member_gradient(n)
+
     def per_parameter(self, values: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
         """Pair each parameter with the (N,) values of its networks, in a shape that broadcasts against it."""
         return self.body.per_parameter(values)
 
     def extract(self, n: int) -> nn.Module:
         """Return network n alone, as a module of the original class."""
-        if isinstance(self.body, LoopBody):
-            return copy.deepcopy(self.body.networks[n])
-        module = copy.deepcopy(self._template[0])
-        state = self.member_state(n)
-        for name, value in [*module.named_parameters(), *module.named_buffers()]:
-            if name in state:  # the networks may have moved to another type or device since
-                value.data = value.data.to(state[name])
-        module.load_state_dict(state)
-        return module.train(self.training)
+        return self.body.extract(n).train(self.training)
 
 
 def fuse(
-    modules: Sequence[nn.Module], *, backend: Backend = "auto", example: Shaped[Tensor, "B N C *s"] | None = None
+    modules: Sequence[nn.Module],
+    backend: str = "auto",
+    *,
+    example: Shaped[Tensor, "B N C *s"] | None = None,
+    proved: bool = False,
 ) -> FusedCNN:
     """Run N equal networks as one: exact, and faster where many of them are small.
+
+    The networks are any ``nn.Module`` of one structure. Their own code runs once for all N, on values that know of N
+    (`ddcnn.fusion.operators`), so control flow, train and eval mode and any input size stay theirs. A fused network is
+    proved equal to the loop, in float64 on random input, before it is used.
 
     Parameters
     ----------
     modules
-        N networks of one structure, each (B, C, *s) -> (B, K). Their parameters are copied.
+        N networks, each (B, C, *s) -> (B, K). Their parameters are copied.
     backend
-        ``"fused"`` or ``"looped"``; ``"auto"`` takes what is faster on the example, and without one what can be fused.
+        ``"fused"``, ``"vmapped"`` or ``"looped"``. ``"auto"`` takes the fastest on the example, measured once per
+        network, shape, device and versions, and then remembered; without an example it fuses what can be fused.
     example
-        Input of real shape and device. With it, a fused network is proved equal to the loop before it is used.
+        Input of real shape and device. Without it, square input of a size that the networks take is made up for the
+        proof; if there is none, the proof waits for the first input, and an error is raised if it fails.
+    proved
+        Whether the same networks on the same shape have been proved before: then they are not proved again.
 
     Raises
     ------
     FusionError
-        No networks, one of them twice, different structures, or ``backend="fused"`` for what cannot be fused.
+        No networks, one of them twice, shared parameters, different structures, or a ``backend`` that is not possible.
 
     Examples
     --------
@@ -102,37 +132,62 @@ def fuse(
     >>> fused.backend, fused(torch.zeros(7, 5, 3, 4, 4)).shape
     ('fused', torch.Size([7, 5, 2]))
     """
-    _check_equal(modules)
-    body, obstacle = _graph(modules)
-    loop = LoopBody([copy.deepcopy(module) for module in modules], channels_last=body is not None)
-    looped = _network(loop, modules)
+    if backend not in get_args(Backend):
+        raise FusionError(f"backend = {backend!r} is unknown; use {', '.join(get_args(Backend))}")
+    check_equal(modules)
+    if backend == "auto":
+        return _best(modules, example)
+    network = build(modules, cast(BackendName, backend))
+    network.proved = network.proved or proved
+    if example is not None and not network.proved:
+        network.prove(example)
+    return network
+
+
+def build(modules: Sequence[nn.Module], backend: BackendName) -> FusedCNN:
+    """Return equal networks with one backend, not proved.
+
+    Raises
+    ------
+    FusionError
+        It is not possible.
+    """
+    body: StackedBody | LoopBody
     if backend == "looped":
-        return looped
-    if backend == "auto" and len(modules) == 1:
-        looped.reason = "one network alone needs no fusing"
-        return looped
-    if body is None:
-        return _fall_back(looped, obstacle, backend)
-    fused = _network(body, modules)
-    if example is None:
-        fused.reason = "it can be fused (no example to measure on)" if backend == "auto" else "as asked"
-        return fused
-    with torch.random.fork_rng(devices=[]):
-        if (largest := difference(fused, looped, example)) > _TOLERANCE:
-            return _fall_back(looped, f"it differs from the loop by {largest:.1e}, relative", backend)
-        return _faster(fused, looped, example) if backend == "auto" else fused
+        body = LoopBody([copy.deepcopy(module) for module in modules], channels_last=True)
+    else:
+        try:
+            if reason := difference_in_code(modules):
+                raise NotSupportedError(reason)
+            body = StackedBody(modules, backend)
+        except NotSupportedError as reason:
+            raise FusionError(f"these networks cannot be {backend}: {reason}; use backend='looped' or 'auto'") from None
+    return FusedCNN(body, len(modules), "as asked").train(modules[0].training)
 
 
-def _graph(modules: Sequence[nn.Module]) -> tuple[GraphBody | None, str]:
-    try:
-        return GraphBody([copy.deepcopy(module) for module in modules]), ""  # one by one: nothing is shared any more
-    except Unfusable as reason:
-        return None, str(reason)
-
-
-def _network(body: GraphBody | LoopBody, modules: Sequence[nn.Module]) -> FusedCNN:
-    first = modules[0]
-    return FusedCNN(body, copy.deepcopy(first), len(modules), "as asked").train(first.training)
+def _best(modules: Sequence[nn.Module], example: Tensor | None) -> FusedCNN:
+    candidates = {"looped": build(modules, "looped")}
+    if len(modules) == 1:
+        candidates["looped"].reason = "one network alone needs no fusing"
+        return candidates["looped"]
+    obstacles = []
+    guess = guess_example(modules) if example is None else example
+    for backend in ("fused", "vmapped"):
+        try:
+            candidates[backend] = fuse(modules, backend, example=guess)
+        except FusionError as error:
+            obstacles.append(str(error).partition("; use")[0])
+            continue
+        if example is None:
+            candidates[backend].reason = "it can be fused (no example to measure on)"
+            return candidates[backend]
+    best, reason = "looped", ""
+    if example is not None and len(candidates) > 1:
+        steps = {name: training_step(network, example) for name, network in candidates.items()}
+        best, seconds = fastest(steps, [len(modules), *network_key(modules[0], example)])
+        reason = ratio(seconds, best)
+    candidates[best].reason = "; ".join(filter(None, [reason, *obstacles]))
+    return candidates[best]
 
 
 def unfuse(fused: FusedCNN) -> list[nn.Module]:
@@ -140,35 +195,25 @@ def unfuse(fused: FusedCNN) -> list[nn.Module]:
     return [fused.extract(n) for n in range(fused.members)]
 
 
-def _fall_back(looped: FusedCNN, reason: str, backend: Backend) -> FusedCNN:
-    if backend == "fused":
-        raise FusionError(f"this network cannot be fused: {reason}; use backend='looped' or 'auto'")
-    looped.reason = f"{reason}, so the networks run in turn"
-    return looped
-
-
-def _faster(fused: FusedCNN, looped: FusedCNN, example: Tensor) -> FusedCNN:
-    turns = measure({network: training_step(network, example) for network in (fused, looped)})
-    seconds = {network: min(times) for network, times in turns.items()}
-    best, other = sorted((fused, looped), key=lambda network: seconds[network])
-    ratio = seconds[other] / seconds[best]
-    best.reason = f"measured {ratio:.2f}x as fast as {other.backend} on {tuple(example.shape)}"
-    return best
-
-
-def structure(module: nn.Module) -> tuple[object, ...]:
-    """Return what two networks must share to be fused: class, layers, and names, shapes and types of the state."""
-    layers = tuple((name, type(layer).__qualname__, layer.extra_repr()) for name, layer in module.named_modules())
-    state = tuple((name, tuple(t.shape), t.dtype, t.device.type) for name, t in module.state_dict().items())
-    return layers, state, tuple((name, p.requires_grad) for name, p in module.named_parameters())
-
-
-def _check_equal(modules: Sequence[nn.Module]) -> None:
+def check_equal(modules: Sequence[nn.Module]) -> None:
+    """Refuse what is not a list of separate networks of one structure."""
     if not modules:
         raise FusionError("fuse needs at least 1 network, got none")
     if len({id(module) for module in modules}) < len(modules):
         raise FusionError(f"the {len(modules)} networks should be different objects, but one is there twice")
     first = structure(modules[0])
-    for n, module in enumerate(modules[1:], 1):
-        if structure(module) != first:
-            raise FusionError(f"network {n} has another structure than network 0; fuse networks of one structure")
+    owners: dict[int, int] = {}
+    for n, module in enumerate(modules):
+        if difference := _first_difference(structure(module), first):
+            raise FusionError(f"network {n} has another structure than network 0: {difference}; fuse equal networks")
+        for name, parameter in module.named_parameters():
+            if (owner := owners.setdefault(id(parameter), n)) != n:
+                raise FusionError(f"networks {owner} and {n} share the parameter {name}; give each its own")
+
+
+def _first_difference(a: object, b: object) -> str:
+    if a == b:
+        return ""
+    if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b) and any(isinstance(x, tuple) for x in a):
+        return next(_first_difference(x, y) for x, y in zip(a, b, strict=True) if x != y)
+    return f"{a} against {b}" if isinstance(a, tuple) and len(a) < 9 else "they have other layers"

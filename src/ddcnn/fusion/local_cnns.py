@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from ddcnn.decomposition import Decomposition, Subdomain, cut
 from ddcnn.errors import FusionError
-from ddcnn.fusion.fuse import Backend, FusedCNN, fuse, structure
+from ddcnn.fusion.fuse import Backend, FusedCNN, fuse
+from ddcnn.fusion.likeness import structure
 
 
 class LocalCNNs(nn.Module):
@@ -27,10 +28,11 @@ class LocalCNNs(nn.Module):
         (H, W) or (D, H, W). Subdomains of different shape run as different groups.
     indices
         The subdomains that the networks belong to; None means all, 0..N-1.
-    backend
+    backend, proved
         As in `ddcnn.fuse`.
     example
-        Images (B, C, *S) of real size and device to choose the backend by measurement; only with ``"auto"``.
+        Images (B, C, *S) of real size and device, to prove that the networks run as they would alone, and to choose
+        the backend by measurement.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class LocalCNNs(nn.Module):
         indices: Sequence[int] | None = None,
         backend: Backend = "auto",
         example: Shaped[Tensor, "B C *S"] | None = None,
+        proved: bool = False,
     ) -> None:
         super().__init__()
         self.image_size = tuple(image_size)
@@ -56,7 +59,8 @@ class LocalCNNs(nn.Module):
         self.fused = nn.ModuleList(
             fuse(
                 [modules[i] for i in group],
-                backend=backend,
+                backend,
+                proved=proved,
                 example=None if parts is None else torch.stack([parts[i] for i in group], 1),
             )
             for group in self.groups

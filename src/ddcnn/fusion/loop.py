@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from ddcnn.errors import FusionError
+
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of axes
 
 
 class LoopBody(nn.Module):
@@ -14,8 +20,8 @@ class LoopBody(nn.Module):
     Parameters
     ----------
     channels_last
-        Lay the input out so that convolutions are faster; a network that takes views of its activations may not work
-        with it.
+        Lay the input out so that convolutions are faster, if the networks work with it: those that take views of
+        their activations may not.
     """
 
     backend = "looped"
@@ -23,19 +29,61 @@ class LoopBody(nn.Module):
     def __init__(self, modules: Sequence[nn.Module], *, channels_last: bool) -> None:
         super().__init__()
         self.channels_last = channels_last
+        self._tried: bool | None = None
         self.networks = nn.ModuleList(modules)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C, *s) -> (B, N, K)."""
-        form = torch.contiguous_format
-        if self.channels_last:
-            form = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.ndim - 1, form)
-        return torch.stack([net(x[:, n].contiguous(memory_format=form)) for n, net in enumerate(self.networks)], 1)
+        form = CHANNELS_LAST.get(x.ndim - 1, torch.contiguous_format)
+        if not self.channels_last or not self._takes(x, form):
+            form = torch.contiguous_format
+        parts = (part.contiguous(memory_format=form) for part in x.unbind(1))
+        return torch.stack([check_scores(net(part)) for net, part in zip(self.networks, parts, strict=True)], 1)
+
+    def _takes(self, x: Tensor, form: torch.memory_format) -> bool:
+        """Tell whether the networks work with this layout: tried once, on a copy."""
+        if self._tried is None:
+            network = copy.deepcopy(self.networks[0]).eval()
+            try:
+                with torch.no_grad():
+                    network(x[:1, 0].contiguous(memory_format=form))
+                self._tried = True
+            except RuntimeError:
+                self._tried = False
+        return self._tried
 
     def member_state(self, n: int) -> dict[str, Tensor]:
         """Return views of the parameters and buffers of network n."""
         return self.networks[n].state_dict()
 
+    def extract(self, n: int) -> nn.Module:
+        """Return network n alone: a copy."""
+        return copy.deepcopy(self.networks[n])
+
+    def member_gradient(self, n: int) -> dict[str, Tensor]:
+        """Return the gradients of network n under the names of its parameters; zeros where there is none."""
+        return {name: _gradient(p) for name, p in self.networks[n].named_parameters()}
+
     def per_parameter(self, values: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
         """Pair each parameter with the value, of the (N,) values, of its network."""
         return [(p, values[n]) for n, network in enumerate(self.networks) for p in network.parameters()]
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+
+
+def check_scores(scores: Any) -> Tensor:
+    """Return what a network returned if it is a tensor.
+
+    Raises
+    ------
+    FusionError
+        It is something else, such as a dictionary.
+    """
+    if isinstance(scores, Tensor):
+        return scores
+    raise FusionError(
+        f"a local CNN should return one tensor of scores, (B, K), got {type(scores).__name__}; "
+        "wrap it in a module that returns its scores alone"
+    )

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from typing import cast
 
 from torch import Tensor
 
 from ddcnn.errors import FusionError
-from ddcnn.fusion import LocalCNNs
-from ddcnn.fusion.choice import difference, measure, training_step
+from ddcnn.fusion import BackendName, LocalCNNs
+from ddcnn.fusion.choice import fastest, measure, network_key, training_step
 from ddcnn.strategies.problem import Problem
 from ddcnn.training.precision import PrecisionName, autocast
 
-_TOLERANCE = 1e-6  # relative, in float64
-
-Choice = tuple[PrecisionName, str]
+_BACKENDS: tuple[BackendName, ...] = ("fused", "vmapped", "looped")
 
 
 def resolve(problem: Problem) -> tuple[Problem, dict[str, str]]:
@@ -38,55 +37,62 @@ def resolve(problem: Problem) -> tuple[Problem, dict[str, str]]:
     """
     compute = problem.config.compute
     images, _ = next(problem.batches(problem.split.train, "choices").shuffled(1))
-    networks, reason = _backends(problem, images)
+    networks, obstacles = _backends(problem, images)
     precisions: list[PrecisionName] = ["float32", "bfloat16"] if compute.precision == "auto" else [compute.precision]
-    candidates: dict[Choice, Callable[[], object]] = {
-        (precision, backend): _in_precision(precision, network, images)
+    candidates = {
+        f"{precision} {backend}": _in_precision(precision, network, images)
         for precision in precisions
         for backend, network in networks.items()
     }
-    best, reasons = _decide(candidates, reason)
-    chosen = {"precision": best[0], "backend": best[1], "device": problem.device.type}
+    precision, backend, reasons = _decide(problem, candidates, images)
+    reasons["backend"] = "; ".join([reasons["backend"], *obstacles])
+    chosen = {"precision": precision, "backend": backend, "device": problem.device.type}
     resolved = problem.config.model_copy(update={"compute": compute.model_copy(update=chosen)})
     return problem.with_config(resolved), reasons
 
 
-def _decide(candidates: dict[Choice, Callable[[], object]], reason: str) -> tuple[Choice, dict[str, str]]:
-    if len(candidates) == 1:
-        (best,) = candidates
-        return best, {"precision": f"{best[0]}: as asked", "backend": f"{best[1]}: {reason or 'as asked'}"}
-    seconds = {choice: min(times) for choice, times in measure(candidates).items()}
-    best = min(seconds, key=lambda choice: seconds[choice])
+def _decide(
+    problem: Problem, candidates: dict[str, Callable[[], object]], images: Tensor
+) -> tuple[str, str, dict[str, str]]:
+    seconds = {next(iter(candidates)): 1.0}
+    if len(candidates) > 1:
+        modules = problem.local_modules()
+        about = [problem.config.decomposition, *network_key(modules[0], images)]
+        _, seconds = fastest(candidates, about)
+    best = min(seconds, key=lambda name: seconds[name])
+    precision, backend = best.split()
 
-    def against(position: int) -> str:
-        others = [c for c in seconds if c[position] != best[position] and c[1 - position] == best[1 - position]]
-        if not others:
-            return ""
-        return f"measured {seconds[others[0]] / seconds[best]:.2f}x as fast as {others[0][position]}"
+    def against(others: list[str]) -> str:
+        measured = [f"{seconds[o] / seconds[best]:.2f}x as fast as {o}" for o in others if o in seconds and o != best]
+        return f"measured {', '.join(measured)}" if measured else "as asked"
 
-    return best, {
-        "precision": f"{best[0]}: {against(0) or 'as asked'}",
-        "backend": f"{best[1]}: {against(1) or reason or 'as asked'}",
-    }
+    same_backend = [name for name in seconds if name.split()[1] == backend]
+    same_precision = [name for name in seconds if name.split()[0] == precision]
+    return (
+        precision,
+        backend,
+        {
+            "precision": f"{precision}: {against(same_backend)}".replace(f" {backend}", ""),
+            "backend": f"{backend}: {against(same_precision)}".replace(f" {precision}", ""),
+        },
+    )
 
 
-def _backends(problem: Problem, images: Tensor) -> tuple[dict[str, LocalCNNs], str]:
+def _backends(problem: Problem, images: Tensor) -> tuple[dict[BackendName, LocalCNNs], list[str]]:
+    """Return local CNNs for each backend that is possible, proved equal to the loop; and why the others are not."""
     asked = problem.backend
-    looped = problem.local_cnns(problem.local_modules(), backend="looped")
-    if asked == "looped":
-        return {"looped": looped}, ""
-    try:
-        fused = problem.local_cnns(problem.local_modules(), backend="fused")
-    except FusionError as error:
-        if asked == "fused":
-            raise
-        return {"looped": looped}, str(error)
-    if (largest := difference(fused, looped, images)) > _TOLERANCE:
-        reason = f"the fused networks differ from the loop by {largest:.1e}, relative"
-        if asked == "fused":
-            raise FusionError(f"{reason}; use backend='looped' or 'auto'")
-        return {"looped": looped}, reason
-    return ({"fused": fused} if asked == "fused" else {"fused": fused, "looped": looped}), ""
+    if asked == "auto" and len(problem.decomposition) == 1:
+        asked = "looped"
+    networks: dict[BackendName, LocalCNNs] = {}
+    obstacles = []
+    for backend in _BACKENDS if asked == "auto" else [cast(BackendName, asked)]:
+        try:
+            networks[backend] = problem.local_cnns(problem.local_modules(), backend=backend, example=images)
+        except FusionError as error:
+            if asked == backend:
+                raise
+            obstacles.append(str(error).partition("; use")[0])
+    return networks, obstacles
 
 
 def _in_precision(precision: PrecisionName, network: LocalCNNs, images: Tensor) -> Callable[[], None]:

@@ -106,15 +106,22 @@ class Problem:
         return [self._build(s.shape, width, derive_seed(self.config.seed, purpose, s.index)) for s in chosen]
 
     def local_cnns(
-        self, modules: Sequence[nn.Module], indices: Sequence[int] | None = None, backend: Backend | None = None
+        self,
+        modules: Sequence[nn.Module],
+        indices: Sequence[int] | None = None,
+        *,
+        backend: Backend | None = None,
+        example: Tensor | None = None,
     ) -> LocalCNNs:
-        """Fuse local CNNs, on the device."""
+        """Fuse local CNNs, on the device; proved equal to the loop if there is an example, else known to be."""
         return LocalCNNs(
             self.decomposition,
             [module.to(self.device) for module in modules],
             image_size=self.dataset.image_size,
             indices=indices,
             backend=backend or self.backend,
+            example=example,
+            proved=example is None,
         )
 
     def global_cnn(self) -> LocalCNNs:

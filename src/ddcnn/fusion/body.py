@@ -1,0 +1,166 @@
+"""N equal networks whose parameters are stacked, (N, ...): fused into one, or mapped by ``torch.vmap``."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ddcnn.fusion import layers, pointwise, shapes  # noqa: F401 - they fill the operator table
+from ddcnn.fusion.loop import CHANNELS_LAST, check_scores
+from ddcnn.fusion.operators import LAYERS, Fusing, quiet
+from ddcnn.fusion.stacked import NotSupportedError, Stacked, fold, lead
+
+
+class StackedBody(nn.Module):
+    """N networks as the code of one and N times its parameters.
+
+    The code is that of the first network, in a copy without numbers (on the ``meta`` device). While it runs, each of
+    its parameters and buffers is the `Stacked` one of all N networks.
+
+    Parameters
+    ----------
+    modules
+        The networks; what they compute differs in parameters and buffers alone.
+    backend
+        ``"fused"``: each operator as its rule in `ddcnn.fusion.operators` says. ``"vmapped"``: by ``torch.vmap``.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module], backend: str) -> None:
+        super().__init__()
+        self.backend = backend
+        self.members = len(modules)
+        first = modules[0]
+        places = [list(_places(module)) for module in modules]
+        self._keys = _distinct(places)  # of each place, the name of its stacked value here
+        for position, key in enumerate(self._keys):
+            if not hasattr(self, key):
+                self._enter(key, [place[position][3] for place in places])
+        known = {id(value): key for (_, _, _, value), key in zip(places[0], self._keys, strict=True)}
+        state = first.state_dict(keep_vars=True)
+        if strange := [name for name, value in state.items() if id(value) not in known]:
+            raise NotSupportedError(f"{strange[0]} is not a parameter or buffer of one of its layers")
+        self._names = {name: known[id(value)] for name, value in state.items()}
+        template = copy.deepcopy(first).to("meta")
+        self._template = (template,)  # in a tuple: not a part of this network
+        self._slots = [(kind, name) for _, kind, name, _ in _places(template)]
+        self._mode = first.training
+        if backend == "fused":
+            for layer in template.modules():
+                if type(layer) in LAYERS:
+                    layer.forward = functools.partial(LAYERS[type(layer)], layer)
+        self.train(first.training)
+
+    def _enter(self, key: str, values: list[Tensor]) -> None:
+        stacked = torch.stack([value.detach() for value in values])
+        if isinstance(values[0], nn.Parameter):
+            self.register_parameter(key, nn.Parameter(stacked, requires_grad=values[0].requires_grad))
+        else:
+            self.register_buffer(key, stacked)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, C, *s) -> (B, N, K)."""
+        (template,) = self._template
+        if self._mode != self.training:
+            template.train(self.training)
+            self._mode = self.training
+        return self._fused(template, x) if self.backend == "fused" else self._vmapped(template, x)
+
+    def _fused(self, template: nn.Module, x: Tensor) -> Tensor:
+        value = Stacked(x, self.members, 1)
+        if x.ndim - 1 in CHANNELS_LAST:
+            value = fold(x.flatten(1, 2).contiguous(memory_format=CHANNELS_LAST[x.ndim - 1]), self.members)
+        with self._filled(), Fusing(self.members):
+            scores = check_scores(template(value))
+        if type(scores) is not Stacked:  # the same for all networks
+            return scores.unsqueeze(1).expand(-1, self.members, *scores.shape[1:])
+        return scores.apart(1)
+
+    def _vmapped(self, template: nn.Module, x: Tensor) -> Tensor:
+        names = [f"{layer}.{name}" if layer else name for layer, _, name, _ in _places(template)]
+        values = {name: getattr(self, key) for name, key in zip(names, self._keys, strict=True)}
+
+        def of_one(state: dict[str, Tensor], part: Tensor) -> Tensor:
+            return check_scores(functional_call(template, state, (part,)))
+
+        with quiet():
+            scores: Tensor = torch.vmap(of_one, in_dims=(0, 1), out_dims=1, randomness="different")(values, x)
+        return scores
+
+    @contextmanager
+    def _filled(self) -> Iterator[None]:
+        """Put all networks' parameters and buffers where the code of one network finds its own."""
+        wrapped = {key: lead(getattr(self, key)) for key in self._keys}
+        empty = [kind[name] for kind, name in self._slots]
+        try:
+            for (kind, name), key in zip(self._slots, self._keys, strict=True):
+                kind[name] = wrapped[key]
+            yield
+        finally:
+            for (kind, name), value in zip(self._slots, empty, strict=True):
+                kind[name] = value
+
+    def member_state(self, n: int) -> dict[str, Tensor]:
+        """Return views of the parameters and buffers of network n, under their original names."""
+        return {name: getattr(self, key).detach()[n] for name, key in self._names.items()}
+
+    def member_gradient(self, n: int) -> dict[str, Tensor]:
+        """Return the gradients of network n under the original names; zeros where there is none."""
+        names = {key: name for name, key in reversed(self._names.items())}  # of a shared one the first
+        parameters = dict(self.named_parameters())
+        return {
+            name: torch.zeros_like(parameters[key][n]) if parameters[key].grad is None else parameters[key].grad[n]
+            for key, name in names.items()
+            if key in parameters
+        }
+
+    def per_parameter(self, values: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
+        """Pair each parameter with the (N,) values of its networks, in a shape that broadcasts against it."""
+        return [(p, values.view(-1, *(1,) * (p.ndim - 1))) for p in self.parameters()]
+
+    def extract(self, n: int) -> nn.Module:
+        """Return network n alone, as a module of the original class."""
+        module = copy.deepcopy(self._template[0])
+        own = {key: self._one(getattr(self, key), n) for key in self._keys}
+        for (_, kind, name, _), key in zip(list(_places(module)), self._keys, strict=True):
+            kind[name] = own[key]
+        for layer in module.modules():
+            if isinstance(vars(layer).get("forward"), functools.partial):
+                del layer.forward
+        return module
+
+    def _one(self, stacked: Tensor, n: int) -> Tensor:
+        value = stacked.detach()[n].clone()
+        is_parameter = isinstance(stacked, nn.Parameter)
+        return nn.Parameter(value, requires_grad=stacked.requires_grad) if is_parameter else value
+
+
+_Place = tuple[str, dict[str, Any], str, Tensor]  # layer, its parameters or buffers, name, value
+
+
+def _places(module: nn.Module) -> Iterator[_Place]:
+    """Yield where the parameters and buffers of a network are; a shared one has several places."""
+    for layer_name, layer in module.named_modules():
+        for kind in (layer._parameters, layer._buffers):
+            for name, value in kind.items():
+                if value is not None:
+                    yield layer_name, kind, name, value
+
+
+def _distinct(networks: list[list[_Place]]) -> list[str]:
+    """Return a name for each place, the same for places that share a value."""
+    patterns = []
+    for places in networks:
+        first: dict[int, str] = {}
+        patterns.append(
+            [first.setdefault(id(value), f"{layer}.{name}".replace(".", "/")) for layer, _, name, value in places]
+        )
+    if any(pattern != patterns[0] for pattern in patterns):
+        raise NotSupportedError("the networks share parameters within themselves in different ways")
+    return patterns[0]
