@@ -1,4 +1,4 @@
-"""This machine: its processor in words, and where it keeps what can be made again."""
+"""The machine: its processor in words, and where it keeps what can be made again."""
 
 from __future__ import annotations
 

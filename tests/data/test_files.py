@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from ddcnn.config import DataConfig
-from ddcnn.data.files import cache_folder, digest, replacing, search_folders, source_path
+from ddcnn.data.files import digest, replacing, search_folders, source_path
 from ddcnn.errors import DataError
+from ddcnn.machine import cache_folder
 
 
 def test_cache_folder_is_chosen_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

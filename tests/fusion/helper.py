@@ -154,8 +154,14 @@ def _loss(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def _close(got: object, expected: object) -> None:
-    sample = got if isinstance(got, Tensor) else next(
-        v for v in got.values() if v is not None and v.is_floating_point()  # type: ignore[attr-defined]
+    sample = (
+        got
+        if isinstance(got, Tensor)
+        else next(
+            v
+            for v in got.values()
+            if v is not None and v.is_floating_point()  # type: ignore[attr-defined]
+        )
     )
     relative, absolute = TOLERANCE[sample.dtype]
     torch.testing.assert_close(got, expected, rtol=relative, atol=absolute)

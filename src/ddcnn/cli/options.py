@@ -81,7 +81,7 @@ FIELDS = (
     Field("--seed", "seed", str, TRAINING, "Of everything random; default 0.", "N"),
     Field("--device", "compute.device", str, COMPUTE, "auto (default), cpu, cuda or cuda:1.", "NAME"),
     Field("--precision", "compute.precision", str, COMPUTE, "auto (default), float32 or bfloat16.", "NAME"),
-    Field("--backend", "compute.backend", str, COMPUTE, "Of local CNNs: auto (default), fused, vmapped or looped.", "NAME"),
+    Field("--backend", "compute.backend", str, COMPUTE, "Local CNNs: auto (default), fused, vmapped, looped.", "NAME"),
     Field("--out", "out", Path, OUTPUT, "Folder of the run; default runs/COMMAND-DATA-MODEL-GRID-sSEED."),
     Field("--force", "force", bool, OUTPUT, "Replace a run that is in that folder."),
 )  # fmt: skip

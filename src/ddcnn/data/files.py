@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import IO
 
 from ddcnn.config import DataConfig
-from ddcnn.machine import cache_folder
 from ddcnn.errors import DataError
+from ddcnn.machine import cache_folder
 
 
 def search_folders(config: DataConfig) -> list[Path]:

@@ -19,9 +19,10 @@ import torch
 from ddcnn.config import DataConfig
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.download import Archive, find_or_fetch
-from ddcnn.data.files import cache_folder, digest, image_size, replacing
+from ddcnn.data.files import digest, image_size, replacing
 from ddcnn.data.images import read_images
 from ddcnn.errors import DataError
+from ddcnn.machine import cache_folder
 
 ARCHIVE = Archive(
     name="tf_flowers",

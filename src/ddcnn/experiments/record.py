@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -183,4 +182,3 @@ def _stage(stage: Stage) -> dict[str, Any]:
         "critical_path_seconds": stage.critical_path_seconds,
         "peak_memory_bytes": stage.peak_memory_bytes,
     }
-

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ddcnn.fusion import layers, pointwise, shapes  # noqa: F401 - they fill the operator table
-from ddcnn.fusion.loop import CHANNELS_LAST, check_scores
+from ddcnn.fusion.loop import CHANNELS_LAST, check_scores, gradient_of
 from ddcnn.fusion.operators import LAYERS, Fusing, quiet
 from ddcnn.fusion.stacked import NotSupportedError, Stacked, fold, lead
 
@@ -113,12 +113,8 @@ class StackedBody(nn.Module):
     def member_gradient(self, n: int) -> dict[str, Tensor]:
         """Return the gradients of network n under the original names; zeros where there is none."""
         names = {key: name for name, key in reversed(self._names.items())}  # of a shared one the first
-        parameters = dict(self.named_parameters())
-        return {
-            name: torch.zeros_like(parameters[key][n]) if parameters[key].grad is None else parameters[key].grad[n]
-            for key, name in names.items()
-            if key in parameters
-        }
+        gradients = {key: gradient_of(p) for key, p in self.named_parameters()}
+        return {name: gradients[key][n] for key, name in names.items() if key in gradients}
 
     def per_parameter(self, values: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
         """Pair each parameter with the (N,) values of its networks, in a shape that broadcasts against it."""

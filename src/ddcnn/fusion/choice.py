@@ -57,8 +57,7 @@ def fastest(candidates: Mapping[str, Callable[[], object]], about: Sequence[obje
     """
     facts = [*map(str, about), *sorted(candidates), torch.__version__, torch.get_num_threads()]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
-    known = _remembered()
-    seconds = known.get(key)
+    seconds: dict[str, float] = _remembered().get(key, {})
     if not _is_measurement(seconds, candidates):
         gpus = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
         with torch.random.fork_rng(devices=gpus):

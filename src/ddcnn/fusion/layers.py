@@ -132,13 +132,10 @@ def prelu(func: Any, x: Any, weight: Any) -> Any:
     return fold(func(x.folded(), slopes.reshape(-1)), x.members)
 
 
-_WINDOWS = {
-    axes: names(F, torch, of=" ".join(name.format(axes) for name in (
-        "max_pool{}d max_pool{}d_with_indices avg_pool{}d adaptive_avg_pool{}d adaptive_max_pool{}d "
-        "adaptive_max_pool{}d_with_indices lp_pool{}d dropout{}d"
-    ).split()))
-    for axes in (1, 2, 3)
-}  # fmt: skip
+_POOLS = """
+    max_pool{0}d max_pool{0}d_with_indices avg_pool{0}d adaptive_avg_pool{0}d adaptive_max_pool{0}d
+    adaptive_max_pool{0}d_with_indices lp_pool{0}d dropout{0}d
+"""
 
 
 def _windows(axes: int | None) -> Any:
@@ -155,8 +152,8 @@ def _windows(axes: int | None) -> Any:
     return rule
 
 
-for _axes, _functions in _WINDOWS.items():
-    fuses(*_functions)(_windows(_axes))
+for _axes in (1, 2, 3):
+    fuses(*names(F, torch, of=_POOLS.format(_axes)))(_windows(_axes))
 fuses(*names(F, torch, of="interpolate upsample pixel_shuffle pixel_unshuffle feature_dropout"))(_windows(None))
 
 
@@ -168,5 +165,3 @@ def pad(func: Any, x: Any, pad: Any, mode: str = "constant", value: Any = None) 
     if len(pad) // 2 <= x.ndim - 2:
         return fold(func(x.folded(), pad, mode, value), x.members)
     return lead(func(x.apart(0), pad, mode, value)) if mode == "constant" else NotImplemented
-
-

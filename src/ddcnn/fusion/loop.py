@@ -62,14 +62,15 @@ class LoopBody(nn.Module):
 
     def member_gradient(self, n: int) -> dict[str, Tensor]:
         """Return the gradients of network n under the names of its parameters; zeros where there is none."""
-        return {name: _gradient(p) for name, p in self.networks[n].named_parameters()}
+        return {name: gradient_of(p) for name, p in self.networks[n].named_parameters()}
 
     def per_parameter(self, values: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
         """Pair each parameter with the value, of the (N,) values, of its network."""
         return [(p, values[n]) for n, network in enumerate(self.networks) for p in network.parameters()]
 
 
-def _gradient(parameter: nn.Parameter) -> Tensor:
+def gradient_of(parameter: nn.Parameter) -> Tensor:
+    """Return a gradient; zeros where there is none."""
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 

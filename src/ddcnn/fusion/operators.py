@@ -97,10 +97,7 @@ class Fusing(TorchFunctionMode):
 
 
 def _any_stacked(values: Iterable[Any]) -> bool:
-    for value in values:
-        if type(value) is Stacked or (type(value) in (tuple, list) and _any_stacked(value)):
-            return True
-    return False
+    return any(type(v) is Stacked or (type(v) in (tuple, list) and _any_stacked(v)) for v in values)
 
 
 @contextmanager

@@ -12,8 +12,9 @@ from ddcnn.fusion.operators import DRAWS, fuses, names
 from ddcnn.fusion.stacked import NotSupportedError, Stacked, lead
 
 _ONE = """
-    relu relu6 sigmoid tanh gelu silu mish hardswish hardsigmoid hardtanh elu selu celu leaky_relu rrelu softplus softsign
-    logsigmoid tanhshrink softshrink hardshrink threshold abs absolute neg negative exp exp2 expm1 log log1p log2 log10
+    relu relu6 sigmoid tanh gelu silu mish hardswish hardsigmoid hardtanh elu selu celu leaky_relu rrelu softplus
+    softsign logsigmoid tanhshrink softshrink hardshrink threshold abs absolute neg negative exp exp2 expm1 log log1p
+    log2 log10
     sqrt rsqrt square reciprocal sin cos tan sinh cosh asin acos atan erf erfc erfinv sign sgn floor ceil round trunc
     frac sinc logit lgamma digamma nan_to_num logical_not bitwise_not isnan isinf isfinite positive
     to float double half bfloat16 long int bool type cpu cuda clone detach fill zero
@@ -22,8 +23,9 @@ _ONE = """
     __neg__ __pos__ __abs__ __invert__
 """
 _SEVERAL = """
-    add sub subtract rsub mul multiply div divide true_divide floor_divide remainder fmod pow float_power maximum minimum
-    fmax fmin atan2 hypot copysign lerp addcmul addcdiv clamp clip clamp_min clamp_max masked_fill xlogy heaviside
+    add sub subtract rsub mul multiply div divide true_divide floor_divide remainder fmod pow float_power maximum
+    minimum fmax fmin atan2 hypot copysign lerp addcmul addcdiv clamp clip clamp_min clamp_max masked_fill xlogy
+    heaviside
     eq ne lt le gt ge greater greater_equal less less_equal not_equal logical_and logical_or logical_xor
     bitwise_and bitwise_or bitwise_xor type_as copy
     __add__ __radd__ __iadd__ __sub__ __rsub__ __isub__ __mul__ __rmul__ __imul__ __truediv__ __rtruediv__ __itruediv__
@@ -103,10 +105,9 @@ def new(func: Any, like: Stacked, *size: Any, **kwargs: Any) -> Stacked:
 
 
 def _draw_sized(members: int, func: Any, *size: Any, **kwargs: Any) -> Stacked:
-    if "size" in kwargs:
-        shape = kwargs.pop("size")
-    else:
-        shape = size if not size or isinstance(size[0], int) else size[0]
+    shape: Any = kwargs.pop("size", size)
+    if len(shape) == 1 and not isinstance(shape[0], int):
+        (shape,) = shape
     return lead(func((members, *shape), **kwargs))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -60,9 +61,8 @@ def guess_example(modules: Sequence[nn.Module]) -> Tensor | None:
     """Return input that the networks take, (2, N, C, *s), found by trying; None if nothing fits."""
     network = copy.deepcopy(modules[0]).eval()
     for layer in network.modules():
-        weight = getattr(layer, "weight", None)
-        if isinstance(layer, nn.modules.conv._ConvNd) and weight is not None:
-            shapes = [(layer.in_channels, *(size,) * (weight.ndim - 2)) for size in _SIZES]
+        if isinstance(layer, nn.modules.conv._ConvNd):
+            shapes = [(layer.in_channels, *(size,) * (layer.weight.ndim - 2)) for size in _SIZES]
             break
         if isinstance(layer, nn.Linear):
             shapes = [(layer.in_features,)]
@@ -70,7 +70,7 @@ def guess_example(modules: Sequence[nn.Module]) -> Tensor | None:
     else:
         return None
     for shape in shapes:
-        example = torch.zeros((2, *shape), dtype=weight.dtype, device=weight.device)
+        example = torch.zeros((2, *shape), dtype=layer.weight.dtype, device=layer.weight.device)
         with torch.no_grad(), contextlib.suppress(Exception):  # whatever a network raises: it does not take this
             if isinstance(network(example), Tensor):
                 return example.unsqueeze(1).expand(-1, len(modules), *shape)
@@ -146,7 +146,7 @@ def _difference(got: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
     for key, value in expected.items():
         scale = max(_size(value), 1e-3 * steepest if key.startswith("gradient") else 0.0, 1e-12)
         gap = _size(got[key].double() - value.double()) / scale
-        worst = max(worst, gap if gap == gap else float("inf"))
+        worst = max(worst, float("inf") if math.isnan(gap) else gap)
     return worst
 
 

@@ -12,12 +12,13 @@ from torch import Tensor
 from ddcnn.fusion.operators import fuses, names
 from ddcnn.fusion.stacked import NotSupportedError, Stacked, lead
 
+_FACTS = "shape ndim dtype device layout is_cuda is_meta is_sparse is_quantized is_nested is_mps is_xla requires_grad"
+
 
 @fuses(
-    *(getattr(Tensor, name).__get__ for name in "shape ndim dtype device layout is_cuda is_meta requires_grad".split()),
+    *(getattr(Tensor, name).__get__ for name in _FACTS.split()),
     *names(Tensor, of="size dim ndimension numel nelement __len__ is_contiguous stride get_device element_size"),
     *names(Tensor, torch, of="is_floating_point is_complex numel is_tensor"),
-    *(getattr(Tensor, name).__get__ for name in "is_sparse is_quantized is_nested is_mps is_xla itemsize".split()),
 )
 def asked(func: Any, value: Stacked, *args: Any, **kwargs: Any) -> Any:
     """Answer for one network."""

@@ -44,17 +44,20 @@ class Stacked(torch.Tensor):
         made.physical, made.members, made.axis = physical, members, axis
         return made
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG003
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         """Refuse: whatever comes here has no rule."""
         raise NotSupportedError(f"{func} is not possible for N networks at once")
 
     def apart(self, axis: int = 0) -> Tensor:
         """Return the numbers with N as an axis of its own: a view."""
         if self.axis is None:
-            return self.physical.unflatten(1, (self.members, self.shape[1])).movedim(1, axis)
+            apart: Tensor = self.physical.unflatten(1, (self.members, self.shape[1]))
+            return apart.movedim(1, axis)
         return self.physical.movedim(self.axis, axis)
 
     def folded(self) -> Tensor:

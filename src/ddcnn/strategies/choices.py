@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
@@ -52,7 +52,7 @@ def resolve(problem: Problem) -> tuple[Problem, dict[str, str]]:
 
 
 def _decide(
-    problem: Problem, candidates: dict[str, Callable[[], object]], images: Tensor
+    problem: Problem, candidates: Mapping[str, Callable[[], object]], images: Tensor
 ) -> tuple[str, str, dict[str, str]]:
     seconds = {next(iter(candidates)): 1.0}
     if len(candidates) > 1:
@@ -81,11 +81,11 @@ def _decide(
 def _backends(problem: Problem, images: Tensor) -> tuple[dict[BackendName, LocalCNNs], list[str]]:
     """Return local CNNs for each backend that is possible, proved equal to the loop; and why the others are not."""
     asked = problem.backend
-    if asked == "auto" and len(problem.decomposition) == 1:
+    if asked == "auto" and math.prod(problem.config.decomposition.grid) == 1:
         asked = "looped"
     networks: dict[BackendName, LocalCNNs] = {}
     obstacles = []
-    for backend in _BACKENDS if asked == "auto" else [cast(BackendName, asked)]:
+    for backend in _BACKENDS if asked == "auto" else [asked]:
         try:
             networks[backend] = problem.local_cnns(problem.local_modules(), backend=backend, example=images)
         except FusionError as error:
