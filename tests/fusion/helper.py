@@ -28,13 +28,21 @@ def assert_equal_to_separate(
     backend: Backend = "fused",
     optimizers: Iterable[str] = tuple(OPTIMIZERS),
     steps: int = 5,
+    pace: float = 1.0,
+    example: Tensor | None = None,
 ) -> FusedCNN:
-    """Compare in the precision of ``x``, (B, N, C, *s): outputs, gradients, statistics, and whole optimiser steps."""
+    """Compare in the precision of ``x``, (B, N, C, *s): outputs, gradients, statistics, and whole optimiser steps.
+
+    Each backend is compared with the separate networks, so those that pass are equal to one another as well.
+    ``pace`` is a factor on the learning rate: large steps in a deep network with random parameters amplify rounding.
+    """
     modules = [copy.deepcopy(module).to(x.dtype) for module in modules]
-    fused = fuse(modules, backend=backend)
+    fused = fuse(modules, backend=backend, example=example)
+    assert fused.backend == backend, fused.reason
     _assert_equal_passes(copy.deepcopy(fused), [copy.deepcopy(m) for m in modules], x)
     for name in optimizers:
-        _assert_equal_steps(copy.deepcopy(fused), [copy.deepcopy(m) for m in modules], x, OPTIMIZERS[name], steps)
+        separate = [copy.deepcopy(m) for m in modules]
+        _assert_equal_steps(copy.deepcopy(fused), separate, x, OPTIMIZERS[name], steps, pace)
     _assert_unfuses_to(fused, modules)
     return fused
 
@@ -72,7 +80,7 @@ def _assert_equal_passes(fused: FusedCNN, separate: list[nn.Module], x: Tensor) 
         _close(scores, torch.stack(expected, 1))
         fused.zero_grad()
         _loss(scores, _labels(scores)).backward()
-        gradients = _gradients(fused)
+        gradients = gradients_by_network(fused)
         for n, module in enumerate(separate):
             module.zero_grad()
             _loss(expected[n].unsqueeze(1), _labels(scores)).backward()
@@ -90,10 +98,13 @@ def _assert_equal_steps(
     x: Tensor,
     optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
     steps: int,
+    pace: float,
 ) -> None:
     for module in (fused, *separate):
         module.train()
     together, alone = optimizer(fused.parameters()), [optimizer(m.parameters()) for m in separate]
+    for group in [group for each in (together, *alone) for group in each.param_groups]:
+        group["lr"] *= pace
     for step in range(steps):
         batch = x.roll(step, 0) + 0.1 * step
         labels = _labels(batch).roll(step)
@@ -124,7 +135,7 @@ def _assert_unfuses_to(fused: FusedCNN, modules: list[nn.Module]) -> None:
             assert parameter.requires_grad == other.requires_grad
 
 
-def _gradients(fused: FusedCNN) -> list[dict[str, Tensor | None]]:
+def gradients_by_network(fused: FusedCNN) -> list[dict[str, Tensor | None]]:
     """Return the gradients of each network under its own names: as the state of a copy that holds them."""
     twin = copy.deepcopy(fused)
     known, names = set(), {name for name, _ in fused.extract(0).named_parameters()}
