@@ -62,13 +62,13 @@ def linear(func: Any, x: Any, weight: Any, bias: Any = None) -> Any:  # noqa: AR
 
 @fuses(F.batch_norm)
 def batch_norm(
-    func: Any, x: Any, mean: Any, var: Any, weight: Any = None, bias: Any = None, training: bool = False,
-    momentum: float = 0.1, eps: float = 1e-5,
+    func: Any, x: Any, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None,
+    training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
 ) -> Any:  # fmt: skip
     """N batch norms of C channels: one of N*C channels."""
-    if not _stacked(x, mean, var, weight, bias):
+    if not _stacked(x, running_mean, running_var, weight, bias):
         return NotImplemented
-    y = func(x.folded(), _flat(mean), _flat(var), _flat(weight), _flat(bias), training, momentum, eps)
+    y = func(x.folded(), _flat(running_mean), _flat(running_var), _flat(weight), _flat(bias), training, momentum, eps)
     return fold(y, x.members)
 
 
@@ -90,13 +90,15 @@ def batch_norm_layer(layer: Any, x: Any) -> Any:
 
 @fuses(F.instance_norm)
 def instance_norm(
-    func: Any, x: Any, mean: Any = None, var: Any = None, weight: Any = None, bias: Any = None,
+    func: Any, x: Any, running_mean: Any = None, running_var: Any = None, weight: Any = None, bias: Any = None,
     use_input_stats: bool = True, momentum: float = 0.1, eps: float = 1e-5,
 ) -> Any:  # fmt: skip
     """N instance norms of C channels: one of N*C channels."""
-    if not _stacked(x, mean, var, weight, bias):
+    if not _stacked(x, running_mean, running_var, weight, bias):
         return NotImplemented
-    y = func(x.folded(), _flat(mean), _flat(var), _flat(weight), _flat(bias), use_input_stats, momentum, eps)
+    y = func(
+        x.folded(), _flat(running_mean), _flat(running_var), _flat(weight), _flat(bias), use_input_stats, momentum, eps
+    )
     return fold(y, x.members)
 
 
@@ -109,11 +111,13 @@ def group_norm(func: Any, x: Any, num_groups: int, weight: Any = None, bias: Any
 
 
 @fuses(F.layer_norm)
-def layer_norm(func: Any, x: Any, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
+def layer_norm(
+    func: Any, x: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Any:
     """N layer norms: one without scale and shift, then those of each network."""
     if not _stacked(x, weight, bias):
         return NotImplemented
-    shape = [shape] if isinstance(shape, int) else list(shape)
+    shape = [normalized_shape] if isinstance(normalized_shape, int) else list(normalized_shape)
     axis = x.ndim - len(shape)  # N right before the axes that are normalised: channels last stay as they lie
     y = func(x.apart(axis), shape, None, None, eps)
     if weight is not None:
