@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float, Shaped
@@ -62,6 +62,12 @@ class FusedCNN(nn.Module):
     def per_parameter(self, values: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
         """Pair each parameter with the (N,) values of its networks, in a shape that broadcasts against it."""
         return self.body.per_parameter(values)
+
+    def subset(self, members: Sequence[int]) -> FusedCNN:
+        """Return copies of some of the networks, in that order, as one network with the same backend."""
+        part = fuse([self.extract(n) for n in members], backend=cast(Backend, self.backend))
+        part.reason = self.reason
+        return part
 
     def extract(self, n: int) -> nn.Module:
         """Return network n alone, as a module of the original class."""
