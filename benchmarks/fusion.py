@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from common import describe_machine, in_turns, write
 
+from ddcnn.config import TrainingConfig
 from ddcnn.decomposition import Grid
 from ddcnn.fusion import LocalCNNs
 from ddcnn.models import build, width_rule
-from ddcnn.training import PrecisionName, Step
+from ddcnn.training import MemberOptimizer, PrecisionName, Step
 
 # model, image shape (C, *S), grid
 SHAPES = [(model, (3, 32, 32), grid) for model in ("vgg9", "resnet20") for grid in ((1, 1), (2, 2), (4, 4))] + [
@@ -40,13 +41,12 @@ def step_of(
         build(model, channels, CLASSES, s.shape, width=width, seed=s.index) for s in decomposition.subdomains(size)
     ]
     network = LocalCNNs(decomposition, [m.to(DEVICE) for m in modules], image_size=size, backend=backend).train()
-    step = Step(network, torch.optim.SGD(network.parameters(), 0.01, 0.9, nesterov=True, fused=True), precision)
+    step = Step(network, MemberOptimizer(network, TrainingConfig(lr=0.01, weight_decay=0.0)), precision)
     images = torch.randn(batch, *shape, device=DEVICE)
     labels = torch.randint(CLASSES, (batch,), device=DEVICE)
-    factors = torch.ones(network.members)
 
     def run() -> None:
-        step(images, labels, lr=0.01, factors=factors)
+        step(images, labels)
         if DEVICE.type == "cuda":
             torch.cuda.synchronize()
 

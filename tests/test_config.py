@@ -12,7 +12,7 @@ def test_yaml_gives_back_an_equal_configuration(tmp_path):
             "seed": 3,
             "out": "runs/x",
             "decomposition": {"grid": "1x3", "overlap": 2},
-            "training": {"milestones": [0.3, 0.9], "patience": 2},
+            "training": {"milestones": [0.3, 0.9], "patience": 2, "subdomains": {3: {"lr": 0.05}}, "clip_norm": 2},
             "model": {"options": {"batch_norm": False}},
         }
     )
@@ -55,6 +55,12 @@ def test_a_saved_configuration_does_not_follow_a_changed_recipe(monkeypatch):
         ({"decomposition": {"grid": "2xa"}}, "decomposition.grid"),
         ({"strategy": "globl"}, "strategy = 'globl' is not valid: .*'global'"),
         ({"training": 3}, "training = 3 is not valid"),
+        ({"training": {"clip_norm": 0}}, "training.clip_norm = 0 is not valid: .* greater than 0"),
+        ({"training": {"subdomains": {2: {"lrr": 1}}}}, "^training.subdomains.2.lrr is not a field .* mean 'lr'"),
+        ({"training": {"subdomains": {2: {"lr": -1}}}}, "^training.subdomains.2.lr = -1 is not valid: .* than 0"),
+        ({"training": {"subdomains": {"x": {"lr": 1}}}}, "^training.subdomains.x = 'x' is not valid: .* integer"),
+        ({"training": {"subdomains": {2: 0.1}}}, "^training.subdomains.2 = 0.1 is not valid"),
+        ({"training": {"subdomains": 0.1}}, "^training.subdomains = 0.1 is not valid"),
     ],
 )
 def test_a_bad_value_is_named_in_one_line(values, message):
@@ -84,3 +90,16 @@ def test_a_file_that_is_no_configuration(tmp_path, text, message):
         read_yaml(path)
     with pytest.raises(ConfigError, match="cannot be read"):
         read_yaml(tmp_path / "absent.yaml")
+
+
+def test_what_a_subdomain_has_of_its_own(tmp_path):
+    """Its index is a number in Python and in YAML, and text in ``--set`` and in a saved configuration."""
+    (tmp_path / "a.yaml").write_text("training: {lr: 0.2, subdomains: {3: {lr: 0.05}, 1: {weight_decay: 0.0}}}")
+    values = read_yaml(tmp_path / "a.yaml")
+    assign(values, "training.subdomains.3.weight_decay=0.5")
+    (tmp_path / "b.yaml").write_text(Config.parse(values).to_yaml())
+    config = Config.read(tmp_path / "b.yaml", {"training": {"subdomains": {1: {"lr": 0.01}}}}).training
+    own = [config.of(index) for index in range(4)]
+    assert [c.lr for c in own] == [0.2, 0.01, 0.2, 0.05]
+    assert [c.weight_decay for c in own] == [config.weight_decay, 0.0, config.weight_decay, 0.5]
+    assert {c.epochs for c in own} == {config.epochs}

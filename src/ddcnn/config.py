@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -26,6 +26,16 @@ def _axes(value: Any) -> Any:
     if isinstance(value, int):
         value = (value,)
     return value
+
+
+def _by_index(value: Any) -> Any:
+    """Take an index that is text, as ``--set`` gives it, for the number; of entries for the same index, all count."""
+    if not isinstance(value, Mapping):
+        return value
+    merged: dict[str, Any] = {}
+    for index, entry in value.items():
+        merged = _merge(merged, {str(index): entry})
+    return merged
 
 
 Axes = Annotated[tuple[int, ...], BeforeValidator(_axes)]
@@ -95,6 +105,13 @@ class AggregationConfig(_Section):
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
 
 
+class SubdomainConfig(_Section):
+    """What one local CNN has of its own; None means: as all others."""
+
+    lr: Annotated[float, Field(gt=0)] | None = None
+    weight_decay: Annotated[float, Field(ge=0)] | None = None
+
+
 class TrainingConfig(_Section):
     """How a network is trained.
 
@@ -103,7 +120,11 @@ class TrainingConfig(_Section):
     schedule does so after ``plateau_patience`` epochs without a better validation loss. ``patience`` stops a
     subdomain that has not improved its validation accuracy for so many epochs; None never stops. ``select`` keeps
     the parameters of the epoch with the best validation accuracy, or of the last one. ``shift`` is in pixels;
-    ``flip`` None means: as the data set allows.
+    ``flip`` None means: as the data set allows. ``clip_norm`` is the largest norm that the gradient of one network
+    may have: a longer one is shortened to it, each local CNN's for itself. ``subdomains`` gives local CNNs, by the
+    index of their subdomain, a learning rate or a weight decay of their own, as in
+    ``--set training.subdomains.3.lr=0.05``; it plays no part where one model is trained (global, coherent, the second
+    phase of transfer).
     """
 
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
@@ -124,6 +145,18 @@ class TrainingConfig(_Section):
     select: Literal["best", "last"] = "best"
     flip: bool | None = None
     shift: Annotated[int, Field(ge=0)] | None = None
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    subdomains: Annotated[dict[int, SubdomainConfig], BeforeValidator(_by_index)] = {}
+
+    def of(self, index: int) -> TrainingConfig:
+        """Return how the local CNN of one subdomain is trained.
+
+        >>> config = TrainingConfig(lr=0.1, weight_decay=0.5, subdomains={3: {"lr": 0.05}})
+        >>> [(own.lr, own.weight_decay) for own in (config.of(2), config.of(3))]
+        [(0.1, 0.5), (0.05, 0.5)]
+        """
+        own = self.subdomains.get(index, SubdomainConfig())
+        return self.model_copy(update=own.model_dump(exclude_none=True))
 
 
 class CoherentConfig(_Section):
@@ -264,13 +297,21 @@ def _one_line(model: type[BaseModel], error: ValidationError) -> str:
     first = error.errors()[0]
     if isinstance(first.get("ctx", {}).get("error"), ConfigError):
         return str(first["ctx"]["error"])
-    path = [str(part) for part in first["loc"]]
+    path = [str(part) for part in first["loc"] if part != "[key]"]
     name = ".".join(path)
     if first["type"] != "extra_forbidden":
         return f"{name} = {first['input']!r} is not valid: {first['msg']}"
-    for parent in path[:-1]:
-        annotation = model.model_fields[parent].annotation
+    return f"{name} is not a field of the configuration: {nearest(path[-1], _section(model, path[:-1]).model_fields)}"
+
+
+def _section(model: type[BaseModel], path: list[str]) -> type[BaseModel]:
+    for part in path:
+        if part not in model.model_fields:
+            continue  # an index in a mapping of sections
+        annotation = model.model_fields[part].annotation
+        if get_origin(annotation) is dict:
+            annotation = get_args(annotation)[1]
         assert isinstance(annotation, type)
         assert issubclass(annotation, BaseModel)
         model = annotation
-    return f"{name} is not a field of the configuration: {nearest(path[-1], model.model_fields)}"
+    return model

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import ddcnn
-from ddcnn.errors import ConfigError, DataError, DecompositionError, FusionError, ModelError, RunError
+from ddcnn.errors import ConfigError, DataError, DecompositionError, FusionError, ModelError, RunError, TrainingError
 from ddcnn.training import Progress
 
 NAMES = ["global", "average", "vote", "cnn-dnn", "coherent", "transfer"]
@@ -50,7 +50,9 @@ def test_the_results_say_what_they_should(compared):
     seconds = {row["name"]: row["seconds"] for row in results["strategies"]}
     assert seconds["transfer"] > seconds["cnn-dnn"] > seconds["average"] == seconds["vote"]
     assert [s["box"] for s in results["subdomains"]][:2] == [[[0, 8], [0, 7]], [[0, 8], [5, 13]]]
-    assert all(set(s) == {"index", "box", "parameters", "test_accuracy", "best_epoch"} for s in results["subdomains"])
+    for row in results["subdomains"]:
+        assert set(row) == {"index", "box", "parameters", "test_accuracy", "best_epoch", "diverged_epoch"}
+        assert row["diverged_epoch"] is None
 
 
 def test_the_files_of_a_run_are_there_and_whole(compared):
@@ -138,6 +140,8 @@ def test_one_strategy_alone(make_config, strategy, aggregation, names):
         ({"compute": {"device": "gpu"}}, ConfigError, "compute.device = 'gpu' cannot be used"),
         ({"data": {"source": "npz:absent.npz"}}, DataError, "absent.npz"),
         ({"data": {"limit_train": 2}}, DataError, "limit_train"),
+        ({"training": {"subdomains": {4: {}}}}, ConfigError, "^training.subdomains.4: there is no such .* use 0 to 3$"),
+        ({"training": {"subdomains": {-1: {}}}}, ConfigError, "^training.subdomains.-1: there is no such subdomain"),
     ],
 )
 def test_what_cannot_be_used_leaves_no_run(make_config, sections, error, message, tmp_path):
@@ -151,6 +155,35 @@ def test_a_vote_has_no_gradient(make_config, tmp_path):
     with pytest.raises(ConfigError, match="no gradient"):
         ddcnn.train(make_config(strategy="coherent", aggregation={"name": "vote"}))
     assert not (tmp_path / "run").exists()
+
+
+def test_one_model_has_no_values_of_subdomains(make_config, tmp_path):
+    with pytest.raises(ConfigError, match=r"^training.subdomains is for local CNNs, but strategy coherent trains one"):
+        ddcnn.train(make_config(strategy="coherent", training={"subdomains": {1: {"lr": 0.1}}}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_subdomain_that_diverges_is_named_and_the_run_goes_on(make_config):
+    notes = Notes()
+    comparison = ddcnn.train(make_config(training={"epochs": 2, "subdomains": {"2": {"lr": 1e38}}}), progress=notes)
+    text = "loss became NaN or infinite in epoch 1; its parameters are those it began with; a smaller learning rate"
+    assert [line for line in notes.lines if "loss" in line] == [
+        f"local, subdomain 2 (rows 8..15, columns 0..8): {text} may help"
+    ]
+    rows = comparison.results["subdomains"]
+    assert [row["diverged_epoch"] for row in rows] == [None, None, 1, None]
+    assert rows[2]["best_epoch"] == 0
+    assert min(row["best_epoch"] for row in rows if row["index"] != 2) > 0
+    states = [comparison.networks["cnn-dnn"].local_cnns.member_state(n) for n in range(4)]
+    assert all(value.isfinite().all() for state in states for value in state.values())
+    assert "subdomains:\n    '2':\n      lr: 1.0e+38" in (comparison.run / "config.yaml").read_text()
+
+
+def test_a_model_that_diverges_as_a_whole_ends_the_run_in_one_line(make_config):
+    with pytest.raises(
+        TrainingError, match=r"^global: the loss became NaN .* use a smaller learning rate than 1e\+38$"
+    ):
+        ddcnn.train(make_config(strategy="global", training={"epochs": 1, "lr": 1e38}))
 
 
 class Interrupted(Progress):

@@ -112,3 +112,46 @@ def test_local_losses_of_a_coherent_model_fade_out(problem):
     assert supervised.loss_weights(0.75).tolist() == [1.0, 0.5, 0.5, 0.5, 0.5]
     assert tuple(supervised.eval()(images).shape) == (3, 1, 3)
     torch.testing.assert_close(supervised(images)[:, 0], network(images))
+
+
+@pytest.mark.parametrize("backend", ["fused", "looped"])
+def test_a_local_cnn_begins_the_same_whoever_is_beside_it(problem, backend):
+    p = problem()
+
+    def states(network):
+        return [{k: v.clone() for k, v in network.member_state(n).items()} for n in range(network.members)]
+
+    whole = p.local_cnns(p.local_modules(), backend=backend)
+    expected = states(whole)
+    first, second = (torch.cat([value.flatten() for value in state.values()]) for state in expected[:2])
+    assert not torch.equal(first, second)
+    for indices in ((2,), (3, 1), (0, 1, 2, 3)):
+        part = p.local_cnns(p.local_modules(indices=indices), indices, backend=backend)
+        for network in (part, whole.subset(indices)):
+            assert network.indices == indices
+            for state, index in zip(states(network), indices, strict=True):
+                assert all(torch.equal(value, expected[index][name]) for name, value in state.items())
+
+
+def test_each_subdomain_is_trained_with_its_own_values_in_any_task(problem):
+    p = problem(training={"epochs": 1, "momentum": 0.0, "weight_decay": 0.0, "subdomains": {1: {"lr": 1e-30}}})
+    modules = p.local_modules()
+    for indices in ((0, 1, 2, 3), (3, 1)):
+        task = local_module.LocalTask(p, indices, p.split.train, "local", Progress())
+        states = local_module.run_local_task(task).states
+        stood = [
+            all(torch.allclose(p, state[name], atol=1e-20) for name, p in modules[index].named_parameters())
+            for index, state in zip(indices, states, strict=True)
+        ]
+        assert stood == [index == 1 for index in indices]
+
+
+def test_the_coherent_model_is_clipped_as_a_whole_and_stops(problem):
+    options = {"momentum": 0.0, "weight_decay": 0.0}
+    p = problem(training=options | {"clip_norm": 1e-30, "lr": 1e-3, "patience": 1, "epochs": 9, "batch_size": 16})
+    trained = train_coherent(p, Progress())
+    for n, module in enumerate(p.local_modules()):
+        state = trained.network.local_cnns.member_state(n)
+        assert all(torch.allclose(value, state[name], atol=1e-20) for name, value in module.named_parameters())
+    history = trained.histories["coherent"]
+    assert len(history.rows) == history.best_epochs[0] + 1 < 9

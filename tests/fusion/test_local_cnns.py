@@ -125,3 +125,49 @@ def test_unknown_member() -> None:
     grid = Grid((1, 2))
     with pytest.raises(IndexError, match=r"^local CNN 2 of 2$"):
         LocalCNNs(grid, _networks(grid, (5, 6)), image_size=(5, 6)).member_state(2)
+
+
+@pytest.mark.parametrize("backend", ["fused", "looped", "auto"])
+@pytest.mark.parametrize("members", [[0], [2], [1, 0], [3, 1, 2]])
+def test_a_subset_is_the_same_networks_on_their_own_subdomains(
+    members: list[int], backend: Literal["fused", "looped", "auto"]
+) -> None:
+    grid, size = Grid((2, 2)), (5, 8)  # two shapes, so two groups
+    networks = [network.double() for network in _networks(grid, size)]
+    whole = LocalCNNs(grid, networks, image_size=size, backend=backend)
+    part = whole.subset(members)
+    images = torch.randn(4, 2, *size, dtype=torch.float64)
+    torch.testing.assert_close(part.eval()(images), whole.eval()(images)[:, members])
+    assert (part.members, part.indices) == (len(members), tuple(members))
+    assert [part.name(i) for i in range(len(members))] == [whole.name(n) for n in members]
+    for i, n in enumerate(members):
+        assert all(torch.equal(value, networks[n].state_dict()[name]) for name, value in part.member_state(i).items())
+    part.train()(images)  # moves the statistics of the part alone
+    assert all(
+        torch.equal(value, whole.member_state(n)[name])
+        for n, network in enumerate(networks)
+        for name, value in network.state_dict().items()
+    )
+
+
+def test_a_subset_runs_on_the_same_backends() -> None:
+    grid, size = Grid((1, 3)), (5, 8)  # the group of one network is looped
+    whole = LocalCNNs(grid, _networks(grid, size), image_size=size, backend="auto")
+    assert [group.backend for group in whole.fused] == ["fused", "looped"]
+    part = whole.subset([2, 0])
+    assert [group.backend for group in part.fused] == ["fused", "looped"]
+    assert part.reason == whole.reason
+    assert part.subset([1]).backend == "fused"
+    assert part.subset([1]).name(0) == "subdomain 0 (rows 0..4, columns 0..2)"
+
+
+def test_an_empty_subset() -> None:
+    grid, size = Grid((1, 3)), (5, 8)
+    with pytest.raises(FusionError, match=r"^a subset needs at least 1 local CNN, got none$"):
+        LocalCNNs(grid, _networks(grid, size), image_size=size).subset([])
+
+
+def test_names_say_where() -> None:
+    grid = Grid((2, 1, 2), overlap=(0, 0, 1))
+    local_cnns = LocalCNNs(grid, _networks(grid, (3, 2, 4)), image_size=(3, 2, 4))
+    assert local_cnns.name(2) == "subdomain 2 (depth 2..2, rows 0..1, columns 0..2)"

@@ -186,3 +186,9 @@ def _nulled(value):
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return [_nulled(v) for v in value]
     return None
+
+
+def test_a_local_cnn_that_diverged_is_named_with_its_epoch(make_run, synthetic):
+    results = synthetic.comparison()
+    results["subdomains"][2] |= {"best_epoch": 1, "diverged_epoch": 2}
+    assert words(page_of(make_run(results))).count("1 (diverged in 2)") == 1

@@ -11,40 +11,11 @@ from torch import Tensor, nn
 
 from ddcnn.config import TrainingConfig
 from ddcnn.data.batches import Batches
-from ddcnn.decomposition import Grid
 from ddcnn.fusion import Backend, LocalCNNs
 from ddcnn.training import History, Progress, Single, evaluate, fit, predict_scores
-from tests.fusion.helper import randomize
+from tests.training.helper import GRID, MEMBERS, SIZE, small_data, small_networks
 
 pytestmark = pytest.mark.usefixtures("seeded")
-GRID, SIZE, MEMBERS = Grid((1, 3)), (4, 11), 3  # 4, 4 and 3 columns: two groups
-
-
-def _networks() -> list[nn.Module]:
-    return randomize(
-        [
-            nn.Sequential(
-                nn.Conv2d(1, 3, 2),
-                nn.BatchNorm2d(3),
-                nn.ReLU(),
-                nn.AdaptiveAvgPool2d(2),
-                nn.Flatten(),
-                nn.Linear(12, 3),
-            ).double()
-            for _ in range(MEMBERS)
-        ]
-    )
-
-
-def _data(*, noise: float = 2.0) -> tuple[Batches, Batches]:
-    """Return classes that differ in their mean image, to some degree."""
-    labels = torch.arange(70) % 3
-    means = torch.randn(3, 1, *SIZE, dtype=torch.float64)
-    images = means[labels] + noise * torch.randn(70, 1, *SIZE, dtype=torch.float64)
-    return (
-        Batches(images, labels, torch.arange(45), batch_size=10, seed=1),
-        Batches(images, labels, torch.arange(45, 70), batch_size=10),
-    )
 
 
 def _together(
@@ -79,14 +50,14 @@ CONFIGS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("options", CONFIGS.values(), ids=CONFIGS)
 def test_together_equals_alone(options: dict[str, Any], backend: Backend) -> None:
     config = TrainingConfig(**{"epochs": 8, **options})
-    networks, data = _networks(), _data()
+    networks, data = small_networks(), small_data()
     local_cnns, together = _together(config, networks, data, backend)
     lengths, best = [], []
     for n in range(MEMBERS):
         single, alone = _alone(config, networks, data, n)
         lengths.append(len(alone.rows))
         best += alone.best_epochs
-        torch.testing.assert_close(local_cnns.member_state(n), dict(single.member_state(0)), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(local_cnns.member_state(n), dict(single.member_state(0)), rtol=1e-8, atol=1e-10)
         for mine, own in zip(together.rows, alone.rows, strict=False):
             for name in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy"):
                 assert mine[name][n] == pytest.approx(own[name][0], rel=1e-4, abs=1e-5), (name, mine["epoch"])
@@ -106,7 +77,7 @@ def test_members_on_different_plateaus(optimizer: str) -> None:
             seen.append(row["validation_loss"])
 
     config = TrainingConfig(optimizer=optimizer, lr=0.2, schedule="plateau", plateau_patience=1, gamma=0.2, epochs=6)
-    networks, data = _networks(), _data()
+    networks, data = small_networks(), small_data()
     local_cnns = LocalCNNs(GRID, networks, image_size=SIZE, backend="fused")
     fit(local_cnns, *data, config, classes=3, stage="local", progress=Watching())
     worse = [[seen[e][n] > min(row[n] for row in seen[:e]) for n in range(MEMBERS)] for e in range(1, 6)]
@@ -114,9 +85,9 @@ def test_members_on_different_plateaus(optimizer: str) -> None:
 
 
 def test_it_learns() -> None:
-    train, validation = _data(noise=0.2)
+    train, validation = small_data(noise=0.2)
     config = TrainingConfig(optimizer="adamw", lr=0.02, epochs=15)
-    local_cnns, history = _together(config, _networks(), (train, validation), "fused")
+    local_cnns, history = _together(config, small_networks(), (train, validation), "fused")
     loss, accuracy = evaluate(local_cnns, validation)
     assert accuracy.min() > 0.9
     assert loss.max() < history.rows[0]["validation_loss"][0]
@@ -124,9 +95,9 @@ def test_it_learns() -> None:
 
 
 def test_history_is_what_happened() -> None:
-    train, validation = _data()
+    train, validation = small_data()
     config = TrainingConfig(epochs=5, optimizer="adamw", lr=0.05)
-    local_cnns, history = _together(config, _networks(), (train, validation), "fused")
+    local_cnns, history = _together(config, small_networks(), (train, validation), "fused")
     assert [row["epoch"] for row in history.rows] == [1, 2, 3, 4, 5]
     assert isinstance(history, History)
     for n, best in enumerate(history.best_epochs):
@@ -140,7 +111,7 @@ def test_history_is_what_happened() -> None:
 
 def test_select_last() -> None:
     config = TrainingConfig(epochs=4, optimizer="adamw", lr=0.05, select="last")
-    local_cnns, history = _together(config, _networks(), data := _data(), "fused")
+    local_cnns, history = _together(config, small_networks(), data := small_data(), "fused")
     assert history.best_epochs == [4, 4, 4]
     assert evaluate(local_cnns, data[1])[0].tolist() == pytest.approx(history.rows[-1]["validation_loss"], rel=1e-4)
 
@@ -148,7 +119,7 @@ def test_select_last() -> None:
 @pytest.mark.parametrize("backend", ["fused", "looped"])
 def test_nan_in_one_member_does_not_disturb_the_others(backend: Backend) -> None:
     config = TrainingConfig(epochs=3, optimizer="sgd", lr=0.1)
-    networks, data = _networks(), _data()
+    networks, data = small_networks(), small_data()
     healthy, _ = _together(config, networks, data, backend)
     with torch.no_grad():
         networks[1][5].weight[0, 0] = math.nan
@@ -183,7 +154,7 @@ def test_scores_are_in_order(backend: Backend) -> None:
     images = torch.randn(30, 1, *SIZE, dtype=torch.float64)
     indices = torch.randperm(30)[:23]
     batches = Batches(images, torch.arange(30) % 3, indices)
-    networks = _networks()
+    networks = small_networks()
     local_cnns = LocalCNNs(GRID, networks, image_size=SIZE, backend=backend)
     scores = predict_scores(local_cnns, batches)
     assert scores.dtype == torch.float32
@@ -200,8 +171,8 @@ def test_scores_are_in_order(backend: Backend) -> None:
 
 
 def test_bfloat16_trains_parameters_in_float32() -> None:
-    train, validation = _data(noise=0.2)
-    networks = [network.float() for network in _networks()]
+    train, validation = small_data(noise=0.2)
+    networks = [network.float() for network in small_networks()]
     batches = [Batches(b.inputs.float(), b.labels, b.indices, b.batch_size, b.seed) for b in (train, validation)]
     local_cnns = LocalCNNs(GRID, networks, image_size=SIZE, backend="fused")
     config = TrainingConfig(optimizer="adamw", lr=0.02, epochs=10)
@@ -229,13 +200,13 @@ def test_progress_is_told_in_order() -> None:
         def end(self) -> None:
             events.append("end")
 
-    local_cnns = LocalCNNs(GRID, _networks(), image_size=SIZE)
-    fit(local_cnns, *_data(), TrainingConfig(epochs=2), classes=3, stage="local", progress=Listening())
+    local_cnns = LocalCNNs(GRID, small_networks(), image_size=SIZE)
+    fit(local_cnns, *small_data(), TrainingConfig(epochs=2), classes=3, stage="local", progress=Listening())
     assert events == [("local", 2, 4, 3), 10, 10, 10, 10, 1, 10, 10, 10, 10, 2, "end"]
 
 
 def test_of_equal_epochs_the_first_is_the_best() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(44, 3)).double()
     config = TrainingConfig(optimizer="sgd", lr=1e-30, weight_decay=0.0, epochs=3)  # nothing moves
-    history = fit(Single(network), *_data(), config, classes=3, stage="global")
+    history = fit(Single(network), *small_data(), config, classes=3, stage="global")
     assert history.best_epochs == [1]

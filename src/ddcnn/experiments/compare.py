@@ -71,6 +71,11 @@ def train(
         raise ConfigError(
             f"a {config.strategy} model cannot be trained through votes: no gradient; use dense or average"
         )
+    if config.strategy in ("global", "coherent") and config.training.subdomains:
+        raise ConfigError(
+            f"training.subdomains is for local CNNs, but strategy {config.strategy} trains one model; leave it out, or "
+            f"use local or transfer"
+        )
     problem, choices = _begin(config, progress)
     folder = open_run(problem, command=command)
     recorder = Recorder(folder, progress or Progress())
@@ -111,8 +116,7 @@ def _finish(
         folder,
         problem,
         trained,
-        local=None if local is None else local.network,
-        best_epochs=[] if local is None else local.history.best_epochs,
+        local=local,
         stages=list(stages.values()),
         choices=choices,
         command=command,

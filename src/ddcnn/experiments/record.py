@@ -13,10 +13,9 @@ from typing import Any
 import torch
 
 from ddcnn.experiments.decisions import Judge
-from ddcnn.fusion import LocalCNNs
 from ddcnn.machine import processor
 from ddcnn.run import RunFolder
-from ddcnn.strategies import Problem, Trained
+from ddcnn.strategies import Local, Problem, Trained
 from ddcnn.strategies.saved import describe_data, save_networks
 from ddcnn.training import Progress, Stage
 
@@ -87,14 +86,13 @@ def finish_run(
     problem: Problem,
     trained: dict[str, Trained],
     *,
-    local: LocalCNNs | None,
-    best_epochs: list[int],
+    local: Local | None,
     stages: list[Stage],
     choices: dict[str, str],
     command: str,
 ) -> Comparison:
     """Evaluate what was trained, the test part for the first time, write everything, and seal the run."""
-    results = _results(problem, trained, local=local, best_epochs=best_epochs)
+    results = _results(problem, trained, local=local)
     results["details"] |= {
         "command": command,
         "stages": [_stage(stage) for stage in stages],
@@ -128,12 +126,10 @@ def environment(device: torch.device, command: str) -> dict[str, Any]:
     }
 
 
-def _results(
-    problem: Problem, trained: dict[str, Trained], *, local: LocalCNNs | None, best_epochs: list[int]
-) -> dict[str, Any]:
+def _results(problem: Problem, trained: dict[str, Trained], *, local: Local | None) -> dict[str, Any]:
     judge, config = Judge(problem), problem.config
     decisions = {name: judge.judge(t) for name, t in trained.items()}
-    by_subdomain = [] if local is None else judge.judge_local(local)
+    by_subdomain = [] if local is None else judge.judge_local(local.network)
     counts = {part: len(getattr(problem.split, part)) for part in ("train", "validation", "test")}
     return {
         "data": config.data.source,
@@ -159,11 +155,12 @@ def _results(
             {
                 "index": s.index,
                 "box": [list(axis) for axis in s.box],
-                "parameters": sum(p.numel() for p in local.extract(n).parameters()),
+                "parameters": sum(p.numel() for p in local.network.extract(n).parameters()),
                 "test_accuracy": by_subdomain[n]["test_accuracy"],
-                "best_epoch": best_epochs[n],
+                "best_epoch": local.history.best_epochs[n],
+                "diverged_epoch": local.history.diverged[n],
             }
-            for n, s in enumerate(local.subdomains)
+            for n, s in enumerate(local.network.subdomains)
         ],
         "details": {
             "classes": list(problem.dataset.classes),

@@ -89,6 +89,12 @@ class FusedCNN(nn.Module):
         """Pair each parameter with the (N,) values of its networks, in a shape that broadcasts against it."""
         return self.body.per_parameter(values)
 
+    def subset(self, members: Sequence[int]) -> FusedCNN:
+        """Return copies of some of the networks, in that order, as one network with the same backend."""
+        part = fuse([self.extract(n) for n in members], self.backend, proved=self.proved)
+        part.reason = self.reason
+        return part
+
     def extract(self, n: int) -> nn.Module:
         """Return network n alone, as a module of the original class."""
         return self.body.extract(n).train(self.training)

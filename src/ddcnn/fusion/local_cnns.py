@@ -47,24 +47,48 @@ class LocalCNNs(nn.Module):
         proved: bool = False,
     ) -> None:
         super().__init__()
-        self.image_size = tuple(image_size)
-        every = decomposition.subdomains(self.image_size)
-        self.indices = tuple(range(len(every)) if indices is None else indices)
-        self.subdomains: tuple[Subdomain, ...] = tuple(every[i] for i in self.indices)
-        if len(modules) != len(self.subdomains):
-            raise FusionError(f"{len(modules)} local CNNs do not fit {len(self.subdomains)} subdomains; give one each")
-        self.groups = _positions(self.subdomains, modules)
-        self.order = [position for group in self.groups for position in group]
-        parts = None if example is None else cut(example, self.subdomains)
-        self.fused = nn.ModuleList(
+        every = decomposition.subdomains(tuple(image_size))
+        subdomains = every if indices is None else tuple(every[i] for i in indices)
+        if len(modules) != len(subdomains):
+            raise FusionError(f"{len(modules)} local CNNs do not fit {len(subdomains)} subdomains; give one each")
+        groups = _positions(subdomains, modules)
+        parts = None if example is None else cut(example, subdomains)
+        fused = [
             fuse(
                 [modules[i] for i in group],
                 backend,
                 proved=proved,
                 example=None if parts is None else torch.stack([parts[i] for i in group], 1),
             )
-            for group in self.groups
-        )
+            for group in groups
+        ]
+        self._hold(tuple(image_size), subdomains, groups, fused)
+
+    def _hold(
+        self,
+        image_size: tuple[int, ...],
+        subdomains: tuple[Subdomain, ...],
+        groups: list[tuple[int, ...]],
+        fused: list[FusedCNN],
+    ) -> None:
+        self.image_size, self.subdomains, self.groups = image_size, subdomains, groups
+        self.indices = tuple(subdomain.index for subdomain in subdomains)
+        self.order = [position for group in groups for position in group]
+        self.fused = nn.ModuleList(fused)
+
+    def subset(self, members: Sequence[int]) -> LocalCNNs:
+        """Return copies of some of the local CNNs, in that order; they run on the same backends as here."""
+        if not members:
+            raise FusionError("a subset needs at least 1 local CNN, got none")
+        groups, fused = [], []
+        for group, network in zip(self.groups, self._fused(), strict=True):
+            if positions := tuple(position for position, n in enumerate(members) if n in group):
+                groups.append(positions)
+                fused.append(network.subset([group.index(members[position]) for position in positions]))
+        part = type(self).__new__(type(self))
+        nn.Module.__init__(part)
+        part._hold(self.image_size, tuple(self.subdomains[n] for n in members), groups, fused)
+        return part.train(self.training)
 
     @property
     def members(self) -> int:
@@ -109,6 +133,13 @@ class LocalCNNs(nn.Module):
         """Copy parameters and buffers into local CNN n."""
         network, position = self._find(n)
         network.load_member_state(position, state)
+
+    def name(self, n: int) -> str:
+        """Return what messages call local CNN n: ``subdomain 3 (rows 0..15, columns 16..31)``."""
+        subdomain = self.subdomains[n]
+        axes = ("depth", "rows", "columns")[-len(subdomain.box) :]
+        pixels = (f"{axis} {start}..{stop - 1}" for axis, (start, stop) in zip(axes, subdomain.box, strict=True))
+        return f"subdomain {subdomain.index} ({', '.join(pixels)})"
 
     def extract(self, n: int) -> nn.Module:
         """Return local CNN n alone, as a module of its own class."""

@@ -66,10 +66,9 @@ def _panel(axes: Axes, name: str, training: np.ndarray, validation: np.ndarray) 
     if members > 1:
         opacity = max(0.15, min(0.5, 4 / members))
         axes.plot(epochs, 100 * validation, color=tint, alpha=opacity, linewidth=0.8, marker=marker, markersize=2)
-    axes.plot(
-        epochs, 100 * mean_of(training), color=tint, linestyle=(0, (4, 2)), linewidth=1.2, marker=marker, markersize=4
-    )
-    axes.plot(epochs, 100 * mean_of(validation), color=tint, linewidth=2, marker=marker, markersize=4)
+    seen, held_out = 100 * mean_of(_held(training)), 100 * mean_of(_held(validation))
+    axes.plot(epochs, seen, color=tint, linestyle=(0, (4, 2)), linewidth=1.2, marker=marker, markersize=4)
+    axes.plot(epochs, held_out, color=tint, linewidth=2, marker=marker, markersize=4)
     axes.set(title=stage_label(name) + (f" (N = {members})" if name == "local" else ""), xlabel="epoch")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
     axes.grid(visible=True, axis="y")
@@ -83,6 +82,17 @@ def _handles(curves: Curves) -> list[Line2D]:
     if any(validation.shape[1] > 1 for _, validation in curves.values()):
         handles.append(Line2D([], [], color=MUTED, linewidth=0.8, alpha=0.6, label="validation, each local CNN"))
     return handles
+
+
+def _held(lines: np.ndarray) -> np.ndarray:
+    """Let the last value of each member stand for the epochs after it stopped, or their mean would leap.
+
+    >>> _held(np.array([[0.1, 0.2], [0.3, np.nan]])).tolist()
+    [[0.1, 0.2], [0.3, 0.2]]
+    """
+    known = np.isfinite(lines)
+    last = np.maximum.accumulate(np.where(known, np.arange(len(lines))[:, None], 0), axis=0)
+    return np.where(known.any(axis=1, keepdims=True), np.take_along_axis(lines, last, axis=0), np.nan)
 
 
 def _lines(parts: Sequence[dict[int, Row]], field: str) -> np.ndarray:

@@ -60,6 +60,7 @@ class Subdomain(_Record):
     parameters: Positive = None
     test_accuracy: Accuracy = None
     best_epoch: Positive = None
+    diverged_epoch: Positive = None
 
 
 class SubdomainDetails(_Record):

@@ -94,7 +94,8 @@ def subdomain_rows(results: Results) -> list[tuple[str, ...]]:
         other = more.get(s.index)
         held, seen = (other.validation_accuracy, other.train_accuracy) if other else (None, None)
         accuracies = (percent(a) for a in (s.test_accuracy, held, seen))
-        rows.append((str(s.index), box, count(s.parameters), *accuracies, count(s.best_epoch)))
+        epoch = count(s.best_epoch) + (f" (diverged in {count(s.diverged_epoch)})" if s.diverged_epoch else "")
+        rows.append((str(s.index), box, count(s.parameters), *accuracies, epoch))
     return rows
 
 

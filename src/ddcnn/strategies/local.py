@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int64
@@ -65,15 +65,16 @@ class Local:
 
 def run_local_task(task: LocalTask) -> LocalResult:
     """Train local CNNs together: a function of the task alone."""
-    problem = task.problem
+    problem, training = task.problem, task.problem.config.training
     network = problem.local_cnns(problem.local_modules(indices=task.indices), task.indices)
     history = fit(
         network,
         problem.batches(task.samples, "order", augment=True),
         problem.batches(problem.split.validation, "order"),
-        problem.config.training,
+        training,
         classes=problem.classes,
         stage=task.stage,
+        own=[training.of(index) for index in task.indices],
         precision=problem.precision,
         progress=task.progress,
     )
@@ -109,7 +110,7 @@ def train_local(problem: Problem, engine: Engine, progress: Progress) -> Local:
     seconds = max(alone_seconds(problem, network, n) for n in _largest(network))
     stage.critical_path_seconds = seconds * sum(h.steps for h in histories)
     samples = torch.cat(held) if held else train
-    history = History([row for h in histories for row in h.rows], history.best_epochs, stage.seconds, history.steps)
+    history = replace(history, rows=[row for h in histories for row in h.rows], seconds=stage.seconds)
     return Local(network, stage, history, samples, torch.cat(probabilities) if probabilities else None)
 
 

@@ -167,6 +167,7 @@ def prepare(config: Config) -> Problem:
         labels=dataset.labels.to(device),
         normalization=Normalization.of(dataset.images[split.train]).to(device),
     )
+    _check_subdomains(problem)
     _check_networks(problem)
     return problem
 
@@ -188,6 +189,13 @@ def find_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"compute.device = {name!r} cannot be used here: {reason}; use cpu or auto") from None
     return device
+
+
+def _check_subdomains(problem: Problem) -> None:
+    count = len(problem.decomposition.subdomains(problem.dataset.image_size))
+    for index in problem.config.training.subdomains:
+        if not 0 <= index < count:
+            raise ConfigError(f"training.subdomains.{index}: there is no such subdomain; use 0 to {count - 1}")
 
 
 def _check_networks(problem: Problem) -> None:

@@ -1,6 +1,7 @@
 """One step, one loop: how a network, or many independent ones at once, are trained and measured."""
 
 from ddcnn.training.loop import History, accuracy_of, evaluate, fit, predict_scores
+from ddcnn.training.member_optimizer import MemberOptimizer
 from ddcnn.training.precision import PrecisionName, autocast
 from ddcnn.training.progress import Progress
 from ddcnn.training.stage import Stage
@@ -9,6 +10,7 @@ from ddcnn.training.trainee import Single, Trainee
 
 __all__ = [
     "History",
+    "MemberOptimizer",
     "PrecisionName",
     "Progress",
     "Single",

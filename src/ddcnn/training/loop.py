@@ -13,11 +13,14 @@ from torch import Tensor, nn
 
 from ddcnn.config import TrainingConfig
 from ddcnn.data.batches import Batches
-from ddcnn.training.optimizers import build_optimizer, schedule_factor
+from ddcnn.errors import TrainingError
+from ddcnn.training.epoch import plain, sound, train_epoch
+from ddcnn.training.member_optimizer import MemberOptimizer
 from ddcnn.training.precision import PrecisionName, autocast
 from ddcnn.training.progress import Progress
-from ddcnn.training.step import Step, balanced_weights, member_losses, parameters_of
+from ddcnn.training.step import Step, balanced_weights, member_losses
 from ddcnn.training.trainee import Trainee
+from ddcnn.training.watch import Watch
 
 
 @dataclass
@@ -27,9 +30,12 @@ class History:
     Attributes
     ----------
     rows
-        One per epoch, as written to ``metrics.jsonl``; values of members are lists.
+        One per epoch, as written to ``metrics.jsonl``; values of members are lists, with None for what is not finite
+        and for members that have stopped.
     best_epochs
-        Per member, the epoch (from 1) whose parameters it now has.
+        Per member, the epoch (from 1) whose parameters it now has; 0: those it began with.
+    diverged
+        Per member, the epoch in which its loss became NaN or infinite, which stopped it; None: never.
     seconds
         Wall-clock time of the whole training.
     steps
@@ -38,6 +44,7 @@ class History:
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     best_epochs: list[int] = field(default_factory=list)
+    diverged: list[int | None] = field(default_factory=list)
     seconds: float = 0.0
     steps: int = 0
 
@@ -50,45 +57,51 @@ def fit(
     *,
     classes: int,
     stage: str,
+    own: Sequence[TrainingConfig] | None = None,
     precision: PrecisionName = "float32",
     progress: Progress | None = None,
 ) -> History:
-    """Train all members of a trainee in place, and leave each with the parameters of its selected epoch."""
+    """Train all members of a trainee in place, and leave each with the parameters of its selected epoch.
+
+    A member that has stopped, or whose loss is not finite any more, leaves after the epoch: the others go on as they
+    would have, and it costs no more time. ``own`` holds a configuration per member where their learning rates or
+    weight decays differ.
+
+    Raises
+    ------
+    TrainingError
+        No member had a finite loss in the first epoch.
+    """
     progress = progress or Progress()
     start = time.perf_counter()
-    step = _build_step(trainee, train, config, classes, precision)
-    watch = _Watch(trainee, config)
-    history = History()
-    total = config.epochs * train.steps
+    step = _build_step(trainee, train, config, own, classes, precision)
+    watch = Watch(trainee, config)
+    history = History(best_epochs=watch.best_epochs, diverged=watch.diverged)
     progress.begin(stage, epochs=config.epochs, steps=train.steps, members=trainee.members)
+    stay = watch.active
     for epoch in range(1, config.epochs + 1):
-        cast(nn.Module, trainee).train()
-        sums = _Sums(trainee.members, train.inputs.device)
-        for inputs, labels in train.shuffled(epoch):
-            lr = config.lr * schedule_factor(config, history.steps, total)
-            losses, correct = step(inputs, labels, lr=lr, factors=watch.factors, at=history.steps / total)
-            history.steps += 1
-            sums.add(losses, correct, len(labels))
-            progress.advance(len(labels), sums.mean)
-        loss, accuracy = evaluate(trainee, validation, precision=precision)
-        history.rows.append(
-            {
-                "stage": stage,
-                "epoch": epoch,
-                "seconds": round(time.perf_counter() - start, 3),
-                "lr": lr,
-                "train_loss": _plain(sums.loss / sums.steps),
-                "train_accuracy": _plain(sums.correct / sums.samples),
-                "validation_loss": _plain(loss),
-                "validation_accuracy": _plain(accuracy),
-            }
-        )
-        progress.epoch(history.rows[-1])
-        if watch.observe(epoch, loss, accuracy):
+        if len(stay) < step.trainee.members:
+            step = step.subset(stay)
+        step.optimizer.scale(watch.factors[watch.active])
+        measured = train_epoch(step, train, config, epoch, progress)
+        loss, accuracy = evaluate(step.trainee, validation, precision=precision)
+        measured |= {"validation_loss": loss, "validation_accuracy": sound(accuracy, loss)}
+        row: dict[str, Any] = {"stage": stage, "epoch": epoch, "seconds": round(time.perf_counter() - start, 3)}
+        row |= plain(measured, watch.active, trainee.members)
+        history.rows.append(row)
+        history.steps += train.steps
+        progress.epoch(row)
+        stay = watch.observe(epoch, step.trainee, measured["train_loss"], loss, accuracy)
+        for n in (n for n, when in enumerate(watch.diverged) if when == epoch):
+            progress.note(f"{stage}, {trainee.name(n)}: {_divergence(epoch, watch.best_epochs[n])}")
+        if not stay:
             break
-    watch.restore()
+    watch.restore(trainee)
     progress.end()
-    history.best_epochs = watch.best_epochs
+    if not any(watch.best_epochs):
+        who = "" if trainee.members == 1 else f" of all {trainee.members} networks"
+        advice = f"use a smaller learning rate than {config.lr:g}"
+        raise TrainingError(f"{stage}: the loss{who} became NaN or infinite in epoch 1; {advice}")
     history.seconds = time.perf_counter() - start
     return history
 
@@ -121,83 +134,20 @@ def accuracy_of(scores: Float[Tensor, "n M K"], labels: Int64[Tensor, "n"]) -> F
 
 
 def _build_step(
-    trainee: Trainee, train: Batches, config: TrainingConfig, classes: int, precision: PrecisionName
+    trainee: Trainee,
+    train: Batches,
+    config: TrainingConfig,
+    own: Sequence[TrainingConfig] | None,
+    classes: int,
+    precision: PrecisionName,
 ) -> Step:
     weights = None
     if config.class_weights == "balanced":
         labels = train.labels[train.indices.to(train.labels.device)]
         weights = balanced_weights(labels.cpu(), classes).to(labels.device)
-    optimizer = build_optimizer(parameters_of(trainee), config)
-    return Step(trainee, optimizer, precision, config.label_smoothing, weights)
+    return Step(trainee, MemberOptimizer(trainee, config, own), precision, config.label_smoothing, weights)
 
 
-class _Watch:
-    """Per member: the best epoch and its parameters, early stopping, and plateaus of the validation loss."""
-
-    def __init__(self, trainee: Trainee, config: TrainingConfig) -> None:
-        members = trainee.members
-        self.trainee, self.config = trainee, config
-        self.factors = torch.ones(members)
-        self.best_epochs = [0] * members
-        self.states: list[dict[str, Tensor]] = [{} for _ in range(members)]
-        self._best = [(-1.0, 0.0)] * members
-        self._lowest = [float("inf")] * members
-        self._waited = [0] * members
-        self._improved = [0] * members
-
-    def observe(self, epoch: int, loss: Tensor, accuracy: Tensor) -> bool:
-        """Take note of an epoch; return whether all members have stopped."""
-        for n in range(self.trainee.members):
-            if self._stopped(n, epoch - 1):
-                continue
-            finite = bool(torch.isfinite(loss[n]))
-            quality = (float(accuracy[n]), -float(loss[n])) if finite else (-0.5, 0.0)  # worse than any that converged
-            if self.config.select == "last" or quality > self._best[n]:
-                self.states[n] = {k: v.detach().clone() for k, v in self.trainee.member_state(n).items()}
-                self.best_epochs[n] = epoch
-            if quality > self._best[n]:
-                self._best[n], self._improved[n] = quality, epoch
-            self._watch_plateau(n, float(loss[n]))
-        return all(self._stopped(n, epoch) for n in range(self.trainee.members))
-
-    def restore(self) -> None:
-        """Give each member the parameters of its selected epoch."""
-        for n, state in enumerate(self.states):
-            self.trainee.load_member_state(n, state)
-
-    def _stopped(self, n: int, epoch: int) -> bool:
-        return self.config.patience is not None and epoch - self._improved[n] >= self.config.patience
-
-    def _watch_plateau(self, n: int, loss: float) -> None:
-        if self.config.schedule != "plateau":
-            return
-        if loss < self._lowest[n] - 1e-4:
-            self._lowest[n], self._waited[n] = loss, 0
-            return
-        self._waited[n] += 1
-        if self._waited[n] >= self.config.plateau_patience:
-            self.factors[n] *= self.config.gamma
-            self._waited[n] = 0
-
-
-class _Sums:
-    """Running sums of one epoch."""
-
-    def __init__(self, members: int, device: torch.device) -> None:
-        self.loss: Tensor = torch.zeros(members, device=device)
-        self.correct: Tensor = torch.zeros(members, device=device)
-        self.samples = 0
-        self.steps = 0
-
-    def add(self, losses: Tensor, correct: Tensor, samples: int) -> None:
-        self.loss = self.loss + losses  # on the device: no waiting for it in each step
-        self.correct = self.correct + correct
-        self.samples += samples
-        self.steps += 1
-
-    def mean(self) -> tuple[float, float]:
-        return float(self.loss.mean()) / self.steps, float(self.correct.mean()) / self.samples
-
-
-def _plain(values: Tensor) -> Sequence[float | None]:
-    return [round(float(v), 6) if torch.isfinite(v) else None for v in values]
+def _divergence(epoch: int, best: int) -> str:
+    kept = f"those of epoch {best}" if best else "those it began with"
+    return f"loss became NaN or infinite in epoch {epoch}; its parameters are {kept}; a smaller learning rate may help"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
+from ddcnn.training.member_optimizer import MemberOptimizer
 from ddcnn.training.precision import PrecisionName, autocast
 from ddcnn.training.trainee import Trainee
 
@@ -20,60 +22,50 @@ def member_losses(
     label_smoothing: float = 0.0,
     class_weights: Float[Tensor, "K"] | None = None,
 ) -> Float[Tensor, "M"]:
-    """Return the mean cross-entropy of each member over the batch.
+    """Return the mean cross-entropy of each member over the batch, computed in float32 at least.
 
     Their sum is what is minimised: its gradient with respect to one member's parameters is that member's own.
     """
-    members = scores.shape[1]
-    targets = labels.unsqueeze(1).expand(-1, members)
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    weights = None if class_weights is None else class_weights.to(scores)
+    targets = labels.unsqueeze(1).expand(-1, scores.shape[1])
     losses = F.cross_entropy(
-        scores.float().transpose(1, 2), targets, class_weights, reduction="none", label_smoothing=label_smoothing
+        scores.transpose(1, 2), targets, weights, reduction="none", label_smoothing=label_smoothing
     )
-    if class_weights is None:
-        return losses.mean(0)
-    return losses.sum(0) / class_weights[labels].sum()
+    return losses.mean(0) if weights is None else losses.sum(0) / weights[labels].sum()
 
 
-@dataclass
+@dataclass(frozen=True)
 class Step:
-    """Forward, backward and optimiser, for M members at once.
-
-    ``factors`` (M,) multiply the learning rate of each member; the update of every element-wise optimiser here is
-    linear in it, so that members with different rates are updated by a part of one common update.
-    """
+    """Forward, backward and optimiser, for M members at once."""
 
     trainee: Trainee
-    optimizer: torch.optim.Optimizer
+    optimizer: MemberOptimizer
     precision: PrecisionName
     label_smoothing: float = 0.0
     class_weights: Tensor | None = None
 
     def __call__(
-        self, inputs: Tensor, labels: Tensor, *, lr: float, factors: Tensor, at: float = 0.0
+        self, inputs: Tensor, labels: Tensor, *, schedule: float = 1.0, at: float = 0.0
     ) -> tuple[Float[Tensor, "M"], Int64[Tensor, "M"]]:
-        """Return the loss of each member, and how many of the batch it had right before the update."""
+        """Return the loss of each member, and how many of the batch it had right before the update.
+
+        ``schedule`` multiplies the learning rates; ``at`` says how much of the training is over, 0..1.
+        """
         with autocast(self.precision, inputs.device):
             scores = self.trainee(inputs)
         losses = member_losses(scores, labels, label_smoothing=self.label_smoothing, class_weights=self.class_weights)
-        self.optimizer.zero_grad(set_to_none=True)
-        (losses * self.trainee.loss_weights(at).to(losses.device)).sum().backward()
-        self._update(lr, factors)
+        self.optimizer.zero_grad()
+        weights = self.trainee.loss_weights(at).to(losses.device, non_blocking=True)
+        (losses * weights).sum().backward()
+        self.optimizer.step(schedule)
         correct = (scores.detach().argmax(2) == labels.unsqueeze(1)).sum(0)
         return losses.detach()[: self.trainee.members], correct[: self.trainee.members]
 
-    def _update(self, lr: float, factors: Tensor) -> None:
-        common = float(factors.max())
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr * common
-        if float(factors.min()) == common:
-            self.optimizer.step()
-            return
-        pairs = self.trainee.per_parameter(factors / common)
-        before = [p.detach().clone() for p, _ in pairs]
-        self.optimizer.step()
-        with torch.no_grad():
-            for (parameter, part), old in zip(pairs, before, strict=True):
-                parameter.copy_(torch.lerp(old, parameter, part.to(old).expand_as(old)))
+    def subset(self, members: Sequence[int]) -> Step:
+        """Return a step of some of the members alone, which go on as they would have; the others cost no time."""
+        trainee = self.trainee.subset(members)
+        return replace(self, trainee=trainee, optimizer=self.optimizer.subset(trainee, members))
 
 
 def balanced_weights(labels: Int64[Tensor, "n"], classes: int) -> Float[Tensor, "K"]:
@@ -84,8 +76,3 @@ def balanced_weights(labels: Int64[Tensor, "n"], classes: int) -> Float[Tensor, 
     """
     counts = torch.bincount(labels, minlength=classes).float()
     return len(labels) / (classes * counts.clamp_min(1))
-
-
-def parameters_of(trainee: Trainee) -> list[nn.Parameter]:
-    """Return all parameters of a trainee."""
-    return [p for p, _ in trainee.per_parameter(torch.ones(trainee.members))]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol, cast, runtime_checkable
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,13 @@ class Trainee(Protocol):
         """Copy a state into member n."""
 
     def per_parameter(self, values: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
-        """Pair each parameter with its part of (M,) values."""
+        """Pair each parameter with its part of (M,) values, in a shape that broadcasts against it."""
+
+    def subset(self, members: Sequence[int]) -> Trainee:
+        """Return copies of some members, in that order, as a trainee of their own."""
+
+    def name(self, n: int) -> str:
+        """Return what messages call member n."""
 
 
 class Single(nn.Module):
@@ -65,3 +72,41 @@ class Single(nn.Module):
     def per_parameter(self, values: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
         """Pair each parameter with the one value."""
         return [(p, values[0]) for p in self.network.parameters()]
+
+    def subset(self, members: Sequence[int]) -> Single:
+        """Return the network itself: there is no smaller part."""
+        assert list(members) == [0]
+        return self
+
+    def name(self, n: int) -> str:
+        """Return what messages call it."""
+        assert n == 0
+        return "the network"
+
+
+class Part(NamedTuple):
+    """Where the parameter of one member lies: it is a whole parameter, or one row of a stacked one."""
+
+    parameter: nn.Parameter
+    row: int | None
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """Return the part of a tensor that is laid out as the parameter is, as a view."""
+        return tensor if self.row is None else tensor[self.row]
+
+
+def parts_of(trainee: Trainee) -> list[dict[str, Part]]:
+    """Return where the parameters of each member lie, under the member's own names.
+
+    It makes no difference to the caller whether members are stacked or run in turn.
+    """
+    names: list[dict[int, str]] = [{} for _ in range(trainee.members)]
+    for n, known in enumerate(names):
+        for name, value in trainee.member_state(n).items():
+            known.setdefault(value.data_ptr(), name)  # of a shared parameter, the first name
+    parts: list[dict[str, Part]] = [{} for _ in names]
+    for parameter, owners in trainee.per_parameter(torch.arange(trainee.members)):
+        for row, n in enumerate(owners.flatten().tolist()):
+            part = Part(parameter, row if owners.ndim else None)
+            parts[n][names[n][part.of(parameter).data_ptr()]] = part
+    return parts

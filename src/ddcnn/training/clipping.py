@@ -1,0 +1,39 @@
+"""Clip the gradient of each of M members by its own norm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from ddcnn.training.trainee import Trainee
+
+Stack = list[tuple[nn.Parameter, torch.Size]]
+"""Parameters of the same members, each with the shape in which a value per member broadcasts against it."""
+
+
+@torch.no_grad()
+def clip_gradients(stacks: Sequence[Stack], max_norm: float) -> None:
+    """Shorten the gradient of each member that is longer than ``max_norm``, as ``torch.nn.utils.clip_grad_norm_``.
+
+    The norm is that over all parameters of one member. Nothing waits for the device.
+    """
+    for stack in stacks:
+        gradients = [(p.grad, shape) for p, shape in stack if p.grad is not None]
+        if not gradients:
+            continue
+        norms = [torch.linalg.vector_norm(g.reshape(shape.numel(), -1), dim=1) for g, shape in gradients]
+        total = torch.linalg.vector_norm(torch.stack(norms), dim=0)
+        shares = (max_norm / (total + 1e-6)).clamp(max=1.0)
+        for gradient, shape in gradients:
+            gradient.mul_(shares.view(shape))
+
+
+def stacks_of(trainee: Trainee) -> list[Stack]:
+    """Return the parameters of members that are stacked with each other; a member that runs in turn is by itself."""
+    stacks: dict[tuple[int, ...], Stack] = {}
+    for parameter, owners in trainee.per_parameter(torch.arange(trainee.members)):
+        stacks.setdefault(tuple(owners.flatten().tolist()), []).append((parameter, owners.shape))
+    assert sum(map(len, stacks)) == trainee.members, "the parameters of a member lie in different stacks"
+    return list(stacks.values())

@@ -1,0 +1,133 @@
+"""One optimiser for M members at once, each of which is updated as if it were alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ddcnn.config import TrainingConfig
+from ddcnn.training.clipping import clip_gradients, stacks_of
+from ddcnn.training.optimizers import build_optimizer
+from ddcnn.training.trainee import Trainee, parts_of
+
+
+class MemberOptimizer:
+    """An element-wise optimiser of torch, with what it lacks: values that differ between members, and clipping.
+
+    Where all members have the same values, a step is that of torch's optimiser and nothing else. Where they differ,
+    torch's optimiser moves zeros in the place of the parameters, at rate 1 and without decay. What it leaves is the
+    direction, in which each member goes at its own rate: exact, because no state of SGD, Adam or AdamW depends on the
+    rate. The decay is then applied here, as torch does it: added to the gradient (SGD, Adam), or taken from the
+    parameter (AdamW).
+
+    Parameters
+    ----------
+    trainee
+        Whose members are optimised.
+    config
+        Optimiser, momentum and clipping, common to all members.
+    own
+        Per member, the configuration with its own learning rate and weight decay; None: ``config`` for each.
+    """
+
+    def __init__(self, trainee: Trainee, config: TrainingConfig, own: Sequence[TrainingConfig] | None = None) -> None:
+        self.trainee, self.config = trainee, config
+        self.own = [config] * trainee.members if own is None else list(own)
+        assert len(self.own) == trainee.members
+        self.inner = build_optimizer([p for p, _ in trainee.per_parameter(torch.ones(trainee.members))], config)
+        self._stacks = stacks_of(trainee)
+        self.scale(torch.ones(trainee.members))
+
+    def scale(self, factors: Float[Tensor, "M"]) -> None:
+        """Multiply the learning rate of each member by a factor, from now on; it replaces an earlier one."""
+        self.factors = factors.clone()
+        decays = torch.tensor([member.weight_decay for member in self.own], dtype=torch.float64)
+        self._common = float(self.rates[0])
+        self._each: list[tuple[nn.Parameter, Tensor, Tensor]] = []  # empty where all members have the same values
+        if (self.rates != self.rates[0]).any() or (decays != decays[0]).any():
+            pairs = zip(self.trainee.per_parameter(self.rates), self.trainee.per_parameter(decays), strict=True)
+            self._each = [
+                (parameter, rate.to(parameter), decay.to(parameter)) for (parameter, rate), (_, decay) in pairs
+            ]
+
+    @property
+    def rates(self) -> Float[Tensor, "M"]:
+        """The learning rate of each member, at the peak of the schedule."""
+        return torch.tensor([member.lr for member in self.own], dtype=torch.float64) * self.factors
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        self.inner.zero_grad(set_to_none=True)
+
+    @torch.no_grad()
+    def step(self, schedule: float = 1.0) -> None:
+        """Update all members from their gradients; ``schedule`` multiplies every learning rate."""
+        if self.config.clip_norm is not None:
+            clip_gradients(self._stacks, self.config.clip_norm)
+        if self._each:
+            self._step_each(schedule)
+        else:
+            self._step_inner(self._common * schedule, self.own[0].weight_decay)
+
+    def _step_each(self, schedule: float) -> None:
+        moved = [(p, p.grad, rate, decay) for p, rate, decay in self._each if p.grad is not None]
+        for parameter, gradient, rate, decay in moved:
+            if self.config.optimizer == "adamw":
+                parameter.addcmul_(parameter, rate * decay, value=-schedule)
+            else:
+                gradient.addcmul_(parameter, decay)
+        before = [parameter.clone() for parameter, *_ in moved]
+        for parameter, *_ in moved:
+            parameter.zero_()
+        self._step_inner(1.0, 0.0)
+        for (parameter, _, rate, _), old in zip(moved, before, strict=True):
+            parameter.mul_(rate * schedule).add_(old)
+
+    def _step_inner(self, rate: float, decay: float) -> None:
+        for group in self.inner.param_groups:
+            group.update(lr=rate, weight_decay=decay)
+        self.inner.step()
+
+    def states(self) -> list[dict[str, Tensor]]:
+        """Return views of the state of each member, as ``<name of its parameter>/<what>``.
+
+        It does not depend on whether members are stacked or run in turn, nor on who is trained beside them.
+        """
+        return [
+            {
+                f"{name}/{what}": value if what == "step" else part.of(value)
+                for name, part in parts.items()
+                for what, value in self.inner.state.get(part.parameter, {}).items()
+                if isinstance(value, Tensor)
+            }
+            for parts in parts_of(self.trainee)
+        ]
+
+    def load_states(self, states: Sequence[Mapping[str, Tensor]]) -> None:
+        """Copy the states of all members, which have made equally many steps."""
+        filled: dict[nn.Parameter, dict[str, Tensor]] = {}
+        for parts, state in zip(parts_of(self.trainee), states, strict=True):
+            for key, value in state.items():
+                name, _, what = key.rpartition("/")
+                parameter = parts[name].parameter
+                mine = filled.setdefault(parameter, {})
+                if what == "step":
+                    assert float(mine.setdefault(what, value.clone())) == float(value)
+                else:
+                    parts[name].of(mine.setdefault(what, torch.zeros_like(parameter))).copy_(value)
+        everything: dict[str, Any] = self.inner.state_dict()
+        order = [parameter for group in self.inner.param_groups for parameter in group["params"]]
+        everything["state"] = {i: filled[parameter] for i, parameter in enumerate(order) if parameter in filled}
+        self.inner.load_state_dict(everything)
+
+    def subset(self, trainee: Trainee, members: Sequence[int]) -> MemberOptimizer:
+        """Return an optimiser for a trainee that holds some of the members, which go on as they would have here."""
+        part = MemberOptimizer(trainee, self.config, [self.own[n] for n in members])
+        part.scale(self.factors[list(members)])
+        states = self.states()
+        part.load_states([states[n] for n in members])
+        return part
