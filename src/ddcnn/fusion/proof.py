@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import math
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -72,7 +71,8 @@ def guess_example(modules: Sequence[nn.Module]) -> Tensor | None:
     for shape in shapes:
         example = torch.zeros((2, *shape), dtype=layer.weight.dtype, device=layer.weight.device)
         with torch.no_grad(), contextlib.suppress(Exception):  # whatever a network raises: it does not take this
-            if isinstance(network(example), Tensor):
+            scores = network(example)
+            if isinstance(scores, Tensor) and scores.ndim > 1 and len(scores) == len(example):
                 return example.unsqueeze(1).expand(-1, len(modules), *shape)
     return None
 
@@ -145,13 +145,15 @@ def _difference(got: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
     worst = 0.0
     for key, value in expected.items():
         scale = max(_size(value), 1e-3 * steepest if key.startswith("gradient") else 0.0, 1e-12)
-        gap = _size(got[key].double() - value.double()) / scale
-        worst = max(worst, float("inf") if math.isnan(gap) else gap)
+        same = (got[key] == value) | (got[key].isnan() & value.isnan())  # a network may have diverged, in both
+        gap = (got[key].double() - value.double()).abs().masked_fill(same, 0.0)
+        worst = max(worst, float(gap.nan_to_num(float("inf"), float("inf")).max()) / scale if gap.numel() else 0.0)
     return worst
 
 
 def _size(value: Tensor) -> float:
-    return float(value.double().abs().max()) if value.numel() else 0.0
+    """Return the largest of the finite numbers."""
+    return float(value.double().nan_to_num(0.0, 0.0, 0.0).abs().max()) if value.numel() else 0.0
 
 
 class _Fixed(TorchFunctionMode):
