@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ddcnn.errors import FusionError
 from ddcnn.fusion.likeness import structure
 from ddcnn.machine import cache_folder, device_name
 
@@ -28,18 +29,24 @@ _log = logging.getLogger(__name__)
 def measure(candidates: Mapping[Name, Callable[[], object]], *, rounds: int = 5) -> dict[Name, list[float]]:
     """Return the seconds of each candidate, run in turns, after one turn as a warm-up.
 
-    What is far slower than the fastest in the first counted turn runs no more. To choose, take the minimum: whatever
-    else the machine does only ever adds time.
+    What raises a `FusionError` has no times. What is far slower than the fastest in the first counted turn runs no
+    more. To choose, take the minimum: whatever else the machine does only ever adds time.
     """
-    times: dict[Name, list[float]] = {name: [] for name in candidates}
     running = dict(candidates)
-    for turn in range(1 + rounds):
+    for name, run in candidates.items():
+        try:
+            run()
+        except FusionError:
+            if len(running) == 1:
+                raise
+            del running[name]
+    times: dict[Name, list[float]] = {name: [] for name in running}
+    for turn in range(rounds):
         for name, run in running.items():
             start = time.perf_counter()
             run()
-            if turn:
-                times[name].append(time.perf_counter() - start)
-        if turn:
+            times[name].append(time.perf_counter() - start)
+        if not turn:
             best = min(min(seconds) for seconds in times.values())
             running = {name: run for name, run in running.items() if min(times[name]) <= _HOPELESS * best}
     return times
@@ -98,7 +105,8 @@ def _remembered() -> dict[str, Any]:
 def _is_measurement(seconds: Any, candidates: Mapping[str, object]) -> bool:
     return (
         isinstance(seconds, dict)
-        and seconds.keys() == candidates.keys()
+        and len(seconds) > 0
+        and seconds.keys() <= candidates.keys()
         and all(isinstance(s, float) and s > 0 for s in seconds.values())
     )
 

@@ -53,8 +53,12 @@ class FusedCNN(nn.Module):
             self.prove(x)
         try:
             scores: Tensor = self.body(x)
-        except NotSupportedError as reason:
-            raise FusionError(f"these networks cannot be {self.backend}: {reason}; use backend='looped'") from reason
+        except RuntimeError as reason:  # vmap does not know all operators in all precisions
+            if self.backend == "vmapped" or isinstance(reason, NotSupportedError):
+                raise FusionError(
+                    f"these networks cannot be {self.backend}: {reason}; use backend='looped'"
+                ) from reason
+            raise
         return scores
 
     def prove(self, example: Shaped[Tensor, "B N C *s"]) -> None:

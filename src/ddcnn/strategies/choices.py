@@ -55,7 +55,9 @@ def _decide(
     problem: Problem, candidates: Mapping[str, Callable[[], object]], images: Tensor
 ) -> tuple[str, str, dict[str, str]]:
     seconds = {next(iter(candidates)): 1.0}
-    if len(candidates) > 1:
+    if len(candidates) == 1:
+        measure(candidates, rounds=0)  # vmap does not know all operators in all precisions
+    else:
         modules = problem.local_modules()
         about = [problem.config.decomposition, *network_key(modules[0], images)]
         _, seconds = fastest(candidates, about)
