@@ -1,104 +1,180 @@
-"""What does fusing save? A training step of N fused local CNNs against the loop over them, and against the global CNN.
+"""What does fusing save? A step of N local CNNs, fused and as chosen, against the loop, vmap and the global CNN.
 
-    python benchmarks/fusion.py [--rounds 15] [--out benchmarks/results/fusion-<hardware>-<date>.md]
+    python benchmarks/fusion.py [--budget 12] [--quick | --large] [--only TEXT] [--resume] [--out FILE.md]
 
-Forward, backward and optimiser step on random images; the candidates take turns in one process; the first turn is a
-warm-up and not counted; medians, with the quartiles of the ratio. Synthetic input, so no data set is needed.
+Forward, backward and optimiser step (SGD with momentum) on random images, so that no data set is needed. The
+candidates take turns in one process; the first turn is a warm-up and not counted; rounds end with the budget of a row,
+in seconds, but three are run in any case. "Chosen" is what `backend="auto"` picked with these images as an example,
+timed anew. Each row is appended to FILE.jsonl as it is measured, and --resume goes on from there. At the end: a table,
+a summary, a plot.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
+import json
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from common import describe_machine, in_turns, write
+from common import describe_machine, in_turns, matmul_peak, peak_memory, result_path, synchronize
+from fusion_report import line, write_report
+from torch.utils.flop_counter import FlopCounterMode
 
 from ddcnn.config import TrainingConfig
 from ddcnn.decomposition import Grid
+from ddcnn.errors import FusionError
 from ddcnn.fusion import LocalCNNs
 from ddcnn.models import build, width_rule
 from ddcnn.training import MemberOptimizer, PrecisionName, Step
+from ddcnn.training.precision import autocast
 
-# model, image shape (C, *S), grid
-SHAPES = [(model, (3, 32, 32), grid) for model in ("vgg9", "resnet20") for grid in ((1, 1), (2, 2), (4, 4))] + [
-    ("vgg9", (3, 180, 180), (2, 2)),
-    ("resnet20", (1, 32, 32, 32), (2, 2, 2)),
-]
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+NETWORKS = {"resnet20": 1, "vgg9": 8, "networks:DenseNet": 4, "networks:ConvNeXt": 4}
+"""Factories, and the fewest pixels of a subimage that they take."""
+GRIDS = {
+    (32, 32): ((1, 1), (2, 2), (4, 4), (4, 8), (8, 8)),
+    (180, 180): ((2, 2), (4, 4)),
+    (32, 32, 32): ((2, 2, 2), (4, 4, 4)),
+    (64, 64, 64): ((2, 2, 2), (4, 4, 4)),
+}
+BATCH = {(32, 32): 128, (180, 180): 8, (32, 32, 32): 8, (64, 64, 64): 2}
+LARGE = {(64, 64, 64)}
+PRECISIONS: dict[PrecisionName, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 CLASSES = 10
 
 
-def step_of(
-    model: str, shape: tuple[int, ...], grid: tuple[int, ...], backend: str, precision: PrecisionName, batch: int
-) -> Callable[[], object]:
-    channels, *size = shape
-    decomposition = Grid(grid)
-    width = width_rule(len(decomposition))
-    modules = [
-        build(model, channels, CLASSES, s.shape, width=width, seed=s.index) for s in decomposition.subdomains(size)
-    ]
-    network = LocalCNNs(decomposition, [m.to(DEVICE) for m in modules], image_size=size, backend=backend).train()
-    step = Step(network, MemberOptimizer(network, TrainingConfig(lr=0.01, weight_decay=0.0)), precision)
-    images = torch.randn(batch, *shape, device=DEVICE)
-    labels = torch.randint(CLASSES, (batch,), device=DEVICE)
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
 
-    def run() -> None:
-        step(images, labels)
-        if DEVICE.type == "cuda":
-            torch.cuda.synchronize()
+    network: str
+    size: tuple[int, ...]
+    grid: tuple[int, ...]
+    precision: PrecisionName
 
-    return run
+    @property
+    def name(self) -> str:
+        network, image = self.network.rpartition(":")[2].lower(), "x".join(map(str, self.size))
+        return f"{network}-{image}-N{math.prod(self.grid)}-{self.precision}"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, *S): colour images and grey volumes."""
+        return (3 if len(self.size) == 2 else 1, *self.size)
+
+
+def rows(*, quick: bool, large: bool, only: str) -> Iterator[Row]:
+    for size, grids in GRIDS.items():
+        for network, pixels in NETWORKS.items():
+            for grid in grids:
+                for precision in PRECISIONS:
+                    row = Row(network, size, grid, precision)
+                    fits = all(n // parts >= pixels for n, parts in zip(size, grid, strict=True))
+                    wanted = (large or size not in LARGE) and only in row.name
+                    brief = size == (32, 32) and precision == "float32" and math.prod(grid) in (4, 16)
+                    if fits and wanted and (brief or not quick):
+                        yield row
+
+
+class Candidate:
+    """A network and its training step on random images; made, it has run once."""
+
+    def __init__(self, row: Row, backend: str, *, whole: bool = False, batch: int | None = None) -> None:
+        decomposition = Grid((1,) * len(row.grid) if whole else row.grid)
+        width = width_rule(len(decomposition))
+        channels = row.shape[0]
+        modules = [
+            build(row.network, channels, CLASSES, s.shape, width=width, seed=s.index).to(DEVICE)
+            for s in decomposition.subdomains(row.size)
+        ]
+        self.images = torch.randn(batch or BATCH[row.size], *row.shape, device=DEVICE)
+        self.labels = torch.randint(CLASSES, (len(self.images),), device=DEVICE)
+        example = self.images if backend == "auto" else None
+        with autocast(row.precision, DEVICE):  # the choice is for this precision
+            network = LocalCNNs(decomposition, modules, image_size=row.size, backend=backend, example=example).train()  # type: ignore[arg-type]
+        if backend not in ("auto", network.backend):
+            raise FusionError(f"asked for {backend}, got {network.backend}: {network.reason}")
+        self.backend, self.reason = network.backend, network.reason
+        self.step = Step(network, MemberOptimizer(network, TrainingConfig(lr=0.01)), row.precision)
+        self()
+
+    def __call__(self) -> None:
+        self.step(self.images, self.labels)
+        synchronize(DEVICE)
+
+
+def measure(row: Row, budget: float, peak: float) -> dict[str, Any]:
+    start = time.perf_counter()
+    backends = {"loop": "looped", "vmap": "vmapped", "fused": "fused", "chosen": "auto"}
+    makers: dict[str, Callable[[], Candidate]] = {"global": lambda: Candidate(row, "looped", whole=True)}
+    makers |= {name: lambda backend=backend: Candidate(row, backend) for name, backend in backends.items()}
+    candidates, missing = {}, {}
+    for name, make in makers.items():
+        try:
+            candidates[name] = make()
+        except (FusionError, RuntimeError) as error:  # no such backend for this network, or out of memory
+            missing[name] = str(error).splitlines()[0]
+    times = in_turns(candidates, 15, seconds=budget)
+    chosen = candidates.get("chosen")
+    result = {
+        "name": row.name,
+        "network": row.name.split("-")[0],
+        "size": row.size,
+        "N": math.prod(row.grid),
+        "batch": BATCH[row.size],
+        "precision": row.precision,
+        "seconds": {name: list(values) for name, values in times.items()},
+        "bytes": {name: peak_memory(run, DEVICE) for name, run in candidates.items()},
+        "backend": chosen.backend if chosen else "-",
+        "reason": chosen.reason if chosen else "-",
+        "missing": missing,
+        "flops": {"global": flops(row, whole=True), "local": flops(row, whole=False)},
+        "peak_flops_per_second": peak,
+    }
+    result["took"] = time.perf_counter() - start
+    return result
+
+
+def flops(row: Row, *, whole: bool) -> float:
+    """Return the operations of convolutions and matrix products of a step, of networks apart; counted on two images."""
+    step = Candidate(row, "looped", whole=whole, batch=2)
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops() / 2 * BATCH[row.size]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    precisions: list[PrecisionName] = ["float32", "bfloat16"]
-    lines = [
-        "# A fused training step against the loop over N local CNNs",
-        "",
-        describe_machine(f"python benchmarks/fusion.py --rounds {arguments.rounds}", DEVICE),
-        "",
-        "Milliseconds: medians. Ratio: loop / fused, median of the turns [quartiles]; above 1 fusing is faster.",
-        "",
-        "| model | image | N | batch | precision | global ms | loop ms | fused ms | loop / fused | global / fused |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    ratios = []
-    for model, shape, grid in SHAPES:
-        batch = 128 if math.prod(shape) < 10_000 else 16
-        for precision in precisions:
-            whole = (1,) * len(grid)
-            times = in_turns(
-                {
-                    "global": step_of(model, shape, whole, "looped", precision, batch),
-                    "loop": step_of(model, shape, grid, "looped", precision, batch),
-                    "fused": step_of(model, shape, grid, "fused", precision, batch),
-                },
-                arguments.rounds,
-            )
-            ratio = times["loop"] / times["fused"]
-            low, middle, high = np.percentile(ratio, [25, 50, 75])
-            if math.prod(grid) > 1:
-                ratios.append(middle)
-            name, pixels = model, "x".join(map(str, shape[1:]))
-            medians = {key: 1000 * float(np.median(value)) for key, value in times.items()}
-            lines.append(
-                f"| {name} | {pixels} | {math.prod(grid)} | {batch} | {precision} | {medians['global']:.1f} | "
-                f"{medians['loop']:.1f} | {medians['fused']:.1f} | {middle:.2f} [{low:.2f}, {high:.2f}] | "
-                f"{medians['global'] / medians['fused']:.2f} |"
-            )
-            print(lines[-1], flush=True)
-    lines += ["", f"Geometric mean of loop / fused over N > 1: {math.exp(np.mean(np.log(ratios))):.2f}."]
-    write(arguments.out, "fusion", lines, DEVICE)
+    parser.add_argument("--budget", type=float, default=12.0, help="seconds of counted rounds per row")
+    parser.add_argument("--quick", action="store_true", help="few rows: 32x32, float32, N = 4 and 16")
+    parser.add_argument("--large", action="store_true", help="also volumes of 64x64x64")
+    parser.add_argument("--only", default="", help="rows whose name contains this, such as vgg9 or 32x32x32 or N16")
+    parser.add_argument("--resume", action="store_true", help="keep the rows that are in FILE.jsonl")
+    parser.add_argument("--out", type=Path, default=result_path("fusion", DEVICE))
+    options = parser.parse_args()
+    log = options.out.with_suffix(".jsonl")
+    if not options.resume:
+        log.unlink(missing_ok=True)
+    done = [json.loads(text) for text in log.read_text("utf-8").splitlines()] if log.exists() else []
+    peaks = {precision: matmul_peak(dtype, DEVICE) for precision, dtype in PRECISIONS.items()}
+    for row in rows(quick=options.quick, large=options.large, only=options.only):
+        if row.name in {result["name"] for result in done}:
+            continue
+        done.append(measure(row, options.budget, peaks[row.precision]))
+        with log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(done[-1]) + "\n")
+        print(line(done[-1]), f"{done[-1]['took']:.0f} s", flush=True)
+        gc.collect()
+    flags = "".join(f" --{flag}" for flag in ("quick", "large") if getattr(options, flag))
+    command = f"python benchmarks/fusion.py --budget {options.budget:g}{flags}"
+    write_report(done, describe_machine(command, DEVICE), options.out)
 
-
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 if __name__ == "__main__":
     main()
