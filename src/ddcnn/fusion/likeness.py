@@ -32,7 +32,7 @@ def difference_in_code(modules: Sequence[nn.Module]) -> str:
         for name, layer in module.named_modules():
             if any(getattr(layer, hooks) for hooks in _HOOKS):
                 return f"a {type(layer).__name__} of it has hooks"
-            if any(isinstance(value, nn.Module) for value in _options(layer).values()):
+            if any(_holds_layers(value) for value in _options(layer).values()):
                 return f"a {type(layer).__name__} of it holds a layer that it did not register"
             if layer is not first[name] and not _equal(_options(layer), _options(first[name]), _DEPTH):
                 return f"a {type(layer).__name__} of it has other options in other networks"
@@ -61,3 +61,8 @@ def _equal(a: Any, b: Any, depth: int) -> bool:
         cells = [[cell.cell_contents for cell in f.__closure__ or ()] for f in (a, b)]
         return a.__code__ == b.__code__ and _equal([a.__defaults__, *cells[0]], [b.__defaults__, *cells[1]], depth - 1)
     return hasattr(a, "__dict__") and _equal(vars(a), vars(b), depth - 1)
+
+
+def _holds_layers(value: Any) -> bool:
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple | list) else ()
+    return isinstance(value, nn.Module) or any(isinstance(part, nn.Module) for part in parts)

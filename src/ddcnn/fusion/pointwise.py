@@ -121,6 +121,7 @@ def _draw_like(members: int, func: Any, *args: Any, **kwargs: Any) -> Any:
     return pointwise(func, lead(first.expand(members, *first.shape)), *rest, **kwargs)
 
 
-DRAWS.update(dict.fromkeys((torch.rand, torch.randn), _draw_sized))
+# What is empty is going to be filled, perhaps with random numbers.
+DRAWS.update(dict.fromkeys((torch.rand, torch.randn, torch.empty), _draw_sized))
 DRAWS.update(dict.fromkeys(names(*_PLACES, of=_DRAWN), _draw_like))
 DRAWS.update(dict.fromkeys((torch.randint, torch.randperm, torch.multinomial, torch.poisson), _draw_like))

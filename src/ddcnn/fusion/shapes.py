@@ -96,7 +96,7 @@ def along(func: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
         given, args = {0: args}, (args,)
     where: Any = next((key for key in ("dim", "dims", "axis") if key in kwargs), None)
     axes = kwargs[where] if where else given.get(place, default)
-    if axes is None and name in _REDUCE.split() and name not in ("argmax", "argmin") and not args:
+    if axes is None and name in _REDUCE.split() and name not in ("argmax", "argmin", "prod") and not args:
         axes = tuple(range(value.ndim))
     if axes is None or isinstance(axes, bool) or not value.ndim:
         return NotImplemented

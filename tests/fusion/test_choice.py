@@ -1,0 +1,69 @@
+"""The choice of a backend: what is measured, what is dropped, what is remembered."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ddcnn.errors import FusionError
+from ddcnn.fusion.choice import fastest, measure, ratio
+from ddcnn.machine import cache_folder
+
+
+def _waits(seconds: float, count: list[int] | None = None) -> Callable[[], None]:
+    def run() -> None:
+        if count is not None:
+            count[0] += 1
+        time.sleep(seconds)
+
+    return run
+
+
+def _fails() -> None:
+    raise FusionError("not possible")
+
+
+def test_turns() -> None:
+    counts = [[0], [0]]
+    times = measure({"a": _waits(0.002, counts[0]), "b": _waits(0.002, counts[1])}, rounds=3)
+    assert [len(seconds) for seconds in times.values()] == [3, 3]
+    assert counts == [[4], [4]]  # one turn to warm up
+    assert all(s >= 0.002 for seconds in times.values() for s in seconds)
+
+
+def test_what_is_far_slower_runs_no_more() -> None:
+    count = [0]
+    times = measure({"fast": _waits(0.001), "slow": _waits(0.05, count)}, rounds=5)
+    assert len(times["fast"]) == 5
+    assert len(times["slow"]) == 1
+    assert count == [2]
+
+
+def test_what_fails_is_no_candidate() -> None:
+    assert list(measure({"a": _fails, "b": _waits(0.001)}, rounds=1)) == ["b"]
+    with pytest.raises(FusionError, match=r"^not possible$"):
+        measure({"a": _fails})
+
+
+def test_a_measurement_is_remembered_for_the_same_facts() -> None:
+    first = fastest({"a": _waits(0.001), "b": _waits(0.02)}, ["network", 4])
+    assert first[0] == "a"
+    assert fastest({"a": _fails, "b": _fails}, ["network", 4]) == first
+    with pytest.raises(FusionError):
+        fastest({"a": _fails, "b": _fails}, ["network", 5])
+    assert len(json.loads((cache_folder() / "backends.json").read_text())) == 1
+
+
+def test_a_cache_that_cannot_be_written_costs_a_measurement(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("DDCNN_DATA", str(tmp_path / "file"))
+    assert fastest({"a": _waits(0.001)}, [])[0] == "a"
+
+
+def test_ratio_in_words() -> None:
+    assert ratio({"a": 1.0}, "a") == ""
+    assert ratio({"a": 1.0, "b": 3.0, "c": 2.0}, "a") == "measured 3.00x as fast as b, 2.00x as fast as c"
