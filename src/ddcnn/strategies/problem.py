@@ -210,7 +210,8 @@ def _check_networks(problem: Problem) -> None:
         x = torch.zeros(_CHECK_BATCH, problem.dataset.channels, *shape)
         where = f"{what}, {'x'.join(map(str, shape))} pixels"
         try:
-            scores = module.cpu().train()(x)
+            with torch.random.fork_rng(devices=[]):  # dropout draws
+                scores = module.cpu().train()(x)
         except (RuntimeError, ValueError) as error:  # whatever a network says of an input that is too small
             reason = str(error).splitlines()[0]
             raise ModelError(f"{name} does not fit {where}: {reason}; use a coarser grid") from None
