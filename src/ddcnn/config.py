@@ -119,8 +119,8 @@ class TrainingConfig(_Section):
     ``milestones`` are fractions of all epochs at which a step schedule multiplies the rate by ``gamma``; a plateau
     schedule does so after ``plateau_patience`` epochs without a better validation loss. ``patience`` stops a
     subdomain that has not improved its validation accuracy for so many epochs; None never stops. ``select`` keeps
-    the parameters of the epoch with the best validation accuracy, or of the last one. ``shift`` is in pixels;
-    ``flip`` None means: as the data set allows. ``clip_norm`` is the largest norm that the gradient of one network
+    the parameters of the epoch with the best validation accuracy, or of the last one. ``shift`` is in pixels,
+    ``rotation`` in degrees; these two and ``flip`` None mean: as the data set allows. ``clip_norm`` is the largest norm that the gradient of one network
     may have: a longer one is shortened to it, each local CNN's for itself. ``subdomains`` gives local CNNs, by the
     index of their subdomain, a learning rate or a weight decay of their own, as in
     ``--set training.subdomains.3.lr=0.05``; it plays no part where one model is trained (global, coherent, the second
@@ -145,6 +145,7 @@ class TrainingConfig(_Section):
     select: Literal["best", "last"] = "best"
     flip: bool | None = None
     shift: Annotated[int, Field(ge=0)] | None = None
+    rotation: Annotated[float, Field(ge=0, le=180)] | None = None
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     subdomains: Annotated[dict[int, SubdomainConfig], BeforeValidator(_by_index)] = {}
 

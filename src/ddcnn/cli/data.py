@@ -75,7 +75,7 @@ def describe(dataset: Dataset, config: DataConfig) -> dict[str, Any]:
             "test": len(split.test),
             "official_test": dataset.official_test is not None,
         },
-        "augmentation": {"flip_axes": list(dataset.flip_axes), "shift": dataset.shift},
+        "augmentation": {"flip_axes": list(dataset.flip_axes), "shift": dataset.shift, "rotation": dataset.rotation},
         "source": dataset.source,
     }
 
@@ -93,6 +93,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         f"split       {', '.join(f'{split[part]:,} {part}' for part in ('train', 'validation', 'test'))} ({official})",
         f"flips       {flips}",
         f"shifts      up to {augmentation['shift']} pixels" if augmentation["shift"] else "shifts      none",
+        f"rotations   up to {augmentation['rotation']:g} degrees" if augmentation["rotation"] else "rotations   none",
         *(f"{key:<11} {value}" for key, value in facts["source"].items()),
         "images per class:",
         *(f"  {name:<{widest}} {count:>8,}" for name, count in classes.items()),

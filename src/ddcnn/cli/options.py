@@ -67,7 +67,7 @@ FIELDS = (
     Field("--offline", "data.offline", bool, DATA, "Never download."),
     Field("--limit-train", "data.limit_train", str, DATA, "Use so many training images only.", "N"),
     Field("--limit-val", "data.limit_val", str, DATA, "Use so many validation images only.", "N"),
-    Field("--model", "model.name", str, METHOD, "vgg9 (default), resnet20, cnn3d, or your own module:function.", "NAME"),
+    Field("--model", "model.name", str, METHOD, "vgg9 (default), resnet20, cnn3d, or module:function.", "NAME"),
     Field("--grid", "decomposition.grid", str, METHOD, "Subdomains, rows x columns: 2x2 (default), 4x4, 4x1.", "GRID"),
     Field("--overlap", "decomposition.overlap", str, METHOD, "Pixels a subdomain grows, per side: 2 or 2x0.", "PIXELS"),
     Field("--width-factor", "model.width_factor", str, METHOD, "Of local CNNs; default 1/sqrt(subdomains).", "X"),

@@ -31,6 +31,10 @@ class Dataset:
         Axes of the image (0 = first spatial axis) along which a mirrored image keeps its class.
     shift
         Pixels by which an image may be shifted for augmentation.
+    rotation
+        Degrees by which an image may be rotated for augmentation.
+    plane
+        The two axes that a rotation turns into each other: of a volume, those of its slices.
     source
         Provenance: publisher, files, checksums, licence.
     """
@@ -42,6 +46,8 @@ class Dataset:
     official_test: Int64[Tensor, " m"] | None = None
     flip_axes: tuple[int, ...] = ()
     shift: int = 0
+    rotation: float = 0.0
+    plane: tuple[int, int] = (-2, -1)
     source: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -84,13 +84,16 @@ class Problem:
         if training.flip and not flip_axes:
             flip_axes = (len(self.dataset.image_size) - 1,)  # asked for: mirror left and right
         shift = self.dataset.shift if training.shift is None else training.shift
+        rotation = self.dataset.rotation if training.rotation is None else training.rotation
         return Batches(
             self.images,
             self.labels,
             part,
             batch_size=training.batch_size,
             seed=derive_seed(self.config.seed, purpose),
-            augmentation=Augmentation(flip_axes, shift) if augment and (flip_axes or shift) else None,
+            augmentation=Augmentation(flip_axes, shift, rotation, self.dataset.plane)
+            if augment and (flip_axes or shift or rotation)
+            else None,
             transform=self.normalization,
         )
 
