@@ -51,7 +51,11 @@ class DataConfig(_Section):
     """Which images, and how they are split.
 
     ``validation`` None means a tenth of the training samples, at most 2,500. ``test`` is the fraction set aside where
-    the source has no official test set. ``image_size`` None means: as they are.
+    the source has no official test set; an official validation set is used unless ``validation`` is given.
+    ``image_size`` None means: as they are. ``classes`` puts labels (`mosmed`, `csv`) into classes, for example
+    ``{healthy: [CT-0], ill: [CT-2, CT-3]}``; other labels are left out. ``window`` maps these two values of a volume to
+    0 and 255, and clips others; for CT in Hounsfield units. ``on_bad_file``: stop, leave it out and tell, or leave it
+    out; files that were left out are listed in the run's ``bad_files.json``.
     """
 
     source: str = "mnist5k"
@@ -63,6 +67,16 @@ class DataConfig(_Section):
     limit_val: PositiveInt | None = None
     limit_test: PositiveInt | None = None
     image_size: Axes | None = None
+    classes: dict[str, tuple[str, ...]] | None = None
+    window: tuple[float, float] | None = None
+    on_bad_file: Literal["error", "warn", "skip"] = "error"
+
+    @model_validator(mode="after")
+    def _check_window(self) -> DataConfig:
+        if self.window is not None and not self.window[0] < self.window[1]:
+            low, high = self.window
+            raise ConfigError(f"data.window = [{low:g}, {high:g}] should run from a lower to a higher value")
+        return self
 
 
 class DecompositionConfig(_Section):

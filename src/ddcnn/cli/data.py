@@ -75,7 +75,12 @@ def describe(dataset: Dataset, config: DataConfig) -> dict[str, Any]:
             "test": len(split.test),
             "official_test": dataset.official_test is not None,
         },
-        "augmentation": {"flip_axes": list(dataset.flip_axes), "shift": dataset.shift, "rotation": dataset.rotation},
+        "augmentation": {
+            "flip_axes": list(dataset.flip_axes),
+            "shift": dataset.shift,
+            "rotation": dataset.rotation,
+            "plane": list(dataset.plane),
+        },
         "source": dataset.source,
     }
 
@@ -85,7 +90,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
     channels, *size = facts["image_shape"]
     widest = max(len(name) for name in classes)
     official = "set aside by the publisher" if split["official_test"] else "drawn by data.test"
-    flips = ", ".join(_axis(axis, len(size)) for axis in augmentation["flip_axes"]) or "none"
+    flips = ", ".join(_axis(axis, augmentation["plane"], len(size)) for axis in augmentation["flip_axes"]) or "none"
     return [
         f"{facts['name']}: {facts['samples']:,} images of {len(classes)} classes",
         f"image       {'x'.join(map(str, size))} pixels, {channels} channel{'s' if channels > 1 else ''}",
@@ -100,5 +105,6 @@ def _lines(facts: dict[str, Any]) -> list[str]:
     ]
 
 
-def _axis(axis: int, axes: int) -> str:
-    return ("depth", "up and down", "left and right")[axis + 3 - axes]
+def _axis(axis: int, plane: list[int], axes: int) -> str:
+    rows, columns = (number % axes for number in plane)
+    return {rows: "up and down", columns: "left and right"}.get(axis, "depth")

@@ -20,7 +20,10 @@ from ddcnn.errors import DdcnnError
 if TYPE_CHECKING:
     from ddcnn.config import Config
 
-SOURCES = "mnist5k, cifar10, tf_flowers, folder:PATH or npz:PATH"
+SOURCES = (
+    "mnist5k, cifar10, tf_flowers, mosmed, phantom[:size=128x128x64,n=200], folder:PATH, csv:PATH, npz:PATH or "
+    "medmnist3d:PATH"
+)
 DATA, METHOD, TRAINING, COMPUTE, OUTPUT = "Data", "Method", "Training", "Compute", "Output"
 
 
