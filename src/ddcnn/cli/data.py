@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddcnn.cli.options import SOURCES, DataDirOption, ImageSizeOption, JsonOption, OfflineOption
+from ddcnn.cli.options import SOURCES, BadFileOption, DataDirOption, ImageSizeOption, JsonOption, OfflineOption
 
 if TYPE_CHECKING:
     from ddcnn.config import DataConfig
@@ -27,6 +27,7 @@ def info(
     data_dir: DataDirOption = None,
     offline: OfflineOption = False,
     image_size: ImageSizeOption = None,
+    on_bad_file: BadFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print what is in a data set: classes, image shape, value range, split, augmentation, where it comes from.
@@ -39,7 +40,9 @@ def info(
     from ddcnn.cli.display import print_json
     from ddcnn.data import open_data
 
-    config = data_config(source=source, directory=data_dir, offline=offline or None, image_size=image_size)
+    config = data_config(
+        source=source, directory=data_dir, offline=offline or None, image_size=image_size, on_bad_file=on_bad_file
+    )
     facts = describe(open_data(config), config)
     if as_json:
         print_json(facts)
@@ -82,6 +85,7 @@ def describe(dataset: Dataset, config: DataConfig) -> dict[str, Any]:
             "plane": list(dataset.plane),
         },
         "source": dataset.source,
+        "bad_files": [{"file": one.file, "reason": one.reason} for one in dataset.bad_files],
     }
 
 
@@ -102,6 +106,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         *(f"{key:<11} {value}" for key, value in facts["source"].items()),
         "images per class:",
         *(f"  {name:<{widest}} {count:>8,}" for name, count in classes.items()),
+        *(f"left out: {one['reason']}" for one in facts["bad_files"]),
     ]
 
 

@@ -82,7 +82,7 @@ class _Grid:
         return np.array([2 / max(len(axis) - 1, 1) for axis in self.axes])
 
 
-def _ball(grid: _Grid, centre: Sequence[float], radii: Sequence[float], power: float = 2) -> np.ndarray:
+def _ball(grid: _Grid, centre: Sequence[float], radii: Sequence[float], power: float = 2.0) -> np.ndarray:
     """Return the distance to a centre, 1 on the surface of an ellipsoid (to some power)."""
     parts = (
         np.abs((axis - np.float32(c)) / np.float32(r)) ** np.float32(power)
@@ -178,7 +178,7 @@ def _add_nodule(rng: np.random.Generator, nodules: Volume, grid: _Grid, lungs: n
     centre, radius = _place(rng, grid, lungs), rng.uniform(0.03, 0.06)
     box = _box(grid, centre, radius + float(grid.steps.max()))
     near = _Grid(grid.y[box[0]], grid.x[:, box[1]], grid.z[:, :, box[2]])
-    distance = np.sqrt(_ball(near, centre, (1, 1, 1)))
+    distance = np.sqrt(_ball(near, centre, (1.0, 1.0, 1.0)))
     share = np.clip((radius - distance) / np.float32(grid.steps.max()) + 0.5, 0, 1)
     np.maximum(nodules[box], share, out=nodules[box])
 

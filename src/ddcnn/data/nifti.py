@@ -11,7 +11,7 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -71,7 +71,7 @@ def read_nifti(
 
 
 def finished(
-    path: Path, values: Shaped[np.ndarray, "D H W"], size: Sequence[int] | None, window: tuple[float, float] | None
+    path: Path, values: Shaped[np.ndarray, "d h w"], size: Sequence[int] | None, window: tuple[float, float] | None
 ) -> Shaped[np.ndarray, "1 D H W"]:
     """Check the values of a volume, clip them to the window, resize, and scale: see `read_nifti`."""
     with np.errstate(over="ignore", invalid="ignore"):
@@ -113,13 +113,13 @@ def _weights(pixels: int, wanted: int) -> Float[np.ndarray, "m n"]:
     return np.asarray((weights / weights.sum(1, keepdims=True)).astype(np.float32))
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _opened(path: Path) -> io.BufferedIOBase:
     with path.open("rb") as file:
         compressed = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path) if compressed else path.open("rb")  # type: ignore[return-value]
+    return gzip.open(path) if compressed else path.open("rb")
 
 
-def _values(path: Path, stream: IO[bytes]) -> np.ndarray:
+def _values(path: Path, stream: io.BufferedIOBase) -> np.ndarray:
     """Return the voxels in our orientation, scaled as the header says."""
     from nibabel.orientations import (
         apply_orientation,
@@ -155,7 +155,7 @@ def _values(path: Path, stream: IO[bytes]) -> np.ndarray:
     return np.asarray(apply_orientation(values, ornt_transform(ours, axcodes2ornt(tuple(ORIENTATION)))))
 
 
-def _header(path: Path, stream: IO[bytes]) -> tuple[Any, bytes]:
+def _header(path: Path, stream: io.BufferedIOBase) -> tuple[Any, bytes]:
     """Return the header and the bytes that were read for it."""
     from nibabel.nifti1 import Nifti1Header
     from nibabel.nifti2 import Nifti2Header
@@ -178,7 +178,7 @@ def _shape(path: Path, header: Any) -> tuple[int, ...]:
     return shape
 
 
-def _bytes(stream: IO[bytes], count: int) -> bytes:
+def _bytes(stream: io.BufferedIOBase, count: int) -> bytes:
     """Read at most ``count`` bytes, piece by piece: memory grows with what is there, not with what is declared."""
     pieces = []
     while count > 0 and (piece := stream.read(min(count, _PIECE))):

@@ -107,6 +107,8 @@ def _parts(path: Path, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.nd
                 f"{path}: {image_key} and {pairs[0][0]} should have one shape, got {arrays[image_key].shape[1:]} and "
                 f"{arrays[pairs[0][0]].shape[1:]}"
             )
+        if not arrays[image_key].ndim:
+            raise DataError(f"{path}: {image_key} should be an array of images, got a single number")
     images, labels = (np.concatenate([arrays[pair[i]] for pair in pairs]) for i in (0, 1))
     return images, labels, len(arrays["test_images"]) if pairs[-1][0] == "test_images" else 0
 

@@ -23,6 +23,7 @@ from ddcnn.strategies import (
 )
 from ddcnn.training import Progress, Stage
 
+_MOST_NAMED = 20
 _NAMES = {"average": "average", "vote": "vote", "dense": "cnn-dnn"}
 
 
@@ -97,10 +98,22 @@ def _begin(config: Config, progress: Progress | None) -> tuple[Problem, dict[str
     out = config.out or Path("runs") / f"{config.data.source.replace('/', '_')}-{config.model.name}-s{config.seed}"
     config = config.model_copy(update={"out": out})
     RunFolder(out).check_free(force=config.force)
-    problem, choices = resolve(prepare(config))
+    progress = progress or Progress()
+    problem = prepare(config)
+    _tell_bad_files(problem, progress)
+    problem, choices = resolve(problem)
     for what, text in choices.items():
-        (progress or Progress()).note(f"{what} {text}")
+        progress.note(f"{what} {text}")
     return problem, choices
+
+
+def _tell_bad_files(problem: Problem, progress: Progress) -> None:
+    bad = problem.dataset.bad_files
+    if problem.config.data.on_bad_file == "warn":
+        for one in bad[:_MOST_NAMED]:
+            progress.note(f"left out: {one.reason}")
+    if bad:
+        progress.note(f"{len(bad)} file{'s are' if len(bad) > 1 else ' is'} left out, named in bad_files.json")
 
 
 def _finish(

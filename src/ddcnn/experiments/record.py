@@ -78,6 +78,9 @@ def open_run(problem: Problem, *, command: str) -> RunFolder:
     folder.write_json("environment.json", environment(problem.device, command))
     folder.write_json("data.json", describe_data(problem))
     folder.write_text("split.json", problem.split.to_json())
+    if bad := problem.dataset.bad_files:
+        files = [{"file": one.file, "reason": one.reason} for one in bad]
+        folder.write_json("bad_files.json", {"on_bad_file": problem.config.data.on_bad_file, "files": files})
     return folder
 
 
