@@ -56,7 +56,7 @@ class Augmentation:
     def apply(self, images: Shaped[Tensor, "B C *S"], moves: Int64[Tensor, "B rows 2"]) -> Shaped[Tensor, "B C *S"]:
         """Return the images, flipped, shifted and rotated by ``moves``, in their own type."""
         if self.flip_axes or self.shift:
-            images = _moved(images, moves)
+            images = moved(images, moves)
         if self.rotation:
             images = rotated(images, moves[:, -1, 0].double() / _TURN, self.plane)
         return images
@@ -92,7 +92,7 @@ def _sources(degrees: Tensor, pixels: Tensor) -> Tensor:
     return torch.stack([from_x * 2 / max(width - 1, 1), from_y * 2 / max(height - 1, 1)], -1)
 
 
-def _moved(images: Tensor, moves: Tensor) -> Tensor:
+def moved(images: Tensor, moves: Tensor) -> Tensor:
     source = torch.zeros(len(images), 1, dtype=torch.long, device=images.device)  # (B, pixels so far)
     for axis, pixels in enumerate(images.shape[2:]):
         flipped, shift = moves[:, axis, 0, None], moves[:, axis, 1, None]

@@ -1,8 +1,9 @@
 """A procedural chest, in Hounsfield units: body, lungs, heart, spine, ribs, vessels, nodules, ground-glass lesions.
 
-Coordinates run from -1 to 1 along each axis: y over rows (to posterior), x over columns (to the left), z over slices
-(upwards). Nothing here is anatomy to measure by; it has what makes the real task hard: lesions that are faint, small,
-anywhere in the lungs, over a background whose own density varies more than they do to the mean.
+Coordinates run from -1 to 1 along each axis: y over rows (to the back), x over columns (to the left), z upwards over
+slices, which are turned in the end, as those of a scan are. Nothing here is anatomy to measure by; it has what makes
+the real task hard: lesions that are faint, small, anywhere in the lungs, over a background whose own density varies
+more than they do to the mean.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def draw_chest(rng: np.random.Generator, size: Sequence[int], *, ill: bool) -> C
         _add_nodule(rng, nodules, grid, lungs)
     values += lesions * lungs
     values += (_TISSUE - values) * np.maximum(vessels, nodules) * lungs
-    return Chest(values, (lesions > 60) & lungs)
+    downwards = np.s_[:, :, ::-1]  # as the slices of a scan are turned
+    return Chest(values[downwards].copy(), ((lesions > 60) & lungs)[downwards].copy())
 
 
 @dataclass(frozen=True)

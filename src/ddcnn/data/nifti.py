@@ -19,7 +19,7 @@ from jaxtyping import Float, Shaped
 from ddcnn.errors import DataError
 
 SUFFIXES = (".nii", ".nii.gz")
-ORIENTATION = "PLS"  # rows run to posterior, columns to the left, slices upwards: each slice as radiologists see it
+ORIENTATION = "PLI"  # rows run to the back, columns to the left, slices downwards: as radiologists see them
 _MAX_BYTES = 2**31
 _MAX_OFFSET = 2**26
 _PIECE = 2**24

@@ -72,6 +72,7 @@ def make_split(dataset: Dataset, config: DataConfig, seed: int) -> Split:
     dataset
         n samples of K classes.
     config
+        ``folds`` and ``fold``, which take the place of the fractions and of official parts; else
         ``test`` (a fraction; unused if the publisher set a test set aside), ``validation`` (a fraction of the rest;
         None means the publisher's validation set, or else a tenth, at most 2,500) and the three limits.
     seed
@@ -82,6 +83,8 @@ def make_split(dataset: Dataset, config: DataConfig, seed: int) -> Split:
     DataError
         A class has too few samples to be in every part, or a limit is below the number of classes.
     """
+    if config.folds is not None and config.fold is not None:
+        return _fold(dataset, config, seed)
     labels = dataset.labels.numpy()
     rest: _Indices = np.arange(len(labels), dtype=np.int64)
     given = dataset.official_validation if config.validation is None else None
@@ -102,6 +105,28 @@ def make_split(dataset: Dataset, config: DataConfig, seed: int) -> Split:
     if given is None:
         wanted = min(len(rest) / 10, _MOST_VALIDATION) if config.validation is None else config.validation * len(rest)
         train, validation = _draw(rest, labels, round(wanted), spare=1, seed=derive_seed(seed, "validation"))
+    return _cut_to_limits(train, validation, test, labels, config, seed)
+
+
+def _fold(dataset: Dataset, config: DataConfig, seed: int) -> Split:
+    """Return one fold of repeated stratified cross-validation, in which every sample is tested once per repeat."""
+    assert config.folds is not None
+    assert config.fold is not None
+    labels = dataset.labels.numpy()
+    repeat, number = divmod(config.fold, config.folds[0])
+    _require(labels, max(3, config.folds[0]), dataset.classes, "", f"{config.folds[0]} folds")
+    every = torch.arange(len(labels))
+    test = folds(every, dataset.labels, config.folds[0], derive_seed(seed, "repeat", repeat))[number].numpy()
+    rest = np.setdiff1d(every.numpy(), test)
+    wanted = min(len(rest) / 10, _MOST_VALIDATION) if config.validation is None else config.validation * len(rest)
+    seed = derive_seed(seed, "fold", config.fold)
+    train, validation = _draw(rest, labels, round(wanted), spare=1, seed=derive_seed(seed, "validation"))
+    return _cut_to_limits(train, validation, test, labels, config, seed)
+
+
+def _cut_to_limits(
+    train: _Indices, validation: _Indices, test: _Indices, labels: _Indices, config: DataConfig, seed: int
+) -> Split:
     return Split(
         _sorted(_limited(train, labels, config.limit_train, "limit_train", seed)),
         _sorted(_limited(validation, labels, config.limit_val, "limit_val", seed)),

@@ -95,6 +95,7 @@ class Problem:
             if augment and (flip_axes or shift or rotation)
             else None,
             transform=self.normalization,
+            balanced=training.sampling == "balanced",
         )
 
     def raw_batches(self, part: Int64[Tensor, "m"]) -> Batches:
@@ -149,15 +150,15 @@ class Problem:
         )
 
 
-def prepare(config: Config) -> Problem:
-    """Read and split the data, place it on the device, and check that every network fits its subimages.
+def prepare(config: Config, dataset: Dataset | None = None) -> Problem:
+    """Read (or take) and split the data, place it on the device, and check that every network fits its subimages.
 
     Raises
     ------
     DdcnnError
         Whatever cannot be used is found here, before anything is trained or written.
     """
-    dataset = open_data(config.data)
+    dataset = dataset or open_data(config.data)
     split = make_split(dataset, config.data, config.seed)
     device = find_device(config.compute.device)
     images = dataset.images.to(device)
