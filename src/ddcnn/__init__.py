@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ddcnn.errors import DdcnnError
     from ddcnn.experiments import Comparison, compare, evaluate, train
     from ddcnn.fusion import FusedCNN, LocalCNNs, fuse, unfuse
-    from ddcnn.models import VGG9, ResNet20
+    from ddcnn.models import CNN3D, VGG9, ResNet20
     from ddcnn.network import CNNDNN
     from ddcnn.strategies import load
 
@@ -31,7 +31,7 @@ _PLACES = {
     "errors": ("DdcnnError",),
     "experiments": ("Comparison", "compare", "evaluate", "train"),
     "fusion": ("FusedCNN", "LocalCNNs", "fuse", "unfuse"),
-    "models": ("VGG9", "ResNet20"),
+    "models": ("CNN3D", "VGG9", "ResNet20"),
     "network": ("CNNDNN",),
     "strategies": ("load",),
 }
@@ -40,6 +40,7 @@ _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 __version__ = _version("ddcnn")
 
 __all__ = [
+    "CNN3D",
     "CNNDNN",
     "VGG9",
     "Average",

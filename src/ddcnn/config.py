@@ -5,6 +5,7 @@ Sections mirror the folders of the package. Unknown fields are errors that name 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -50,8 +51,15 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     """Which images, and how they are split.
 
-    ``validation`` None means a tenth of the training samples, at most 2,500. ``test`` is the fraction set aside where
-    the source has no official test set. ``image_size`` None means: as they are.
+    ``validation`` None means the source's official validation set, or else a tenth of the training samples, at most
+    2,500. ``test`` is the fraction set aside where the source has no official test set. ``folds`` 5x2 divides all
+    samples into 5 parts, twice, each the test part of one fold; ``fold`` is the one to train on, from 0, and None means
+    all of them. ``image_size`` None means: as they are.
+
+    ``classes`` puts labels (of `mosmed` and `csv`) into classes, for example ``{healthy: [CT-0], ill: [CT-2, CT-3]}``;
+    other labels are left out. ``window`` maps these two values of a volume to 0 and 255 and clips beyond, for CT in
+    Hounsfield units. ``on_bad_file``: stop, leave it out and tell, or leave it out; files that were left out are listed
+    in the run's ``bad_files.json``.
     """
 
     source: str = "mnist5k"
@@ -59,10 +67,31 @@ class DataConfig(_Section):
     offline: bool = False
     validation: Fraction | None = None
     test: Fraction = 0.2
+    folds: Axes | None = None
+    fold: Annotated[int, Field(ge=0)] | None = None
     limit_train: PositiveInt | None = None
     limit_val: PositiveInt | None = None
     limit_test: PositiveInt | None = None
     image_size: Axes | None = None
+    classes: dict[str, tuple[str, ...]] | None = None
+    window: tuple[float, float] | None = None
+    on_bad_file: Literal["error", "warn", "skip"] = "error"
+
+    @model_validator(mode="after")
+    def _check(self) -> DataConfig:
+        if self.folds is not None and (len(self.folds) > 2 or self.folds[0] < 2 or min(self.folds) < 1):
+            shown = "x".join(map(str, self.folds))
+            raise ConfigError(
+                f"data.folds = {shown} should be the number of folds, at least 2, and of repeats: 5x2 or 5"
+            )
+        if self.fold is not None and self.fold >= math.prod(self.folds or (0,)):
+            raise ConfigError(
+                f"data.fold = {self.fold} should be below {math.prod(self.folds or (0,))}, the product of data.folds"
+            )
+        if self.window is not None and not self.window[0] < self.window[1]:
+            low, high = self.window
+            raise ConfigError(f"data.window = [{low:g}, {high:g}] should run from a lower to a higher value")
+        return self
 
 
 class DecompositionConfig(_Section):
@@ -119,12 +148,13 @@ class TrainingConfig(_Section):
     ``milestones`` are fractions of all epochs at which a step schedule multiplies the rate by ``gamma``; a plateau
     schedule does so after ``plateau_patience`` epochs without a better validation loss. ``patience`` stops a
     subdomain that has not improved its validation accuracy for so many epochs; None never stops. ``select`` keeps
-    the parameters of the epoch with the best validation accuracy, or of the last one. ``shift`` is in pixels;
-    ``flip`` None means: as the data set allows. ``clip_norm`` is the largest norm that the gradient of one network
-    may have: a longer one is shortened to it, each local CNN's for itself. ``subdomains`` gives local CNNs, by the
-    index of their subdomain, a learning rate or a weight decay of their own, as in
-    ``--set training.subdomains.3.lr=0.05``; it plays no part where one model is trained (global, coherent, the second
-    phase of transfer).
+    the parameters of the epoch with the best validation accuracy, or of the last one. ``shift`` is in pixels,
+    ``rotation`` in degrees; these two and ``flip`` None mean: as the data set allows. Against imbalance,
+    ``class_weights`` weights the loss, and ``sampling`` balanced shows each class equally often per epoch.
+    ``clip_norm`` is the largest norm that the gradient of one network may have: a longer one is shortened to it, each
+    local CNN's for itself. ``subdomains`` gives local CNNs, by the index of their subdomain, a learning rate or a
+    weight decay of their own, as in ``--set training.subdomains.3.lr=0.05``; it plays no part where one model is
+    trained (global, coherent, the second phase of transfer).
     """
 
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
@@ -141,10 +171,12 @@ class TrainingConfig(_Section):
     plateau_patience: PositiveInt = 5
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     class_weights: Literal["balanced"] | None = None
+    sampling: Literal["shuffled", "balanced"] = "shuffled"
     patience: PositiveInt | None = None
     select: Literal["best", "last"] = "best"
     flip: bool | None = None
     shift: Annotated[int, Field(ge=0)] | None = None
+    rotation: Annotated[float, Field(ge=0, le=180)] | None = None
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     subdomains: Annotated[dict[int, SubdomainConfig], BeforeValidator(_by_index)] = {}
 

@@ -17,6 +17,8 @@ VALUES = {
     "--offline": (None, True),
     "--limit-train": ("100", 100),
     "--limit-val": ("10", 10),
+    "--folds": ("5x2", (5, 2)),
+    "--on-bad-file": ("warn", "warn"),
     "--model": ("resnet20", "resnet20"),
     "--grid": ("4x3", (4, 3)),
     "--overlap": ("2x1", (2, 1)),

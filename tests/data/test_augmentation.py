@@ -1,13 +1,14 @@
-"""Flips and shifts, against numpy and plain loops."""
+"""Flips, shifts and rotations, against numpy, scipy and plain loops."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.ndimage
 import torch
 from torch import Tensor
 
-from ddcnn.data.augmentation import Augmentation
+from ddcnn.data.augmentation import Augmentation, rotated
 
 SIZES = [(5, 7), (1, 4), (3, 4, 6), (2, 2, 5)]
 
@@ -96,3 +97,65 @@ def test_input_is_left_alone_and_the_type_kept() -> None:
     before, augmentation = images.clone(), Augmentation((0, 1), shift=1)
     assert augmentation.apply(images, _moves(images, augmentation)).dtype == torch.uint8
     assert torch.equal(images, before)
+
+
+def _volumes(*size: int) -> Tensor:
+    return torch.rand(3, 2, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64).float()
+
+
+@pytest.mark.parametrize("plane", [(0, 1), (0, 2), (1, 2), (-2, -1)])
+@pytest.mark.parametrize("degrees", [(10.0, -3.5, 77.0), (0.0, 90.0, -180.0)])
+def test_a_rotation_equals_scipy(plane: tuple[int, int], degrees: tuple[float, ...]) -> None:
+    images = _volumes(7, 9, 6)
+    got = rotated(images, torch.tensor(degrees), plane).numpy()
+    for image, angle, result in zip(images.double().numpy(), degrees, got, strict=True):
+        axes = tuple(axis % 3 + 1 for axis in plane)
+        expected = scipy.ndimage.rotate(image, angle, axes=axes, reshape=False, order=1, mode="mirror")
+        np.testing.assert_allclose(result, expected, atol=2e-5)
+
+
+def test_a_quarter_turn_is_anticlockwise() -> None:
+    images = _volumes(6, 6)
+    expected = np.rot90(images.numpy(), axes=(2, 3))
+    np.testing.assert_allclose(rotated(images, torch.full((3,), 90.0)).numpy(), expected, atol=1e-5)
+
+
+def test_a_turned_image_of_bytes_is_rounded() -> None:
+    images = (_volumes(8, 9, 5) * 255).to(torch.uint8)
+    degrees = torch.tensor([5.0, -8.0, 3.0])
+    got = rotated(images, degrees, (0, 1))
+    assert got.dtype == torch.uint8
+    assert torch.equal(got, rotated(images.float(), degrees, (0, 1)).round().to(torch.uint8))
+
+
+def test_one_pixel_and_no_angle_change_nothing() -> None:
+    images = _volumes(1, 4, 1)
+    torch.testing.assert_close(rotated(images, torch.full((3,), 30.0), (0, 2)), images)
+    augmentation = Augmentation(rotation=20.0)
+    moves = torch.zeros(3, 4, 2, dtype=torch.long)
+    torch.testing.assert_close(augmentation.apply(_volumes(5, 4, 3), moves), _volumes(5, 4, 3))
+
+
+def test_angles_are_uniform_and_a_function_of_the_sample() -> None:
+    augmentation = Augmentation((0,), shift=2, rotation=7.5, plane=(0, 1))
+    moves = augmentation.draw(samples=5000, axes=3, seed=1, epoch=2)
+    assert moves.shape == (5000, 4, 2)
+    degrees = moves[:, 3, 0].double() / 1000
+    assert float(degrees.abs().max()) <= 7.5
+    quarters = torch.histc(degrees, 4, -7.5, 7.5) / 5000
+    assert float((quarters - 0.25).abs().max()) < 0.03
+    assert torch.equal(moves[:9], augmentation.draw(samples=9, axes=3, seed=1, epoch=2))
+    plain = Augmentation((0,), shift=2).draw(samples=9, axes=3, seed=1, epoch=2)
+    assert torch.equal(moves[:9, :3], plain)  # to rotate as well changes nothing else
+    assert not torch.equal(moves[:9, 3], augmentation.draw(samples=9, axes=3, seed=1, epoch=3)[:, 3])
+
+
+def test_a_rotation_comes_last_and_does_not_depend_on_the_batch() -> None:
+    augmentation = Augmentation((2,), shift=1, rotation=15.0, plane=(0, 1))
+    images = _volumes(6, 7, 4)
+    moves = augmentation.draw(samples=3, axes=3, seed=0, epoch=1)
+    whole = augmentation.apply(images, moves)
+    first = Augmentation((2,), shift=1).apply(images, moves)
+    assert torch.equal(whole, rotated(first, moves[:, 3, 0].double() / 1000, (0, 1)))
+    for n in range(3):
+        torch.testing.assert_close(augmentation.apply(images[n : n + 1], moves[n : n + 1])[0], whole[n])

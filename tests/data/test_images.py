@@ -158,7 +158,8 @@ def test_arguments_are_checked(
 def test_greyscale_and_colour_together_are_colour(tmp_path: Path, save_image: Save, modes: list[str]) -> None:
     paths = [tmp_path / f"{i}.png" for i in range(3)]
     pixels = [save_image(path, mode=mode, seed=i) for i, (path, mode) in enumerate(zip(paths, modes, strict=True))]
-    images = read_images(paths)
+    images, kept = read_images(paths)
+    assert kept.tolist() == [0, 1, 2]
     for image, one, mode in zip(images, pixels, modes, strict=True):
         np.testing.assert_array_equal(image, np.stack([one] * 3) if mode == "L" else one.transpose(2, 0, 1))
 
@@ -169,4 +170,4 @@ def test_sizes_that_differ_are_named(tmp_path: Path, save_image: Save) -> None:
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
     with pytest.raises(DataError, match=r"a\.png is 6x9 \(H x W\) and .*b\.png is 9x6; give --set data\.image_size="):
         read_images(paths)
-    assert read_images(paths, (5, 7)).shape == (2, 3, 5, 7)
+    assert read_images(paths, (5, 7))[0].shape == (2, 3, 5, 7)

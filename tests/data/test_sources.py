@@ -59,7 +59,7 @@ def test_a_taken_name_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("cifar", r"'cifar' is unknown: did you mean 'cifar10'\? \(one of: cifar10, folder:PATH, mnist5k, npz:PATH"),
+        ("cifar", r"'cifar' is unknown: did you mean 'cifar10'\? \(one of: cifar10, csv:PATH, folder:PATH, "),
         ("folder", "'folder' needs a path: folder:PATH"),
         ("npz:", "'npz:' needs a path: npz:PATH"),
         ("cifar10:x", "'cifar10:x': cifar10 takes no path, use 'cifar10'"),

@@ -38,6 +38,8 @@ def test_the_results_say_what_they_should(compared):
             "train_accuracy",
             "validation_accuracy",
             "test_accuracy",
+            "test_auc",
+            "test_f1",
             "parameters",
             "epochs",
             "seconds",

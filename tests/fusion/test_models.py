@@ -15,6 +15,7 @@ CASES = {
     "vgg9-3d": ("vgg9", (8, 10, 9), {}),
     "resnet20-2d": ("resnet20", (5, 6), {}),
     "resnet20-3d": ("resnet20", (2, 5, 4), {}),
+    "cnn3d": ("cnn3d", (16, 17, 16), {"dropout": 0.0}),
 }
 
 

@@ -141,7 +141,10 @@ def test_any_factory_by_name() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("vgg", "model 'vgg' is unknown: did you mean 'vgg9'? (one of: resnet20, vgg9); or give module:function"),
+        (
+            "vgg",
+            "model 'vgg' is unknown: did you mean 'vgg9'? (one of: cnn3d, resnet20, vgg9); or give module:function",
+        ),
         ("no.such:thing", "model 'no.such:thing' cannot be imported: No module named 'no'"),
         ("math:thing", "model 'math:thing' cannot be imported: module 'math' has no attribute 'thing'"),
         ("math:pi", "model 'math:pi' is a float, not a function that makes a network"),

@@ -4,6 +4,7 @@ import pytest
 from ddcnn.errors import DataError, DecompositionError
 from ddcnn.report import draw_decomposition
 from ddcnn.report.draw import _explode
+from ddcnn.report.svg import to_svg
 
 
 def texts(axes):
@@ -30,7 +31,11 @@ def test_volume_shows_the_subdomains_of_each_slice(synthetic):
     figure = draw_decomposition(
         synthetic.images_of((12, 20, 30))[0], synthetic.boxes_of((2, 2, 3), (12, 20, 30), overlap=1)
     )
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["depth 7 of 12", "row 11 of 20", "column 15 of 30"]
+    assert [axes.get_title(loc="left") for axes in figure.axes[:3]] == [
+        "depth 7 of 12",
+        "row 11 of 20",
+        "column 15 of 30",
+    ]
     assert texts(figure.axes[0]) == ["6", "7", "8", "9", "10", "11"]
     assert texts(figure.axes[1]) == ["3", "4", "5", "9", "10", "11"]
     assert texts(figure.axes[2]) == ["1", "4", "7", "10"]
@@ -65,3 +70,57 @@ def test_wrong_input():
         draw_decomposition(np.zeros((4, 4)), [])
     with pytest.raises(DecompositionError, match=r"subdomain 1: box \[\[0, 9\], \[0, 4\]\] is not in an image"):
         draw_decomposition(np.zeros((1, 8, 8)), [[(0, 4), (0, 4)], [(0, 9), (0, 4)]])
+
+
+def test_the_block_shows_the_mean_along_each_axis(synthetic):
+    volume = np.random.default_rng(0).random((1, 6, 8, 10)).astype(np.float32)
+    figure = draw_decomposition(volume, synthetic.boxes_of((1, 2, 2), (6, 8, 10)))
+    block = figure.axes[3]
+    shown = [image.get_array()[..., 0] for image in block.images]
+    for pixels, over in zip(shown, (1, 0, 2), strict=True):
+        mean = volume[0].mean(over)
+        stretched = np.round(255 * (mean.astype(float) - mean.min()) / (mean.max() - mean.min()))
+        np.testing.assert_allclose(pixels, stretched, atol=1)
+    assert len(block.patches) == 2 + 4 + 2  # front: 1 x 2 of (depth, column); top: 2 x 2; right: 1 x 2
+    assert "matrix(" in to_svg(figure, name="x", alt="x")  # the faces are sheared pictures
+
+
+def test_the_faces_of_the_block_meet(synthetic):
+    figure = draw_decomposition(synthetic.images_of((6, 8, 10))[0], synthetic.boxes_of((1, 1, 1), (6, 8, 10)))
+    front, top, right = ({tuple(np.round(p, 6)) for p in patch.get_xy()} for patch in figure.axes[3].patches)
+    assert front == {(0, 0), (10, 0), (10, 6), (0, 6)}
+    assert front & top == {(0, 0), (10, 0)}
+    assert front & right == {(10, 0), (10, 6)}
+    assert len(top & right) == 2
+
+
+def test_a_mask_is_red_and_draws_the_slices(synthetic):
+    image = synthetic.images_of((12, 20, 30))[0]
+    mask = np.zeros((12, 20, 30), np.uint8)
+    mask[9:11, 2:6, 25:29] = 1
+    mask[10, 2, 25:29] = 0
+    figure = draw_decomposition(image, synthetic.boxes_of((2, 2, 3), (12, 20, 30)), mask=mask)
+    assert [axes.get_title(loc="left") for axes in figure.axes[:3]] == [
+        "depth 9 of 12",
+        "row 3 of 20",
+        "column 25 of 30",
+    ]
+    red = figure.axes[0].images[1].get_array()[..., 3] > 0
+    np.testing.assert_array_equal(red, mask[9] > 0)
+    assert texts(figure.axes[0]) == ["6", "7", "8", "9", "10", "11"]
+    assert len(figure.axes[3].images) == 6
+    assert len(draw_decomposition(image, [[(0, 12), (0, 20), (0, 30)]], mask=0 * mask).axes[0].images) == 1
+
+
+def test_slices_lie_in_the_plane_of_the_scanner(synthetic):
+    volume = synthetic.images_of((12, 20, 30))[0]
+    boxes = synthetic.boxes_of((1, 1, 3), (12, 20, 30))
+    figure = draw_decomposition(volume, boxes, plane=(0, 1))
+    assert [axes.get_title(loc="left") for axes in figure.axes[:3]] == [
+        "depth 15 of 30",
+        "row 6 of 12",
+        "column 10 of 20",
+    ]
+    np.testing.assert_array_equal(figure.axes[0].images[0].get_array()[..., 0], volume[0, :, :, 15])
+    assert texts(figure.axes[0]) == ["1"]
+    assert texts(figure.axes[1]) == ["0", "1", "2"]

@@ -210,3 +210,18 @@ def test_of_equal_epochs_the_first_is_the_best() -> None:
     config = TrainingConfig(optimizer="sgd", lr=1e-30, weight_decay=0.0, epochs=3)  # nothing moves
     history = fit(Single(network), *small_data(), config, classes=3, stage="global")
     assert history.best_epochs == [1]
+
+
+def test_dropout_is_repeated_and_leaves_the_global_generator_alone() -> None:
+    def trained() -> Tensor:
+        network = nn.Sequential(nn.Flatten(), nn.Linear(44, 8), nn.Dropout(0.5), nn.Linear(8, 3)).double()
+        with torch.no_grad():
+            for p in network.parameters():
+                p.copy_(torch.linspace(-1, 1, p.numel(), dtype=p.dtype).view_as(p))
+        before = torch.get_rng_state()
+        fit(Single(network), *data, TrainingConfig(epochs=2, lr=0.01), classes=3, stage="x")
+        assert torch.equal(torch.get_rng_state(), before)
+        return torch.cat([p.detach().flatten() for p in network.parameters()])
+
+    data = _data()
+    assert torch.equal(trained(), trained())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddcnn.cli.options import SOURCES, DataDirOption, ImageSizeOption, JsonOption, OfflineOption
+from ddcnn.cli.options import SOURCES, BadFileOption, DataDirOption, ImageSizeOption, JsonOption, OfflineOption
 
 if TYPE_CHECKING:
     from ddcnn.config import DataConfig
@@ -27,6 +27,7 @@ def info(
     data_dir: DataDirOption = None,
     offline: OfflineOption = False,
     image_size: ImageSizeOption = None,
+    on_bad_file: BadFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print what is in a data set: classes, image shape, value range, split, augmentation, where it comes from.
@@ -39,7 +40,9 @@ def info(
     from ddcnn.cli.display import print_json
     from ddcnn.data import open_data
 
-    config = data_config(source=source, directory=data_dir, offline=offline or None, image_size=image_size)
+    config = data_config(
+        source=source, directory=data_dir, offline=offline or None, image_size=image_size, on_bad_file=on_bad_file
+    )
     facts = describe(open_data(config), config)
     if as_json:
         print_json(facts)
@@ -75,8 +78,14 @@ def describe(dataset: Dataset, config: DataConfig) -> dict[str, Any]:
             "test": len(split.test),
             "official_test": dataset.official_test is not None,
         },
-        "augmentation": {"flip_axes": list(dataset.flip_axes), "shift": dataset.shift},
+        "augmentation": {
+            "flip_axes": list(dataset.flip_axes),
+            "shift": dataset.shift,
+            "rotation": dataset.rotation,
+            "plane": list(dataset.plane),
+        },
         "source": dataset.source,
+        "bad_files": [{"file": one.file, "reason": one.reason} for one in dataset.bad_files],
     }
 
 
@@ -85,7 +94,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
     channels, *size = facts["image_shape"]
     widest = max(len(name) for name in classes)
     official = "set aside by the publisher" if split["official_test"] else "drawn by data.test"
-    flips = ", ".join(_axis(axis, len(size)) for axis in augmentation["flip_axes"]) or "none"
+    flips = ", ".join(_axis(axis, augmentation["plane"], len(size)) for axis in augmentation["flip_axes"]) or "none"
     return [
         f"{facts['name']}: {facts['samples']:,} images of {len(classes)} classes",
         f"image       {'x'.join(map(str, size))} pixels, {channels} channel{'s' if channels > 1 else ''}",
@@ -93,11 +102,14 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         f"split       {', '.join(f'{split[part]:,} {part}' for part in ('train', 'validation', 'test'))} ({official})",
         f"flips       {flips}",
         f"shifts      up to {augmentation['shift']} pixels" if augmentation["shift"] else "shifts      none",
+        f"rotations   up to {augmentation['rotation']:g} degrees" if augmentation["rotation"] else "rotations   none",
         *(f"{key:<11} {value}" for key, value in facts["source"].items()),
         "images per class:",
         *(f"  {name:<{widest}} {count:>8,}" for name, count in classes.items()),
+        *(f"left out: {one['reason']}" for one in facts["bad_files"]),
     ]
 
 
-def _axis(axis: int, axes: int) -> str:
-    return ("depth", "up and down", "left and right")[axis + 3 - axes]
+def _axis(axis: int, plane: list[int], axes: int) -> str:
+    rows, columns = (number % axes for number in plane)
+    return {rows: "up and down", columns: "left and right"}.get(axis, "depth")

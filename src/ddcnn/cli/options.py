@@ -20,7 +20,10 @@ from ddcnn.errors import DdcnnError
 if TYPE_CHECKING:
     from ddcnn.config import Config
 
-SOURCES = "mnist5k, cifar10, tf_flowers, folder:PATH or npz:PATH"
+SOURCES = (
+    "mnist5k, cifar10, tf_flowers, mosmed, phantom[:size=128x128x64,n=200], folder:PATH, csv:PATH, npz:PATH or "
+    "medmnist3d:PATH"
+)
 DATA, METHOD, TRAINING, COMPUTE, OUTPUT = "Data", "Method", "Training", "Compute", "Output"
 
 
@@ -67,7 +70,9 @@ FIELDS = (
     Field("--offline", "data.offline", bool, DATA, "Never download."),
     Field("--limit-train", "data.limit_train", str, DATA, "Use so many training images only.", "N"),
     Field("--limit-val", "data.limit_val", str, DATA, "Use so many validation images only.", "N"),
-    Field("--model", "model.name", str, METHOD, "vgg9 (default), resnet20, or module:function of your own.", "NAME"),
+    Field("--folds", "data.folds", str, DATA, "Cross-validate, folds x repeats: 5x2.", "FOLDS"),
+    Field("--on-bad-file", "data.on_bad_file", str, DATA, "error (default), warn or skip: leave it out.", "WORD"),
+    Field("--model", "model.name", str, METHOD, "vgg9 (default), resnet20, cnn3d, or module:function.", "NAME"),
     Field("--grid", "decomposition.grid", str, METHOD, "Subdomains, rows x columns: 2x2 (default), 4x4, 4x1.", "GRID"),
     Field("--overlap", "decomposition.overlap", str, METHOD, "Pixels a subdomain grows, per side: 2 or 2x0.", "PIXELS"),
     Field("--width-factor", "model.width_factor", str, METHOD, "Of local CNNs; default 1/sqrt(subdomains).", "X"),
@@ -117,6 +122,9 @@ DataDirOption = Annotated[
 ]
 ImageSizeOption = Annotated[
     str | None, typer.Option("--image-size", metavar="HxW", help="Resize image files to this size: 64 or 64x48.")
+]
+BadFileOption = Annotated[
+    str | None, typer.Option("--on-bad-file", metavar="WORD", help="error (default), warn or skip: leave it out.")
 ]
 OfflineOption = Annotated[bool, typer.Option("--offline", help="Never download.")]
 

@@ -100,8 +100,8 @@ def default_out(command: str, config: Config) -> Path:
 
     ``runs/compare-cifar10-vgg9-2x2-s0``, ``runs/train-local-cifar10-vgg9-2x2-s0``.
     """
-    word, colon, path = config.data.source.partition(":")
-    data = Path(path).expanduser().resolve().stem if colon else word
+    _, colon, path = config.data.source.partition(":")
+    data = Path(path).expanduser().resolve().stem if colon and "=" not in path else config.data.source
     grid = "x".join(map(str, config.decomposition.grid))
     what = f"train-{config.strategy}" if command == "train" else command
     name = f"{what}-{data}-{config.model.name}-{grid}-s{config.seed}"

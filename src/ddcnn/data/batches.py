@@ -10,6 +10,7 @@ from jaxtyping import Int64, Shaped
 from torch import Tensor
 
 from ddcnn.data.augmentation import Augmentation
+from ddcnn.data.sampling import balanced, shuffled
 from ddcnn.seeds import derive_seed
 
 
@@ -35,6 +36,8 @@ class Batches:
         What happens to images in shuffled order; None: nothing.
     transform
         From raw samples to what the network sees, such as a `ddcnn.models.Normalization`.
+    balanced
+        Whether shuffled batches have equally many samples of each class.
     """
 
     inputs: Shaped[Tensor, "n *rest"]
@@ -44,6 +47,7 @@ class Batches:
     seed: int = 0
     augmentation: Augmentation | None = None
     transform: Callable[[Tensor], Tensor] = _same
+    balanced: bool = False
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -57,7 +61,9 @@ class Batches:
     def shuffled(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield augmented (inputs, labels); the samples that do not fill a batch wait for another epoch."""
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
-        order = self.indices[torch.randperm(len(self), generator=generator)]
+        order = shuffled(self.indices, generator)
+        if self.balanced:
+            order = balanced(self.indices, self.labels[self.indices.to(self.labels.device)].cpu(), generator)
         moves = None
         if self.augmentation is not None:
             axes = self.inputs.ndim - 2

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Int64, Shaped
+from jaxtyping import Bool, Int64, Shaped
 from torch import Tensor
 
+from ddcnn.data.bad_files import BadFile
 from ddcnn.errors import DataError
 
 
@@ -27,12 +29,22 @@ class Dataset:
         The K class names.
     official_test
         Indices of the samples that the publisher set aside for the test, or None.
+    official_validation
+        The same for the validation.
     flip_axes
         Axes of the image (0 = first spatial axis) along which a mirrored image keeps its class.
     shift
         Pixels by which an image may be shifted for augmentation.
+    rotation
+        Degrees by which an image may be rotated for augmentation.
+    plane
+        The two axes that a rotation turns into each other: of a volume, those of its slices.
     source
         Provenance: publisher, files, checksums, licence.
+    bad_files
+        Files that were left out, and why.
+    annotation
+        Of a sample, by its index, the mask (*S) of what makes its class, for drawings; or None.
     """
 
     name: str
@@ -40,9 +52,14 @@ class Dataset:
     labels: Int64[Tensor, " n"]
     classes: tuple[str, ...]
     official_test: Int64[Tensor, " m"] | None = None
+    official_validation: Int64[Tensor, " v"] | None = None
     flip_axes: tuple[int, ...] = ()
     shift: int = 0
+    rotation: float = 0.0
+    plane: tuple[int, int] = (-2, -1)
     source: dict[str, str] = field(default_factory=dict)
+    bad_files: tuple[BadFile, ...] = ()
+    annotation: Callable[[int], Bool[Tensor, "*S"]] | None = None
 
     @property
     def image_size(self) -> tuple[int, ...]:

@@ -43,6 +43,20 @@ def image_size(config: DataConfig) -> tuple[int, int] | None:
     return size[0], size[1]
 
 
+def volume_size(config: DataConfig, default: tuple[int, int, int] | None = None) -> tuple[int, int, int] | None:
+    """Return ``data.image_size`` of volumes; one number stands for all three axes.
+
+    >>> volume_size(DataConfig(image_size="64x64x32")), volume_size(DataConfig(image_size=48))
+    ((64, 64, 32), (48, 48, 48))
+    """
+    if config.image_size is None:
+        return default
+    size = config.image_size * 3 if len(config.image_size) == 1 else config.image_size
+    if len(size) != 3 or min(size) < 1:
+        raise DataError(f"data.image_size of volumes should be N or three numbers, at least 1, got {config.image_size}")
+    return size[0], size[1], size[2]
+
+
 def digest(path: Path, algorithm: str = "md5") -> str:
     """Return the checksum of a file as hexadecimal digits."""
     with path.open("rb") as file:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ddcnn.config import DataConfig
+from ddcnn.data.bad_files import BadFiles
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.files import image_size, source_path
 from ddcnn.data.images import SUFFIXES, read_images
@@ -20,7 +21,8 @@ def read_folder(config: DataConfig) -> Dataset:
     Images are found at any depth in the folder of their class; hidden files, and files that are not named like images,
     are left out. With ``train/`` and ``test/``, the latter is the official test set. All images have one size, or
     ``data.image_size`` gives the size to resize them to. One channel if all are greyscale, else three. Nothing is
-    known of symmetries, so no augmentation is allowed by default.
+    known of symmetries, so no augmentation is allowed by default. ``data.on_bad_file`` says what to do about files that
+    cannot be read.
 
     Raises
     ------
@@ -35,13 +37,18 @@ def read_folder(config: DataConfig) -> Dataset:
     labelled = [(path, label) for part in parts for path, label in _labelled(part, classes)]
     tests = len(_labelled(parts[1], classes)) if len(parts) == 2 else 0
     paths = [path for path, _ in labelled]
+    bad = BadFiles(config)
+    images, kept = read_images(paths, image_size(config), bad)
+    labels = np.array([label for _, label in labelled], dtype=np.int64)
+    tested = np.flatnonzero(kept >= len(paths) - tests)
     return Dataset(
         name=config.source,
-        images=torch.from_numpy(read_images(paths, image_size(config))),
-        labels=torch.from_numpy(np.array([label for _, label in labelled], dtype=np.int64)),
+        images=torch.from_numpy(images),
+        labels=torch.from_numpy(labels[kept]),
         classes=classes,
-        official_test=torch.arange(len(paths) - tests, len(paths)) if tests else None,
-        source={"publisher": "you", "files": f"{len(paths)} images in {root.resolve()}", "licence": "not known"},
+        official_test=torch.from_numpy(tested) if tests else None,
+        bad_files=tuple(bad.found),
+        source={"publisher": "you", "files": f"{len(kept)} images in {root.resolve()}", "licence": "not known"},
     )
 
 

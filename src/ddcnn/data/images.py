@@ -6,17 +6,16 @@ floating-point values into 8 is a decision that belongs to who knows them.
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ddcnn.data.bad_files import BadFiles, read_all
 from ddcnn.errors import DataError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
@@ -48,8 +47,15 @@ def read_image(
         return _read(Path(path), size, channels)
 
 
-def read_images(paths: Sequence[Path], size: tuple[int, ...] | None = None) -> UInt8[np.ndarray, "n C H W"]:
+def read_images(
+    paths: Sequence[Path], size: tuple[int, ...] | None = None, bad: BadFiles | None = None
+) -> tuple[UInt8[np.ndarray, "m C H W"], Int64[np.ndarray, "m"]]:
     """Read image files of one size: one channel if all are greyscale, else three.
+
+    Returns
+    -------
+    images, kept
+        As `read_all`.
 
     Raises
     ------
@@ -57,36 +63,7 @@ def read_images(paths: Sequence[Path], size: tuple[int, ...] | None = None) -> U
         As `read_image`; or two files differ in size and ``size`` is None.
     """
     with _bombs_are_errors():
-        first = _read(paths[0], size, None)
-        images = _stack(paths, size, first.shape)
-        if images is None:
-            images = _stack(paths, size, (3, *first.shape[1:]))
-        assert images is not None
-        return images
-
-
-def _stack(paths: Sequence[Path], size: tuple[int, ...] | None, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Read into one array; None if it was meant for greyscale and a colour image turned up."""
-    images = np.empty((len(paths), *shape), np.uint8)
-    threads = ThreadPoolExecutor(min(8, os.cpu_count() or 1))  # decoding releases the interpreter lock
-
-    def read(i: int) -> bool:
-        image = _read(paths[i], size, 3 if shape[0] == 3 else None)
-        if image.shape[1:] != shape[1:]:
-            ours, other = ("x".join(map(str, one)) for one in (shape[1:], image.shape[1:]))
-            raise DataError(
-                f"images should have one size, but {paths[0]} is {ours} (H x W) and {paths[i]} is {other}; "
-                f"give --set data.image_size={ours} to resize all"
-            )
-        if image.shape != shape:
-            return False
-        images[i] = image
-        return True
-
-    try:
-        return images if all(threads.map(read, range(len(paths)))) else None
-    finally:
-        threads.shutdown(cancel_futures=True)
+        return read_all(paths, lambda path: _read(path, size, None), bad or BadFiles())
 
 
 def _read(path: Path, size: tuple[int, ...] | None, channels: int | None) -> np.ndarray:

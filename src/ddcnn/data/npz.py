@@ -30,6 +30,7 @@ from ddcnn.errors import DataError
 
 _PARTS = ("train", "val", "test")
 _LAYOUTS = ("HW", "CHW", "DHW", "CDHW")
+_MAX_BYTES = 2**36
 
 
 def read_npz(config: DataConfig) -> Dataset:
@@ -45,9 +46,9 @@ def read_npz(config: DataConfig) -> Dataset:
         The file is damaged or holds Python objects, a key is missing, or shapes, types or lengths do not fit.
     """
     path = source_path(config)
-    arrays = _load(path)
+    arrays = load_arrays(path)
     images, labels, tests = _parts(path, arrays)
-    labels, classes = _labels(path, labels, arrays.get("classes"))
+    labels, classes = read_labels(path, labels, arrays.get("classes"))
     return Dataset(
         name=config.source,
         images=torch.from_numpy(_images(path, images, arrays.get("layout"))),
@@ -58,15 +59,29 @@ def read_npz(config: DataConfig) -> Dataset:
     )
 
 
-def _load(path: Path) -> dict[str, np.ndarray]:
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of an ``.npz`` file, none of Python objects, or raise a `DataError`."""
     if not path.is_file() or not zipfile.is_zipfile(path):
         raise DataError(f"{path} is not an .npz file, or it is truncated; write it with numpy.savez")
+    _check_declared(path)
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {key: arrays[key] for key in arrays.files}
     except Exception as error:  # a damaged archive raises anything, from zlib.error to SyntaxError
         hint = "; arrays of Python objects are not read, use a numeric or string type" if "pickle" in str(error) else ""
         raise DataError(f"{path} cannot be read: {error}{hint}") from None
+
+
+def _check_declared(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            declared = sum(member.file_size for member in archive.infolist())
+    except Exception as error:  # a damaged archive raises anything
+        raise DataError(f"{path} cannot be read: {error}") from None
+    if declared > _MAX_BYTES:
+        raise DataError(
+            f"{path} declares {declared:,} bytes, more than the {_MAX_BYTES:,} that are read; make it smaller"
+        )
 
 
 def _parts(path: Path, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, int]:
@@ -92,6 +107,8 @@ def _parts(path: Path, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.nd
                 f"{path}: {image_key} and {pairs[0][0]} should have one shape, got {arrays[image_key].shape[1:]} and "
                 f"{arrays[pairs[0][0]].shape[1:]}"
             )
+        if not arrays[image_key].ndim:
+            raise DataError(f"{path}: {image_key} should be an array of images, got a single number")
     images, labels = (np.concatenate([arrays[pair[i]] for pair in pairs]) for i in (0, 1))
     return images, labels, len(arrays["test_images"]) if pairs[-1][0] == "test_images" else 0
 
@@ -123,7 +140,8 @@ def _default_layout(path: Path, images: np.ndarray) -> str:
     return {3: "NHW", 4: four, 5: "NDHWC"}[images.ndim]
 
 
-def _labels(path: Path, labels: np.ndarray, classes: np.ndarray | None) -> tuple[np.ndarray, tuple[str, ...]]:
+def read_labels(path: Path, labels: np.ndarray, classes: np.ndarray | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return labels (n,) in 0..K-1 and the K class names; ``classes`` are the names, if they are known."""
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1:

@@ -5,7 +5,8 @@ A source is a function from the data configuration to a `Dataset`. To add your o
     @register_source("moons")
     def read_moons(config: DataConfig) -> Dataset: ...
 
-or, with a path, ``@register_source("csv:PATH")``, whose reader calls `ddcnn.data.files.source_path` for the path.
+or, with a path, ``@register_source("hdf5:PATH")``, whose reader calls `ddcnn.data.files.source_path` for the path;
+``name:OPTIONS`` is for what is no path. A reader that passes on `bad_files` heeds ``data.on_bad_file``.
 """
 
 from __future__ import annotations
@@ -15,12 +16,18 @@ from pathlib import Path
 
 from ddcnn.config import DataConfig
 from ddcnn.data.cifar10 import read_cifar10
+from ddcnn.data.csv_file import read_csv
 from ddcnn.data.dataset import Dataset, checked
 from ddcnn.data.folder import read_folder
+from ddcnn.data.medmnist3d import read_medmnist3d
 from ddcnn.data.mnist5k import read_mnist5k
+from ddcnn.data.mosmed import read_mosmed
 from ddcnn.data.npz import read_npz
+from ddcnn.data.phantom import read_phantom
 from ddcnn.data.tf_flowers import read_tf_flowers
 from ddcnn.errors import DataError, nearest
+
+_ENDINGS = ("PATH", "OPTIONS")
 
 Reader = Callable[[DataConfig], Dataset]
 
@@ -30,7 +37,13 @@ SOURCES: dict[str, Reader] = {
     "tf_flowers": read_tf_flowers,
     "folder:PATH": read_folder,
     "npz:PATH": read_npz,
+    "csv:PATH": read_csv,
+    "medmnist3d:PATH": read_medmnist3d,
+    "mosmed": read_mosmed,
+    "phantom": read_phantom,
+    "phantom:OPTIONS": read_phantom,
 }
+_USERS = {"classes": ("csv:PATH", "mosmed"), "window": ("csv:PATH", "mosmed")}
 
 
 def open_data(config: DataConfig) -> Dataset:
@@ -41,7 +54,11 @@ def open_data(config: DataConfig) -> Dataset:
     DataError
         The source is unknown, or its images or labels cannot be used.
     """
-    dataset = checked(SOURCES[_key(config.source)](config))
+    key = _key(config.source)
+    for field, users in _USERS.items():
+        if getattr(config, field) is not None and key in SOURCES and key not in users:
+            raise DataError(f"data.{field} is for {' and '.join(users)}; leave it out for {config.source}")
+    dataset = checked(SOURCES[key](config))
     size = config.image_size
     if size is not None and dataset.image_size not in (size, size * len(dataset.image_size)):
         raise DataError(
@@ -57,7 +74,7 @@ def register_source(name: str) -> Callable[[Reader], Reader]:
     Parameters
     ----------
     name
-        A new word, or a word and ``:PATH``.
+        A new word, or a word and ``:PATH`` or ``:OPTIONS``.
 
     Raises
     ------
@@ -65,7 +82,7 @@ def register_source(name: str) -> Callable[[Reader], Reader]:
         The name is taken, or is not of this form.
     """
     word, colon, path = name.partition(":")
-    if not word or (colon and path != "PATH"):
+    if not word or (colon and path not in _ENDINGS):
         raise DataError(f"the name of a source should be a word or word:PATH, got {name!r}")
     if word in {key.partition(":")[0] for key in SOURCES}:
         raise DataError(f"there is already a source {word!r}; choose another name")
@@ -79,9 +96,10 @@ def register_source(name: str) -> Callable[[Reader], Reader]:
 
 def _key(source: str) -> str:
     word, colon, path = source.partition(":")
-    key = f"{word}:PATH" if colon else word
-    if key in SOURCES and (path or not colon):
-        return key
+    keys = [f"{word}:{ending}" for ending in _ENDINGS] if colon else [word]
+    for key in keys:
+        if key in SOURCES and (path or not colon):
+            return key
     if f"{word}:PATH" in SOURCES:
         raise DataError(f"data.source = {source!r} needs a path: {word}:PATH")
     if word in SOURCES:

@@ -72,8 +72,9 @@ def make_split(dataset: Dataset, config: DataConfig, seed: int) -> Split:
     dataset
         n samples of K classes.
     config
+        ``folds`` and ``fold``, which take the place of the fractions and of official parts; else
         ``test`` (a fraction; unused if the publisher set a test set aside), ``validation`` (a fraction of the rest;
-        None means a tenth, at most 2,500) and the three limits.
+        None means the publisher's validation set, or else a tenth, at most 2,500) and the three limits.
     seed
         Equal seeds give equal splits.
 
@@ -82,17 +83,50 @@ def make_split(dataset: Dataset, config: DataConfig, seed: int) -> Split:
     DataError
         A class has too few samples to be in every part, or a limit is below the number of classes.
     """
+    if config.folds is not None and config.fold is not None:
+        return _fold(dataset, config, seed)
     labels = dataset.labels.numpy()
     rest: _Indices = np.arange(len(labels), dtype=np.int64)
+    given = dataset.official_validation if config.validation is None else None
+    validation: _Indices = np.empty(0, np.int64) if given is None else given.numpy()
+    rest = np.setdiff1d(rest, validation)
     if dataset.official_test is not None:
         test = dataset.official_test.numpy()
         rest = np.setdiff1d(rest, test)
-        _require(labels[rest], 2, dataset.classes, "outside the official test set", "training and validation")
+        least, parts = (2, "training and validation") if given is None else (1, "training")
+        _require(labels[rest], least, dataset.classes, "outside the official test set", parts)
     else:
-        _require(labels, 3, dataset.classes, "", "training, validation and test")
-        rest, test = _draw(rest, labels, round(config.test * len(rest)), spare=2, seed=derive_seed(seed, "test"))
+        least, parts = (3, "training, validation and test") if given is None else (2, "training and test")
+        _require(labels[rest], least, dataset.classes, "", parts)
+        rest, test = _draw(
+            rest, labels, round(config.test * len(rest)), spare=least - 1, seed=derive_seed(seed, "test")
+        )
+    train = rest
+    if given is None:
+        wanted = min(len(rest) / 10, _MOST_VALIDATION) if config.validation is None else config.validation * len(rest)
+        train, validation = _draw(rest, labels, round(wanted), spare=1, seed=derive_seed(seed, "validation"))
+    return _cut_to_limits(train, validation, test, labels, config, seed)
+
+
+def _fold(dataset: Dataset, config: DataConfig, seed: int) -> Split:
+    """Return one fold of repeated stratified cross-validation, in which every sample is tested once per repeat."""
+    assert config.folds is not None
+    assert config.fold is not None
+    labels = dataset.labels.numpy()
+    repeat, number = divmod(config.fold, config.folds[0])
+    _require(labels, max(3, config.folds[0]), dataset.classes, "", f"{config.folds[0]} folds")
+    every = torch.arange(len(labels))
+    test = folds(every, dataset.labels, config.folds[0], derive_seed(seed, "repeat", repeat))[number].numpy()
+    rest = np.setdiff1d(every.numpy(), test)
     wanted = min(len(rest) / 10, _MOST_VALIDATION) if config.validation is None else config.validation * len(rest)
+    seed = derive_seed(seed, "fold", config.fold)
     train, validation = _draw(rest, labels, round(wanted), spare=1, seed=derive_seed(seed, "validation"))
+    return _cut_to_limits(train, validation, test, labels, config, seed)
+
+
+def _cut_to_limits(
+    train: _Indices, validation: _Indices, test: _Indices, labels: _Indices, config: DataConfig, seed: int
+) -> Split:
     return Split(
         _sorted(_limited(train, labels, config.limit_train, "limit_train", seed)),
         _sorted(_limited(validation, labels, config.limit_val, "limit_val", seed)),

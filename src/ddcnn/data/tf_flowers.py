@@ -87,7 +87,7 @@ def _prepared(paths: list[Path], size: tuple[int, int]) -> tuple[np.ndarray, np.
     if prepared is None:
         kept, dropped = _without_copies(paths)
         labels = np.array([list(PHOTOS).index(path.parent.name) for path in kept], dtype=np.int64)
-        prepared = read_images(kept, size), labels, [f"{path.parent.name}/{path.name}" for path in dropped]
+        prepared = read_images(kept, size)[0], labels, [f"{path.parent.name}/{path.name}" for path in dropped]
         try:
             with replacing(cached) as file:
                 np.savez(file, images=prepared[0], labels=labels, dropped=np.array(prepared[2], dtype=str))

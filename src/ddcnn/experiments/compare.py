@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from ddcnn.config import Config
+from ddcnn.data import Dataset
 from ddcnn.engines import Engine, InProcess
 from ddcnn.errors import ConfigError
+from ddcnn.experiments.folds import over_folds
 from ddcnn.experiments.record import Comparison, Recorder, finish_run, open_run
 from ddcnn.run import RunFolder
 from ddcnn.strategies import (
@@ -23,6 +25,7 @@ from ddcnn.strategies import (
 )
 from ddcnn.training import Progress, Stage
 
+_MOST_NAMED = 20
 _NAMES = {"average": "average", "vote": "vote", "dense": "cnn-dnn"}
 
 
@@ -34,7 +37,8 @@ def compare(
     Parameters
     ----------
     config
-        What to do; ``config.strategy`` plays no part, and the dense aggregation is used where one is trained.
+        What to do; ``config.strategy`` plays no part, and the dense aggregation is used where one is trained. With
+        ``data.folds`` it is done once per fold, and the result is the mean with its confidence interval.
     progress
         Who is told how it goes; None: nobody.
     command
@@ -48,9 +52,20 @@ def compare(
         Anything that cannot be used; found before the run's folder is made.
     """
     aggregation = config.aggregation.model_copy(update={"name": "dense"})
-    problem, choices = _begin(config.model_copy(update={"aggregation": aggregation}), progress)
+    config = config.model_copy(update={"aggregation": aggregation})
+    progress = progress or Progress()
+    if config.data.folds is not None and config.data.fold is None:
+        config = _with_out(config)
+        return over_folds(config, lambda one, data: _compare(one, data, progress, command, engine), progress)
+    return _compare(config, None, progress, command, engine)
+
+
+def _compare(
+    config: Config, dataset: Dataset | None, progress: Progress, command: str, engine: Engine | None
+) -> Comparison:
+    problem, choices = _begin(config, progress, dataset)
     folder = open_run(problem, command=command)
-    recorder = Recorder(folder, progress or Progress())
+    recorder = Recorder(folder, progress)
     trained = {"global": train_global(problem, recorder)}
     local = train_local(problem, engine or InProcess(), recorder)
     for name, label in _NAMES.items():
@@ -76,7 +91,9 @@ def train(
             f"training.subdomains is for local CNNs, but strategy {config.strategy} trains one model; leave it out, or "
             f"use local or transfer"
         )
-    problem, choices = _begin(config, progress)
+    if config.data.folds is not None and config.data.fold is None:
+        raise ConfigError("train trains one fold: give data.fold, or leave data.folds out; compare trains them all")
+    problem, choices = _begin(config, progress or Progress())
     folder = open_run(problem, command=command)
     recorder = Recorder(folder, progress or Progress())
     local = None
@@ -93,14 +110,30 @@ def train(
     return _finish(folder, problem, trained, local, choices, command)
 
 
-def _begin(config: Config, progress: Progress | None) -> tuple[Problem, dict[str, str]]:
+def _with_out(config: Config) -> Config:
     out = config.out or Path("runs") / f"{config.data.source.replace('/', '_')}-{config.model.name}-s{config.seed}"
-    config = config.model_copy(update={"out": out})
-    RunFolder(out).check_free(force=config.force)
-    problem, choices = resolve(prepare(config))
+    return config.model_copy(update={"out": out})
+
+
+def _begin(config: Config, progress: Progress, dataset: Dataset | None = None) -> tuple[Problem, dict[str, str]]:
+    config = _with_out(config)
+    assert config.out is not None
+    RunFolder(config.out).check_free(force=config.force)
+    problem = prepare(config, dataset)
+    _tell_bad_files(problem, progress)
+    problem, choices = resolve(problem)
     for what, text in choices.items():
-        (progress or Progress()).note(f"{what} {text}")
+        progress.note(f"{what} {text}")
     return problem, choices
+
+
+def _tell_bad_files(problem: Problem, progress: Progress) -> None:
+    bad = problem.dataset.bad_files
+    if problem.config.data.on_bad_file == "warn":
+        for one in bad[:_MOST_NAMED]:
+            progress.note(f"left out: {one.reason}")
+    if bad:
+        progress.note(f"{len(bad)} file{'s are' if len(bad) > 1 else ' is'} left out, named in bad_files.json")
 
 
 def _finish(

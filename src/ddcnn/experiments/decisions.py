@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ddcnn.fusion import LocalCNNs
 from ddcnn.strategies import Problem, Trained
-from ddcnn.training import accuracy_of, predict_scores
+from ddcnn.training import accuracy_of, auc, macro_f1, predict_scores
 
 PARTS = ("train", "validation", "test")
 
@@ -26,10 +26,14 @@ class Decisions:
         Share of right decisions, 0..1, per part.
     confusion
         (K, K) counts on the test part: rows are true classes.
+    auc, f1
+        Area under the ROC curve and macro F1 on the test part, 0..1; None where they are not defined.
     """
 
     accuracy: dict[str, float]
     confusion: list[list[int]]
+    auc: float | None
+    f1: float | None
 
 
 class Judge:
@@ -42,11 +46,13 @@ class Judge:
     def judge(self, trained: Trained) -> Decisions:
         """Evaluate one strategy on every part."""
         accuracy = {part: self.accuracy(trained, part) for part in PARTS}
-        return Decisions(accuracy, confusion(self._labels("test"), self._decide(trained, "test"), self.problem.classes))
+        scores, labels = self._scores(trained, "test"), self._labels("test")
+        counts = confusion(labels, scores.argmax(1), self.problem.classes)
+        return Decisions(accuracy, counts, auc(scores.double().log_softmax(1), labels), macro_f1(counts))
 
     def accuracy(self, trained: Trained, part: str) -> float:
         """Return the share of right decisions on one part."""
-        return float((self._decide(trained, part) == self._labels(part)).double().mean())
+        return float((self._scores(trained, part).argmax(1) == self._labels(part)).double().mean())
 
     def judge_local(self, network: LocalCNNs) -> list[dict[str, Any]]:
         """Evaluate each local CNN by itself: accuracies per part, and per class on the test part."""
@@ -59,11 +65,11 @@ class Judge:
         ]
 
     @torch.no_grad()
-    def _decide(self, trained: Trained, part: str) -> Int64[Tensor, " n"]:
+    def _scores(self, trained: Trained, part: str) -> Float[Tensor, "n K"]:
         aggregation = trained.network.aggregation.eval()
         probabilities = self._probabilities(trained.network.local_cnns, part).to(self.problem.device)
         scores: Tensor = aggregation(probabilities)
-        return scores.argmax(1).cpu()
+        return scores.float().cpu()
 
     def _probabilities(self, network: LocalCNNs, part: str) -> Float[Tensor, "n N K"]:
         key = (id(network), part)

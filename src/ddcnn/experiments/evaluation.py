@@ -14,7 +14,7 @@ from ddcnn.errors import DataError
 from ddcnn.experiments.decisions import confusion
 from ddcnn.run import RunFolder
 from ddcnn.strategies.saved import best_strategy, load
-from ddcnn.training import accuracy_of, member_losses, predict_scores
+from ddcnn.training import accuracy_of, auc, macro_f1, member_losses, predict_scores
 
 
 def evaluate(run: Path | str, *, data: DataConfig | None = None, strategy: str | None = None) -> dict[str, Any]:
@@ -64,6 +64,8 @@ def evaluate(run: Path | str, *, data: DataConfig | None = None, strategy: str |
         "part": "test" if config.source == own.source else "all",
         "samples": len(part),
         "accuracy": float((scores.argmax(1) == labels).float().mean()),
+        "auc": auc(scores.double().log_softmax(1), labels),
+        "f1": macro_f1(counts),
         "loss": float(member_losses(scores.unsqueeze(1), labels)[0]),
         "classes": {
             name: {"accuracy": row[k] / sum(row) if sum(row) else None, "samples": sum(row)}

@@ -78,6 +78,9 @@ def open_run(problem: Problem, *, command: str) -> RunFolder:
     folder.write_json("environment.json", environment(problem.device, command))
     folder.write_json("data.json", describe_data(problem))
     folder.write_text("split.json", problem.split.to_json())
+    if bad := problem.dataset.bad_files:
+        files = [{"file": one.file, "reason": one.reason} for one in bad]
+        folder.write_json("bad_files.json", {"on_bad_file": problem.config.data.on_bad_file, "files": files})
     return folder
 
 
@@ -105,6 +108,8 @@ def finish_run(
     spread = torch.linspace(0, len(problem.split.test) - 1, min(_EXAMPLES, len(problem.split.test))).long()
     chosen = problem.split.test[spread]  # files are often sorted by class
     examples = {"images": problem.dataset.images[chosen], "labels": problem.dataset.labels[chosen]}
+    if problem.dataset.annotation is not None:
+        examples["annotation"] = torch.stack([problem.dataset.annotation(int(i)) for i in chosen]).to(torch.uint8)
     folder.write_tensors("examples.safetensors", examples)
     folder.write_json("comparison.json", results)
     folder.seal()
@@ -141,6 +146,8 @@ def _results(problem: Problem, trained: dict[str, Trained], *, local: Local | No
             {
                 "name": name,
                 **{f"{part}_accuracy": value for part, value in decisions[name].accuracy.items()},
+                "test_auc": decisions[name].auc,
+                "test_f1": decisions[name].f1,
                 "parameters": sum(p.numel() for p in t.network.parameters()),
                 "epochs": t.epochs,
                 "seconds": t.seconds,
@@ -165,6 +172,7 @@ def _results(problem: Problem, trained: dict[str, Trained], *, local: Local | No
         "details": {
             "classes": list(problem.dataset.classes),
             "image_shape": list(problem.dataset.images.shape[1:]),
+            "plane": [axis % len(problem.dataset.image_size) for axis in problem.dataset.plane],
             "samples": counts,
             "confusion": {name: d.confusion for name, d in decisions.items()},
             "subdomains": [{"index": n} | row for n, row in enumerate(by_subdomain)],

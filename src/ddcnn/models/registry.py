@@ -11,12 +11,13 @@ import torch
 from torch import nn
 
 from ddcnn.errors import ModelError, nearest
+from ddcnn.models.cnn3d import CNN3D
 from ddcnn.models.resnet import ResNet20
 from ddcnn.models.vgg import VGG9
 
 Factory = Callable[..., nn.Module]  # (in_channels, classes, image_size, *, width, **options) -> module
 
-MODELS: dict[str, Factory] = {"vgg9": VGG9, "resnet20": ResNet20}
+MODELS: dict[str, Factory] = {"vgg9": VGG9, "resnet20": ResNet20, "cnn3d": CNN3D}
 
 
 def find_factory(name: str) -> Factory:

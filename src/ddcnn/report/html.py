@@ -16,7 +16,7 @@ from ddcnn.report import sections, svg
 from ddcnn.report.curves import curves_of
 from ddcnn.report.read import RunFiles, read_run
 from ddcnn.report.results import Results
-from ddcnn.report.tables import COLUMNS, cells, is_best
+from ddcnn.report.tables import cells, columns, is_best
 from ddcnn.report.verdict import number_of_subdomains, verdict
 from ddcnn.report.words import STRATEGIES, by, count, percent
 
@@ -66,18 +66,19 @@ def _context(run: RunFiles) -> dict[str, Any]:
         "samples": samples,
         "verdict": verdict(results).replace(" %", f"{_NBSP}%"),
         "nbsp": _NBSP,
-        "columns": COLUMNS,
+        "columns": columns(results),
         "rows": [_row(results, i) for i in range(len(results.strategies))],
         "explained": [(s.name, *STRATEGIES[s.name]) for s in results.strategies if s.name in STRATEGIES],
         "accuracy": sections.accuracy(results, samples),
         "drawings": sections.drawings(run),
+        "annotated": run.annotation is not None and bool(run.annotation.any()),
         "overlapping": sections.overlapping(results),
         "map": sections.subdomain_map(results),
         "off_map": sections.split_by_grid(results)[1],
         "class_map": sections.class_map(results),
         "details_table": sections.subdomain_rows(results),
         "curves": sections.training(panels),
-        "folds": any("/" in name for name in panels),
+        "folds": any("/" in name for name in panels) and not details.folds,
         "confusion": sections.confusion(results),
         "time": sections.time(results),
         "parameters": sections.parameters(results),
@@ -95,7 +96,7 @@ class _Row:
 
 def _row(results: Results, i: int) -> _Row:
     strategy = results.strategies[i]
-    return _Row(svg.variable(strategy.name), cells(strategy), is_best(strategy, results))
+    return _Row(svg.variable(strategy.name), cells(strategy, results), is_best(strategy, results))
 
 
 def _facts(run: RunFiles) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -137,6 +137,9 @@ def _above(axes: Axes, x: int, value: float) -> None:
 def _whisker(axes: Axes, x: int, strategy: Strategy, samples: int | None) -> None:
     value = strategy.test_accuracy or 0
     low, high = wilson_interval(value, samples) if samples else (value, value)
+    bounds = strategy.intervals.get("test_accuracy")
+    if bounds is not None and bounds[0] is not None and bounds[1] is not None:
+        low, high = bounds[0], bounds[1]
     errors = [[100 * (value - low)], [100 * (high - value)]]
     tint = colour(strategy.name)
     axes.errorbar(x, 100 * value, yerr=errors, fmt="o", color=tint, markersize=6, capsize=4 if samples else 0)

@@ -31,6 +31,8 @@ class RunFiles:
         `environment.json`.
     images, labels
         `examples.safetensors`: (m, C, *S) uint8 or finite float32, and (m,) int64; None without that file.
+    annotation
+        Of the same file, (m, *S): not zero where an image shows what makes its class; None where that is not known.
     """
 
     results: Results
@@ -39,6 +41,7 @@ class RunFiles:
     environment: dict[str, Any]
     images: np.ndarray | None
     labels: np.ndarray | None
+    annotation: np.ndarray | None = None
 
 
 def read_run(run_dir: Path | str) -> RunFiles:
@@ -58,8 +61,8 @@ def read_run(run_dir: Path | str) -> RunFiles:
     rows = _rows(folder / "metrics.jsonl")
     config = _text(folder / "config.yaml")
     environment = _json(folder / "environment.json")
-    images, labels = _examples(folder / "examples.safetensors")
-    return RunFiles(results, rows, config, environment, images, labels)
+    examples = _examples(folder / "examples.safetensors")
+    return RunFiles(results, rows, config, environment, *examples)
 
 
 def _bytes(path: Path) -> bytes:
@@ -98,9 +101,9 @@ def _rows(path: Path) -> tuple[Row, ...]:
     return tuple(parse(Row, _mapping(line, source), source) for line, source in sources)
 
 
-def _examples(path: Path) -> tuple[np.ndarray | None, np.ndarray | None]:
+def _examples(path: Path) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
     if not path.exists():
-        return None, None
+        return None, None, None
     try:
         tensors = load(_bytes(path))
     except (SafetensorError, ValueError, KeyError) as error:
@@ -112,4 +115,7 @@ def _examples(path: Path) -> tuple[np.ndarray | None, np.ndarray | None]:
         raise RunError(
             f"{path} should hold images (m, C, *S) and labels (m,), got shapes {images.shape} and {labels.shape}"
         )
-    return np.nan_to_num(images), labels
+    annotation = tensors.get("annotation")
+    if annotation is not None and annotation.shape != (len(images), *images.shape[2:]):
+        raise RunError(f"{path} should hold an annotation (m, *S) of its images, got shape {annotation.shape}")
+    return np.nan_to_num(images), labels, annotation

@@ -39,12 +39,15 @@ class _Record(BaseModel):
 
 
 class Strategy(_Record):
-    """What one strategy reached, and at what cost."""
+    """What one strategy reached, and at what cost; over folds, the means, with their 95 % intervals by name."""
 
     name: Text
     train_accuracy: Accuracy = None
     validation_accuracy: Accuracy = None
     test_accuracy: Accuracy = None
+    test_auc: Accuracy = None
+    test_f1: Accuracy = None
+    intervals: dict[str, tuple[Accuracy, Accuracy] | None] = {}
     parameters: Positive = None
     epochs: Positive = None
     seconds: Positive = None
@@ -83,12 +86,18 @@ class Stage(_Record):
 
 
 class Details(_Record):
-    """What the tables leave out. ``image_shape`` is (C, *S); confusion matrices are K x K counts, rows = true class."""
+    """What the tables leave out.
+
+    ``image_shape`` is (C, *S), ``plane`` the axes of the slices of a volume, ``folds`` the number of folds and of
+    repeats; confusion matrices are K x K counts, rows = true class.
+    """
 
     command: Text = ""
     classes: tuple[Text, ...] = ()
     image_shape: tuple[int, ...] = ()
+    plane: tuple[int, int] = (-2, -1)
     samples: dict[str, int | None] = {}
+    folds: tuple[Annotated[int, Field(ge=1)], ...] = ()
     stages: tuple[Stage, ...] = ()
     confusion: dict[str, tuple[tuple[Annotated[int, Field(ge=0)], ...], ...] | None] = {}
     subdomains: tuple[SubdomainDetails, ...] = ()
@@ -140,6 +149,15 @@ class Results(_Record):
     def strategy(self, name: str) -> Strategy | None:
         """Return the strategy of that name, if it is part of the run."""
         return next((s for s in self.strategies if s.name == name), None)
+
+    @property
+    def ranked(self) -> bool:
+        """Whether AUC and F1 say more than accuracy: there are two classes, or they are not equally frequent."""
+        if all(s.test_auc is None and s.test_f1 is None for s in self.strategies):
+            return False
+        matrix = next((m for m in self.details.confusion.values() if m), ())
+        counts = [sum(row) for row in matrix]
+        return len(counts) == 2 or (bool(counts) and max(counts) > 1.5 * min(counts))
 
     @property
     def best(self) -> float | None:

@@ -9,11 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from ddcnn.report.results import Results, Strategy
-from ddcnn.report.words import count, mebibytes, percent, seconds, strategy_label
+from ddcnn.report.words import count, mebibytes, percent, seconds, share, strategy_label
 
-COLUMNS = (
+_COLUMNS = (
     "strategy",
     "test accuracy (%)",
+    "test AUC",
+    "test F1",
     "validation accuracy (%)",
     "training accuracy (%)",
     "parameters",
@@ -25,6 +27,8 @@ COLUMNS = (
 _SHORT = (
     "strategy",
     "test %",
+    "AUC",
+    "F1",
     "val %",
     "train %",
     "parameters",
@@ -35,11 +39,18 @@ _SHORT = (
 )
 
 
-def cells(strategy: Strategy) -> tuple[str, ...]:
-    """Return one row, in the order of `COLUMNS`; what was not measured is "-"."""
-    return (
+def columns(results: Results) -> tuple[str, ...]:
+    """Return the names of the columns; AUC and F1 are among them where they say more than accuracy."""
+    return _chosen(_COLUMNS, results)
+
+
+def cells(strategy: Strategy, results: Results) -> tuple[str, ...]:
+    """Return one row, in the order of `columns`; what was not measured is "-"."""
+    row = (
         strategy_label(strategy.name),
-        percent(strategy.test_accuracy),
+        percent(strategy.test_accuracy) + _half(strategy, "test_accuracy", 100, 1),
+        share(strategy.test_auc) + _half(strategy, "test_auc", 1, 3),
+        share(strategy.test_f1) + _half(strategy, "test_f1", 1, 3),
         percent(strategy.validation_accuracy),
         percent(strategy.train_accuracy),
         count(strategy.parameters),
@@ -48,6 +59,20 @@ def cells(strategy: Strategy) -> tuple[str, ...]:
         seconds(strategy.critical_path_seconds),
         mebibytes(strategy.peak_memory_bytes),
     )
+    return _chosen(row, results)
+
+
+def _chosen(row: tuple[str, ...], results: Results) -> tuple[str, ...]:
+    return row if results.ranked else (*row[:2], *row[4:])
+
+
+def _half(strategy: Strategy, name: str, scale: float, decimals: int) -> str:
+    """Write half the width of an interval; of one that is clipped, of its longer side."""
+    bounds, value = strategy.intervals.get(name), getattr(strategy, name)
+    if bounds is None or value is None or None in bounds:
+        return ""
+    half = max(value - (bounds[0] or 0), (bounds[1] or 0) - value)
+    return f" ± {scale * half:.{decimals}f}"
 
 
 def is_best(strategy: Strategy, results: Results) -> bool:
@@ -62,9 +87,10 @@ def comparison_table(results: Mapping[str, Any]) -> str:
     | global CNN | **98.8** | - | - | - | - | - | - | - |
     """
     parsed = Results.parse(results)
-    lines = [_line(COLUMNS), _line(["---"] + ["---:"] * (len(COLUMNS) - 1))]
+    names = columns(parsed)
+    lines = [_line(names), _line(["---"] + ["---:"] * (len(names) - 1))]
     for strategy in parsed.strategies:
-        label, test, *others = (cell.replace("|", "\\|") for cell in cells(strategy))
+        label, test, *others = (cell.replace("|", "\\|") for cell in cells(strategy, parsed))
         lines.append(_line([label, f"**{test}**" if is_best(strategy, parsed) else test, *others]))
     return "\n".join(lines) + "\n"
 
@@ -77,10 +103,10 @@ def rich_table(results: Mapping[str, Any]) -> Table:
     """
     parsed = Results.parse(results)
     table = Table()
-    for i, name in enumerate(_SHORT):
+    for i, name in enumerate(_chosen(_SHORT, parsed)):
         table.add_column(name, justify="right" if i else "left", no_wrap=True)
     for strategy in parsed.strategies:
-        label, test, *others = cells(strategy)
+        label, test, *others = cells(strategy, parsed)
         style = "bold" if is_best(strategy, parsed) else ""
         table.add_row(Text(label), Text(test, style=style), *others)
     return table

@@ -60,6 +60,15 @@ def percent(value: float | int | None, unit: str = "") -> str:
     return MISSING if value is None else f"{100 * value:.1f}{unit}"
 
 
+def share(value: float | int | None) -> str:
+    """Write a fraction with three decimals.
+
+    >>> share(0.83456), share(None)
+    ('0.835', '-')
+    """
+    return MISSING if value is None else f"{value:.3f}"
+
+
 def count(value: float | int | None) -> str:
     """Write a whole number with separators of thousands; what is not whole keeps one decimal.
 

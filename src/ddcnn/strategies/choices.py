@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor
 
 from ddcnn.errors import FusionError
@@ -101,7 +102,7 @@ def _in_precision(precision: PrecisionName, network: LocalCNNs, images: Tensor) 
     run = training_step(network, images)
 
     def timed() -> None:
-        with autocast(precision, images.device):
+        with torch.random.fork_rng(devices=[]), autocast(precision, images.device):  # dropout draws
             run()
 
     return timed

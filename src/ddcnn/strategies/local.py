@@ -136,6 +136,7 @@ def _train_dnn(problem: Problem, local: Local, network: CNNDNN, progress: Progre
     labels = problem.labels[torch.cat([local.samples, problem.split.validation]).to(problem.device)]
     seed = derive_seed(problem.config.seed, "dnn", "order")
     index = torch.arange(len(inputs))
+    balanced = problem.config.training.sampling == "balanced"
     training = TrainingConfig(
         optimizer="adamw",
         lr=config.lr,
@@ -147,7 +148,7 @@ def _train_dnn(problem: Problem, local: Local, network: CNNDNN, progress: Progre
     )
     return fit(
         Single(network.aggregation),
-        Batches(inputs, labels, index[: len(learned)], config.batch_size, seed),
+        Batches(inputs, labels, index[: len(learned)], config.batch_size, seed, balanced=balanced),
         Batches(inputs, labels, index[len(learned) :], config.batch_size, seed),
         training,
         classes=problem.classes,

@@ -84,14 +84,18 @@ class Problem:
         if training.flip and not flip_axes:
             flip_axes = (len(self.dataset.image_size) - 1,)  # asked for: mirror left and right
         shift = self.dataset.shift if training.shift is None else training.shift
+        rotation = self.dataset.rotation if training.rotation is None else training.rotation
         return Batches(
             self.images,
             self.labels,
             part,
             batch_size=training.batch_size,
             seed=derive_seed(self.config.seed, purpose),
-            augmentation=Augmentation(flip_axes, shift) if augment and (flip_axes or shift) else None,
+            augmentation=Augmentation(flip_axes, shift, rotation, self.dataset.plane)
+            if augment and (flip_axes or shift or rotation)
+            else None,
             transform=self.normalization,
+            balanced=training.sampling == "balanced",
         )
 
     def raw_batches(self, part: Int64[Tensor, "m"]) -> Batches:
@@ -146,15 +150,15 @@ class Problem:
         )
 
 
-def prepare(config: Config) -> Problem:
-    """Read and split the data, place it on the device, and check that every network fits its subimages.
+def prepare(config: Config, dataset: Dataset | None = None) -> Problem:
+    """Read (or take) and split the data, place it on the device, and check that every network fits its subimages.
 
     Raises
     ------
     DdcnnError
         Whatever cannot be used is found here, before anything is trained or written.
     """
-    dataset = open_data(config.data)
+    dataset = dataset or open_data(config.data)
     split = make_split(dataset, config.data, config.seed)
     device = find_device(config.compute.device)
     images = dataset.images.to(device)
@@ -210,7 +214,8 @@ def _check_networks(problem: Problem) -> None:
         x = torch.zeros(_CHECK_BATCH, problem.dataset.channels, *shape)
         where = f"{what}, {'x'.join(map(str, shape))} pixels"
         try:
-            scores = module.cpu().train()(x)
+            with torch.random.fork_rng(devices=[]):  # dropout draws
+                scores = module.cpu().train()(x)
         except (RuntimeError, ValueError) as error:  # whatever a network says of an input that is too small
             reason = str(error).splitlines()[0]
             raise ModelError(f"{name} does not fit {where}: {reason}; use a coarser grid") from None

@@ -75,6 +75,8 @@ def load(run: Path | str, strategy: str | None = None) -> CNNDNN:
     """
     folder = RunFolder(run)
     folder.check()
+    if (folder.path / "folds").is_dir():
+        raise RunError(f"{folder.path} compares folds; give one of them, such as {folder.path / 'folds' / '0'}")
     config = Config.read(folder.path / "config.yaml")
     data = folder.read_json("data.json")
     name = strategy or best_strategy(folder)

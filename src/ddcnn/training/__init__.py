@@ -2,6 +2,7 @@
 
 from ddcnn.training.loop import History, accuracy_of, evaluate, fit, predict_scores
 from ddcnn.training.member_optimizer import MemberOptimizer
+from ddcnn.training.metrics import auc, macro_f1
 from ddcnn.training.precision import PrecisionName, autocast
 from ddcnn.training.progress import Progress
 from ddcnn.training.stage import Stage
@@ -18,10 +19,12 @@ __all__ = [
     "Step",
     "Trainee",
     "accuracy_of",
+    "auc",
     "autocast",
     "balanced_weights",
     "evaluate",
     "fit",
+    "macro_f1",
     "member_losses",
     "predict_scores",
 ]

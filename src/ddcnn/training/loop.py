@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from ddcnn.config import TrainingConfig
 from ddcnn.data.batches import Batches
 from ddcnn.errors import TrainingError
+from ddcnn.seeds import derive_seed
 from ddcnn.training.epoch import plain, sound, train_epoch
 from ddcnn.training.member_optimizer import MemberOptimizer
 from ddcnn.training.precision import PrecisionName, autocast
 from ddcnn.training.progress import Progress
-from ddcnn.training.step import Step, balanced_weights, member_losses
+from ddcnn.training.step import Step, balanced_weights, deterministic_layers, member_losses
 from ddcnn.training.trainee import Trainee
 from ddcnn.training.watch import Watch
 
@@ -83,7 +84,8 @@ def fit(
         if len(stay) < step.trainee.members:
             step = step.subset(stay)
         step.optimizer.scale(watch.factors[watch.active])
-        measured = train_epoch(step, train, config, epoch, progress)
+        with deterministic_layers(train.inputs.device, derive_seed(train.seed, stage, epoch)):
+            measured = train_epoch(step, train, config, epoch, progress)
         loss, accuracy = evaluate(step.trainee, validation, precision=precision)
         measured |= {"validation_loss": loss, "validation_accuracy": sound(accuracy, loss)}
         row: dict[str, Any] = {"stage": stage, "epoch": epoch, "seconds": round(time.perf_counter() - start, 3)}

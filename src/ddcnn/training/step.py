@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -66,6 +67,14 @@ class Step:
         """Return a step of some of the members alone, which go on as they would have; the others cost no time."""
         trainee = self.trainee.subset(members)
         return replace(self, trainee=trainee, optimizer=self.optimizer.subset(trainee, members))
+
+
+@contextmanager
+def deterministic_layers(device: torch.device, seed: int) -> Iterator[None]:
+    """Let layers that draw, such as dropout, draw from this seed, and leave the global generators as they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def balanced_weights(labels: Int64[Tensor, "n"], classes: int) -> Float[Tensor, "K"]:

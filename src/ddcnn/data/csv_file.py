@@ -1,0 +1,192 @@
+"""Your own files by list: a CSV file with the columns file, label and, if you like, split."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ddcnn.config import DataConfig
+from ddcnn.data.bad_files import BadFiles, read_all
+from ddcnn.data.dataset import Dataset
+from ddcnn.data.files import digest, image_size, source_path, volume_size
+from ddcnn.data.images import SUFFIXES, read_image
+from ddcnn.data.nifti import is_nifti, read_nifti
+from ddcnn.errors import DataError, nearest
+
+_SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
+_MAX_BYTES = 2**28
+
+
+@dataclass(frozen=True)
+class _Row:
+    line: int
+    file: str
+    label: str
+    split: str
+
+
+def read_csv(config: DataConfig) -> Dataset:
+    """Read ``csv:PATH``, a table whose first line names the columns: ``file``, ``label`` and perhaps ``split``.
+
+    Files are image files or NIfTI volumes, with paths relative to the folder of the table, which they must not leave.
+    All have one size, or ``data.image_size`` gives the size to resize them to; ``data.window`` is for volumes (see
+    `ddcnn.data.nifti.read_nifti`). Classes are the labels, sorted as numbers if all are numbers, or as
+    ``data.classes`` groups them. ``split`` is train, val or test; then these are the official parts. Other columns are
+    ignored. Nothing is known of symmetries, so no augmentation is allowed by default.
+
+    Raises
+    ------
+    DataError
+        The table cannot be read, a column is missing, a file is listed twice, a label or a split is unknown; or a file
+        cannot be used, which ``data.on_bad_file`` turns into a line of a report.
+    """
+    path = source_path(config)
+    rows, classes, numbers = _classed(path, _rows(path), config.classes)
+    bad = BadFiles(config)
+    inside = []
+    for row in rows:
+        with bad.named(row.file):
+            inside.append((row, _inside(path, row)))
+    if not inside:
+        raise DataError(f"none of the {len(rows)} files of {path} can be used; the first: {bad.found[0].reason}")
+    _check_twice(path, inside)
+    rows = [row for row, _ in inside]
+    images, kept = read_all([file for _, file in inside], _reader(config, rows), bad)
+    rows = [rows[i] for i in kept]
+    return Dataset(
+        name=config.source,
+        images=torch.from_numpy(images),
+        labels=torch.tensor([numbers[row.label] for row in rows]),
+        classes=classes,
+        official_test=_part(path, rows, "test"),
+        official_validation=_part(path, rows, "validation"),
+        bad_files=tuple(bad.found),
+        source={
+            "publisher": "you",
+            "files": f"{len(rows)} files listed in {path.resolve()} (md5 {digest(path)})",
+            "licence": "not known",
+        },
+    )
+
+
+def _rows(path: Path) -> list[_Row]:
+    if not path.is_file():
+        raise DataError(f"{path} is a folder, not a CSV file; read a folder as folder:{path}")
+    if path.stat().st_size > _MAX_BYTES:
+        raise DataError(f"{path} has more than {_MAX_BYTES:,} bytes; is it a table of files and labels?")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            table = csv.DictReader(file, strict=True)
+            names = [name.strip() for name in table.fieldnames or ()]
+            table.fieldnames = names
+            missing = [name for name in ("file", "label") if names.count(name) != 1]
+            if missing:
+                found = ", ".join(names)[:200] or "nothing"
+                raise DataError(
+                    f"{path}: the first line should name the columns file, label and perhaps split, each once; got "
+                    f"{found}"
+                )
+            return [_row(path, table.line_num, values) for values in table]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as CSV in UTF-8: {error}") from None
+
+
+def _row(path: Path, line: int, values: Mapping[str, str | None]) -> _Row:
+    file, label = ((values[name] or "").strip() for name in ("file", "label"))
+    if not file or not label:
+        what = "file" if not file else "label"
+        raise DataError(f"{path}, line {line}: the {what} is empty; give every row a file and a label")
+    split = (values.get("split") or "").strip().lower()
+    if "split" in values and split not in _SPLITS:
+        raise DataError(f"{path}, line {line}: split {split!r} is unknown: {nearest(split, _SPLITS)}")
+    return _Row(line, file, label, _SPLITS.get(split, ""))
+
+
+def _classed(
+    path: Path, rows: Sequence[_Row], groups: Mapping[str, tuple[str, ...]] | None
+) -> tuple[list[_Row], tuple[str, ...], dict[str, int]]:
+    """Return the rows that belong to a class, the classes, and the number of each label's class."""
+    found = {row.label: row.line for row in reversed(rows)}
+    if not found:
+        raise DataError(f"{path} lists no file; add rows below the names of the columns")
+    if groups is None:
+        labels = sorted(found, key=int) if all(_is_number(label) for label in found) else sorted(found)
+        return list(rows), tuple(labels), {label: i for i, label in enumerate(labels)}
+    numbers = group_numbers(groups)
+    unknown = [label for label in numbers if label not in found]
+    if unknown:
+        raise DataError(f"{path} has no label {unknown[0]!r}, which data.classes names: {nearest(unknown[0], found)}")
+    return [row for row in rows if row.label in numbers], tuple(groups), numbers
+
+
+def group_numbers(groups: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
+    """Return the number of the class of each label; raise a `DataError` if it has two.
+
+    >>> group_numbers({"healthy": ("CT-0",), "ill": ("CT-2", "CT-3")})
+    {'CT-0': 0, 'CT-2': 1, 'CT-3': 1}
+    """
+    numbers: dict[str, int] = {}
+    for number, (name, labels) in enumerate(groups.items()):
+        for label in labels:
+            if label in numbers:
+                raise DataError(f"data.classes puts {label!r} into {list(groups)[numbers[label]]!r} and {name!r}")
+            numbers[label] = number
+    return numbers
+
+
+def _is_number(label: str) -> bool:
+    return label.isascii() and label.isdigit() and len(label) < 10 and str(int(label)) == label
+
+
+def _inside(path: Path, row: _Row) -> Path:
+    root = path.parent.resolve()
+    try:
+        file = (root / row.file).resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # a null byte, a loop of links
+        raise DataError(f"{path}, line {row.line}: {row.file!r} is not a path: {error}") from None
+    if not file.is_relative_to(root):
+        raise DataError(f"{path}, line {row.line}: {row.file!r} leaves the folder of the table; move the file into it")
+    try:
+        there = file.is_file()
+    except OSError:  # such as a name that is too long
+        there = False
+    if not there:
+        raise DataError(f"{path}, line {row.line}: {row.file!r} is not a file")
+    return file
+
+
+def _check_twice(path: Path, inside: Sequence[tuple[_Row, Path]]) -> None:
+    seen: dict[Path, int] = {}
+    for row, file in inside:
+        if file in seen:
+            raise DataError(
+                f"{path} lists {row.file!r} twice, in lines {seen[file]} and {row.line}; list every file once"
+            )
+        seen[file] = row.line
+
+
+def _reader(config: DataConfig, rows: Sequence[_Row]) -> Callable[[Path], np.ndarray]:
+    volumes = sum(is_nifti(Path(row.file)) for row in rows) > len(rows) / 2
+    images_to = None if volumes else image_size(config)
+    volumes_to = volume_size(config) if volumes else None
+
+    def read(path: Path) -> np.ndarray:
+        if is_nifti(path):
+            return read_nifti(path, volumes_to, config.window)
+        if path.suffix.lower() in SUFFIXES:
+            return read_image(path, images_to)
+        raise DataError(f"{path} is neither an image ({', '.join(sorted(SUFFIXES))}) nor a volume (.nii, .nii.gz)")
+
+    return read
+
+
+def _part(path: Path, rows: Sequence[_Row], name: str) -> torch.Tensor | None:
+    indices = [i for i, row in enumerate(rows) if row.split == name]
+    if indices and not any(row.split == "train" for row in rows):
+        raise DataError(f"{path} has rows of split {name} that can be used, but none of split train")
+    return torch.tensor(indices) if indices else None

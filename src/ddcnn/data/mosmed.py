@@ -1,0 +1,138 @@
+"""MosMedData (Morozov et al. 2020): 1,110 chest CT scans, in folders CT-0 ... CT-4 by how much of the lung is ill."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ddcnn.config import DataConfig
+from ddcnn.data.bad_files import BadFile, BadFiles, read_all
+from ddcnn.data.csv_file import group_numbers
+from ddcnn.data.dataset import Dataset
+from ddcnn.data.files import replacing, search_folders, volume_size
+from ddcnn.data.nifti import ORIENTATION, is_nifti, read_nifti
+from ddcnn.errors import DataError
+from ddcnn.machine import cache_folder
+
+_log = logging.getLogger(__name__)
+
+FOLDERS = ("CT-0", "CT-1", "CT-2", "CT-3", "CT-4")
+CLASSES = {"CT-0": ("CT-0",), "CT-2/3": ("CT-2", "CT-3")}
+"""Without findings against a quarter to three quarters of the lung, as in the Keras CT example."""
+SIZE = (128, 128, 64)
+WINDOW = (-1000.0, 400.0)
+_VERSION = "1"  # of what is cached: changes with the reader
+
+
+def read_mosmed(config: DataConfig) -> Dataset:
+    """Read the scans of the classes as (n, 1, 128, 128, 64) uint8: rows, columns, slices.
+
+    The scans are looked for in ``data.directory`` as published, ``studies/CT-0/*.nii.gz`` ..., or without
+    ``studies/``. Values are clipped to -1000..400 Hounsfield units (``data.window``), scaled to 0..255, turned to one
+    orientation and resized (``data.image_size``); the result is kept in the cache. ``data.classes`` says which folders
+    make which class. Scans may be mirrored left to right, and rotated by up to 20 degrees in the plane of the slices
+    as in the Keras CT example.
+
+    Raises
+    ------
+    DataError
+        The folders are not found, hold no scans, or a scan cannot be read.
+    """
+    groups = config.classes or CLASSES
+    numbers = group_numbers(groups)
+    unknown = sorted(set(numbers) - set(FOLDERS))
+    if unknown:
+        raise DataError(f"data.classes names {unknown[0]!r}, but the folders of mosmed are {', '.join(FOLDERS)}")
+    root = _root(config)
+    paths = [path for folder in numbers for path in _scans(root / folder)]
+    size, window = volume_size(config, SIZE), config.window or WINDOW
+    assert size is not None
+    images, kept, bad = _prepared(root, paths, size, window, config)
+    labels = [numbers[paths[i].parent.name] for i in kept]
+    return Dataset(
+        name=config.source,
+        images=torch.from_numpy(images),
+        labels=torch.tensor(labels),
+        classes=tuple(groups),
+        flip_axes=(1,),
+        rotation=20.0,
+        plane=(0, 1),
+        bad_files=bad,
+        source={
+            "publisher": "Center for Diagnostics and Telemedicine, Moscow (Morozov et al., arXiv 2005.06465)",
+            "url": "https://mosmed.ai/datasets/covid19_1110",
+            "files": f"{len(labels)} scans in {root.resolve()}",
+            "prepared": f"{window[0]:g}..{window[1]:g} HU, axes {ORIENTATION}, resized to {'x'.join(map(str, size))}",
+            "licence": "CC BY-NC-ND 3.0",
+        },
+    )
+
+
+def _root(config: DataConfig) -> Path:
+    candidates = [
+        found for folder in search_folders(config) for found in (folder / "studies", folder, folder / "mosmed")
+    ]
+    for folder in candidates:
+        if any((folder / name).is_dir() for name in FOLDERS):
+            return folder
+    where = ", ".join(map(str, search_folders(config)))
+    raise DataError(
+        f"mosmed: no folders CT-0 ... CT-4 in {where}; get MosMedData (COVID19_1110) from "
+        "https://mosmed.ai/datasets/covid19_1110 and give its folder as --data-dir"
+    )
+
+
+def _scans(folder: Path) -> list[Path]:
+    scans = sorted(path for path in folder.glob("[!.]*") if is_nifti(path)) if folder.is_dir() else []
+    if not scans:
+        raise DataError(f"{folder} holds no scan (.nii, .nii.gz); complete the data, or leave it out of data.classes")
+    return scans
+
+
+def _prepared(
+    root: Path, paths: Sequence[Path], size: tuple[int, int, int], window: tuple[float, float], config: DataConfig
+) -> tuple[np.ndarray, np.ndarray, tuple[BadFile, ...]]:
+    """Return volumes, which of the paths they are, and the files left out: from the cache if nothing has changed."""
+    cached = cache_folder() / "mosmed" / f"{_key(root, paths, size, window)}.npz"
+    prepared = _cached(cached, len(paths), size)
+    bad = BadFiles(config)
+    if prepared is not None and not (bad.stop and prepared[2]):
+        return prepared
+    images, kept = read_all(paths, lambda path: read_nifti(path, size, window), bad)
+    try:
+        with replacing(cached) as file:
+            left_out = json.dumps([[one.file, one.reason] for one in bad.found])
+            np.savez(file, images=images, kept=kept, bad=np.array(left_out))
+    except OSError as error:  # a cache that cannot be written costs time, not results
+        _log.warning("the resized scans cannot be kept in %s: %s", cached, error)
+    return images, kept, tuple(bad.found)
+
+
+def _cached(path: Path, scans: int, size: Sequence[int]) -> tuple[np.ndarray, np.ndarray, tuple[BadFile, ...]] | None:
+    try:
+        # opened here, because numpy leaves a damaged file open; the zip format has a CRC-32 of every array
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            images, kept = arrays["images"], arrays["kept"]
+            bad = tuple(BadFile(*map(str, one)) for one in json.loads(str(arrays["bad"])))
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # a damaged archive raises anything
+        _log.warning("%s is damaged and made again: %s", path, error)
+        return None
+    fits = images.dtype == np.uint8 and images.shape == (len(kept), 1, *size) and kept.dtype == np.int64
+    return (images, kept, bad) if fits and len(kept) + len(bad) == scans else None
+
+
+def _key(root: Path, paths: Sequence[Path], *how: Any) -> str:
+    lines = [_VERSION, ORIENTATION, repr(how)]
+    for path in paths:
+        stat = path.stat()
+        lines.append(f"{path.relative_to(root)} {stat.st_size} {stat.st_mtime_ns}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

@@ -1,0 +1,191 @@
+"""NIfTI volumes to arrays: one orientation, one size, one range of values, whatever the scanner wrote.
+
+Only the header is parsed by nibabel. The voxels are read here, no further than the header declares and only if that is
+within a limit: a compressed file of a few kB can declare, or unfold to, more than any memory holds.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from ddcnn.errors import DataError
+
+SUFFIXES = (".nii", ".nii.gz")
+ORIENTATION = "PLI"  # rows run to the back, columns to the left, slices downwards: as radiologists see them
+_MAX_BYTES = 2**31
+_MAX_OFFSET = 2**26
+_PIECE = 2**24
+
+
+def is_nifti(path: Path) -> bool:
+    """Return whether a file is named like a NIfTI volume."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def read_nifti(
+    path: Path | str, size: Sequence[int] | None = None, window: tuple[float, float] | None = None
+) -> Shaped[np.ndarray, "1 D H W"]:
+    """Read one volume.
+
+    Parameters
+    ----------
+    path
+        ``.nii`` or ``.nii.gz``, NIfTI-1 or NIfTI-2, with 3 axes; axes are flipped and exchanged so that they run as
+        `ORIENTATION` says, as nearly as that is possible without interpolation.
+    size
+        Voxels along each axis to resize to, linear with antialiasing; None keeps the volume's own.
+    window
+        Values that become 0 and 255; beyond them is clipped.
+
+    Returns
+    -------
+    volume
+        (1, D, H, W), uint8 with a window, else float32 in the units of the file (Hounsfield units for CT).
+
+    Raises
+    ------
+    DataError
+        nibabel is not installed, or the file is truncated, damaged, no volume, too large, not finite or constant.
+    """
+    path = Path(path)
+    try:
+        with _opened(path) as stream, np.errstate(all="ignore"):
+            values = _values(path, stream)
+    except DataError:
+        raise
+    except ImportError as error:
+        raise DataError(
+            f"NIfTI files are read by the package nibabel: pip install 'ddcnn[medical]' ({error})"
+        ) from None
+    except Exception as error:  # on damaged files gzip, zlib, struct, numpy and nibabel each raise their own
+        raise DataError(f"{path} cannot be read: {_line(error)}; remove it or replace it") from None
+    return finished(path, values, size, window)
+
+
+def finished(
+    path: Path, values: Shaped[np.ndarray, "d h w"], size: Sequence[int] | None, window: tuple[float, float] | None
+) -> Shaped[np.ndarray, "1 D H W"]:
+    """Check the values of a volume, clip them to the window, resize, and scale: see `read_nifti`."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = values.astype(np.float32, copy=False)
+    if not np.isfinite(values).all():
+        raise DataError(f"{path} holds NaN or infinity; remove it or replace the values")
+    low, high = float(values.min()), float(values.max())
+    if low == high:
+        raise DataError(f"{path} is constant, {low:g} everywhere; remove it")
+    if window is not None:
+        values = np.clip(values, *window)
+    if size is not None:
+        values = resized(values, size)
+    if window is not None:
+        values = np.round((values - window[0]) * (255 / (window[1] - window[0]))).clip(0, 255).astype(np.uint8)
+    return np.ascontiguousarray(values[None])
+
+
+def resized(values: Float[np.ndarray, "*S"], size: Sequence[int]) -> Float[np.ndarray, "*T"]:
+    """Resize along each axis, linear, with antialiasing where it shrinks: what Pillow does with images ("bilinear").
+
+    >>> resized(np.array([0.0, 4.0], np.float32), [4]).tolist()
+    [0.0, 1.0, 3.0, 4.0]
+    """
+    order = sorted(range(len(size)), key=lambda axis: size[axis] / values.shape[axis])  # shrink first
+    for axis in order:
+        if size[axis] != values.shape[axis]:
+            weights = _weights(values.shape[axis], size[axis])
+            values = np.moveaxis(np.tensordot(weights, values, (1, axis)), 0, axis)
+    return values
+
+
+def _weights(pixels: int, wanted: int) -> Float[np.ndarray, "m n"]:
+    """Return how much each of n pixels counts in each of m: a triangle about its place, as wide as a step."""
+    step = pixels / wanted
+    centres = (np.arange(wanted) + 0.5) * step - 0.5
+    distance = np.abs(centres[:, None] - np.arange(pixels)) / max(step, 1.0)
+    weights = np.clip(1 - distance, 0, None)
+    return np.asarray((weights / weights.sum(1, keepdims=True)).astype(np.float32))
+
+
+def _opened(path: Path) -> io.BufferedIOBase:
+    with path.open("rb") as file:
+        compressed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if compressed else path.open("rb")
+
+
+def _values(path: Path, stream: io.BufferedIOBase) -> np.ndarray:
+    """Return the voxels in our orientation, scaled as the header says."""
+    from nibabel.orientations import (
+        apply_orientation,
+        axcodes2ornt,
+        io_orientation,
+        ornt_transform,
+    )
+
+    header, read = _header(path, stream)
+    shape, dtype = _shape(path, header), header.get_data_dtype()
+    if dtype.kind not in "iuf":
+        raise DataError(f"{path} should hold real numbers, got {dtype}; convert it")
+    offset = max(int(header.get_data_offset()), header.sizeof_hdr + 4)
+    expected = math.prod(shape) * dtype.itemsize
+    if expected > _MAX_BYTES or offset > _MAX_OFFSET:
+        text = "x".join(map(str, shape))
+        raise DataError(
+            f"{path} declares {text} voxels of {dtype}, {max(expected, offset):,} bytes, more than the "
+            f"{_MAX_BYTES:,} that are read; make it smaller, or remove it"
+        )
+    start = np.frombuffer(read, np.uint8)[offset:]
+    raw = start.tobytes() + _bytes(stream, offset + expected - len(read))[max(0, offset - len(read)) :]
+    if len(raw) < expected:
+        raise DataError(f"{path} is truncated: expected {expected:,} bytes of voxels, got {len(raw):,}; replace it")
+    stream.read(1)  # at the end of a compressed stream, its checksum is compared
+    values = np.frombuffer(raw, dtype, math.prod(shape)).reshape(shape, order="F")
+    slope, inter = header.get_slope_inter()
+    if slope is not None:
+        values = values.astype(np.float32) * np.float32(slope) + np.float32(inter)
+    ours = io_orientation(header.get_best_affine())
+    if not np.isfinite(ours).all():
+        raise DataError(f"{path}: its affine does not tell how the axes lie; repair the header, or remove it")
+    return np.asarray(apply_orientation(values, ornt_transform(ours, axcodes2ornt(tuple(ORIENTATION)))))
+
+
+def _header(path: Path, stream: io.BufferedIOBase) -> tuple[Any, bytes]:
+    """Return the header and the bytes that were read for it."""
+    from nibabel.nifti1 import Nifti1Header
+    from nibabel.nifti2 import Nifti2Header
+
+    read = stream.read(540)
+    for kind, length, magic, place in ((Nifti1Header, 348, b"n+1", 344), (Nifti2Header, 540, b"n+2", 4)):
+        if read[place : place + 3] == magic and len(read) >= length:
+            return kind.from_fileobj(io.BytesIO(read[:length]), check=False), read
+    if not read:
+        raise DataError(f"{path} is empty; remove it or replace it")
+    raise DataError(f"{path} is not a NIfTI volume in one file (.nii, .nii.gz), or it is truncated; replace it")
+
+
+def _shape(path: Path, header: Any) -> tuple[int, ...]:
+    shape = tuple(int(n) for n in header.get_data_shape())
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) != 3 or min(shape) < 1:
+        raise DataError(f"{path} should be a volume with 3 axes, got shape {shape}")
+    return shape
+
+
+def _bytes(stream: io.BufferedIOBase, count: int) -> bytes:
+    """Read at most ``count`` bytes, piece by piece: memory grows with what is there, not with what is declared."""
+    pieces = []
+    while count > 0 and (piece := stream.read(min(count, _PIECE))):
+        pieces.append(piece)
+        count -= len(piece)
+    return b"".join(pieces)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

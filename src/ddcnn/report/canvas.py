@@ -1,0 +1,58 @@
+"""Pixels and boxes on axes: what drawings of images and of volumes share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+Box = Sequence[Sequence[int]]
+"""(start, stop) in pixels, one pair per axis."""
+
+_LONGEST = 256
+"""Pixels along an axis that are kept for display."""
+LINE = "#ffc145"
+_OVERLAP = np.array((255, 193, 69, 90), np.uint8)
+_LABEL = {"boxstyle": "round,pad=0.2", "facecolor": "#000000", "alpha": 0.6, "linewidth": 0}
+
+
+def show(axes: Axes, pixels: np.ndarray, size: tuple[int, ...]) -> None:
+    """Show pixels; long axes are thinned, coordinates stay those of the image."""
+    steps = [max(1, -(-length // _LONGEST)) for length in pixels.shape[:2]]
+    axes.imshow(pixels[:: steps[0], :: steps[1]], extent=(0, size[1], size[0], 0))
+    axes.set_axis_off()
+
+
+def overlay(axes: Axes, boxes: Mapping[int, Box], size: tuple[int, ...]) -> None:
+    """Draw boxes and their indices over an image; shade where they overlap."""
+    cover = np.zeros(size, int)
+    line = 1.2 if len(boxes) <= 16 else 0.8
+    for (top, bottom), (left, right) in boxes.values():
+        cover[top:bottom, left:right] += 1
+        for tint, width in (("#000000", 2.2 * line), (LINE, line)):
+            place = (left, top), right - left, bottom - top
+            axes.add_patch(Rectangle(*place, fill=False, edgecolor=tint, linewidth=width, clip_on=False))
+    if (cover > 1).any():
+        show(axes, np.where((cover > 1)[..., None], _OVERLAP, np.uint8(0)), size)
+    if len(boxes) <= 100:
+        font = float(np.clip(11 - 0.6 * len(boxes) ** 0.5, 4.5, 9))
+        for index, ((top, bottom), (left, right)) in boxes.items():
+            axes.text(
+                (left + right) / 2, (top + bottom) / 2, str(index), ha="center", va="center", fontsize=font,
+                color="#ffffff", bbox=_LABEL,
+            )  # fmt: skip
+
+
+def limits_of(image: np.ndarray) -> tuple[float, float]:
+    """Return the values that are shown black and white."""
+    return (0.0, 255.0) if image.dtype == np.uint8 else (float(image.min()), float(image.max()))
+
+
+def displayable(image: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    """Return (H, W, 4) uint8 from (C, H, W), black at the lower limit and white at the upper one."""
+    low, high = limits
+    channels = (image if len(image) == 3 else image[[0, 0, 0]]).astype(np.float64)
+    channels = np.round(255 * (channels - low) / max(high - low, 1e-12)).astype(np.uint8)
+    return np.moveaxis(np.concatenate([channels, np.full_like(channels[:1], 255)]), 0, -1)

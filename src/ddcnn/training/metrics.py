@@ -1,0 +1,50 @@
+"""Numbers that say more than accuracy where classes are not equally frequent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+
+def auc(scores: Float[Tensor, "n K"], labels: Int64[Tensor, "n"]) -> float | None:
+    """Return the area under the ROC curve, 0..1; for more than two classes the mean over each against the rest.
+
+    It is the probability that a random sample of the class has a higher score than a random one of the rest, ties
+    counting half (Mann and Whitney 1947). None where a class has no sample, all are of one class, or a score is NaN.
+
+    >>> auc(torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7]]), torch.tensor([0, 0, 1]))
+    1.0
+    """
+    classes = scores.shape[1]
+    if torch.isnan(scores).any() or not len(labels):
+        return None
+    columns = range(classes) if classes > 2 else (1,)
+    parts = [_area(scores[:, k].double(), labels == k) for k in columns]
+    return None if None in parts else sum(part for part in parts if part is not None) / len(parts)
+
+
+def macro_f1(confusion: Sequence[Sequence[int]]) -> float | None:
+    """Return the mean over the classes of F1, 2 TP / (2 TP + FP + FN), from (K, K) counts with rows = true class.
+
+    Classes that neither occur nor are decided for are left out; None if that is all.
+
+    >>> round(macro_f1([[2, 1], [0, 1]]), 4)
+    0.7333
+    """
+    counts = torch.tensor(confusion, dtype=torch.float64)
+    total = counts.sum(0) + counts.sum(1)
+    there = total > 0
+    return float((2 * counts.diagonal()[there] / total[there]).mean()) if there.any() else None
+
+
+def _area(scores: Tensor, positive: Tensor) -> float | None:
+    n_positive = int(positive.sum())
+    n_negative = len(positive) - n_positive
+    if not n_positive or not n_negative:
+        return None
+    _, inverse, counts = scores.unique(return_inverse=True, return_counts=True)
+    ranks = (counts.cumsum(0) - (counts - 1) / 2)[inverse]  # of equals, the mean of their ranks
+    return float((ranks[positive].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
