@@ -20,7 +20,7 @@ from ddcnn.errors import DdcnnError
 if TYPE_CHECKING:
     from ddcnn.config import Config
 
-SOURCES = "mnist5k, cifar10, tf_flowers, folder:PATH or npz:PATH"
+SOURCES = "mnist5k, cifar10, tf_flowers, folder:PATH, npz:PATH or zarr:PATH"
 DATA, METHOD, TRAINING, COMPUTE, OUTPUT = "Data", "Method", "Training", "Compute", "Output"
 
 
@@ -82,6 +82,7 @@ FIELDS = (
     Field("--device", "compute.device", str, COMPUTE, "auto (default), cpu, cuda or cuda:1.", "NAME"),
     Field("--precision", "compute.precision", str, COMPUTE, "auto (default), float32 or bfloat16.", "NAME"),
     Field("--backend", "compute.backend", str, COMPUTE, "Local CNNs: auto (default), fused, vmapped, looped.", "NAME"),
+    Field("--memory", "compute.memory", str, COMPUTE, "At most, such as 8GB: fewer local CNNs at once.", "SIZE"),
     Field("--out", "out", Path, OUTPUT, "Folder of the run; default runs/COMMAND-DATA-MODEL-GRID-sSEED."),
     Field("--force", "force", bool, OUTPUT, "Replace a run that is in that folder."),
 )  # fmt: skip

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from ddcnn.config import Config
+from ddcnn.data.store import Stored, reading
 from ddcnn.engines import Engine, InProcess
 from ddcnn.errors import ConfigError
 from ddcnn.experiments.record import Comparison, Recorder, finish_run, open_run
 from ddcnn.run import RunFolder
 from ddcnn.strategies import (
     Local,
+    Plan,
     Problem,
     Trained,
     aggregate,
+    plan_memory,
     prepare,
     resolve,
     train_coherent,
@@ -48,7 +53,8 @@ def compare(
         Anything that cannot be used; found before the run's folder is made.
     """
     aggregation = config.aggregation.model_copy(update={"name": "dense"})
-    problem, choices = _begin(config.model_copy(update={"aggregation": aggregation}), progress)
+    config = config.model_copy(update={"aggregation": aggregation})
+    problem, choices, plan = _begin(config, ("global", "coherent"), progress)
     folder = open_run(problem, command=command)
     recorder = Recorder(folder, progress or Progress())
     trained = {"global": train_global(problem, recorder)}
@@ -57,7 +63,7 @@ def compare(
         trained[label] = aggregate(problem, local, name, recorder)
     trained["coherent"] = train_coherent(problem, recorder)
     trained["transfer"] = transfer(problem, trained["cnn-dnn"], recorder)
-    return _finish(folder, problem, trained, local, choices, command)
+    return _finish(folder, problem, trained, local, choices, plan, command)
 
 
 def train(
@@ -76,7 +82,8 @@ def train(
             f"training.subdomains is for local CNNs, but strategy {config.strategy} trains one model; leave it out, or "
             f"use local or transfer"
         )
-    problem, choices = _begin(config, progress)
+    whole = {"global": ("global",), "local": ()}.get(config.strategy, ("coherent",))
+    problem, choices, plan = _begin(config, whole, progress)
     folder = open_run(problem, command=command)
     recorder = Recorder(folder, progress or Progress())
     local = None
@@ -90,17 +97,24 @@ def train(
         trained = {_NAMES[name]: aggregate(problem, local, name, recorder)}
         if config.strategy == "transfer":
             trained["transfer"] = transfer(problem, trained[_NAMES[name]], recorder)
-    return _finish(folder, problem, trained, local, choices, command)
+    return _finish(folder, problem, trained, local, choices, plan, command)
 
 
-def _begin(config: Config, progress: Progress | None) -> tuple[Problem, dict[str, str]]:
+def _begin(
+    config: Config, whole: Sequence[str], progress: Progress | None
+) -> tuple[Problem, dict[str, str], Plan | None]:
     out = config.out or Path("runs") / f"{config.data.source.replace('/', '_')}-{config.model.name}-s{config.seed}"
     config = config.model_copy(update={"out": out})
     RunFolder(out).check_free(force=config.force)
-    problem, choices = resolve(prepare(config))
+    problem, plan = plan_memory(prepare(config), whole)
+    problem, choices = resolve(problem)
+    if plan is not None:
+        choices["memory"] = plan.line(math.prod(config.decomposition.grid))
+    if isinstance(problem.images, Stored):
+        choices["store"] = reading(problem.images.store, problem.decomposition)
     for what, text in choices.items():
         (progress or Progress()).note(f"{what} {text}")
-    return problem, choices
+    return problem, choices, plan
 
 
 def _finish(
@@ -109,9 +123,13 @@ def _finish(
     trained: dict[str, Trained],
     local: Local | None,
     choices: dict[str, str],
+    plan: Plan | None,
     command: str,
 ) -> Comparison:
     stages: dict[str, Stage] = {stage.name: stage for t in trained.values() for stage in t.stages}
+    peaks = [stage.peak_memory_bytes or 0 for stage in stages.values()]
+    if plan is not None:
+        choices = choices | {"memory": f"{choices['memory']}, measured peak {max(peaks) / 1e9:.2f} GB"}
     return finish_run(
         folder,
         problem,
