@@ -61,9 +61,9 @@ class Dataset:
     def value_range(self) -> tuple[float, float]:
         """Smallest and largest value of all images."""
         if isinstance(self.images, Tensor):
-            return self.images.min().item(), self.images.max().item()
+            return float(self.images.min()), float(self.images.max())
         found = self.images.moments()
-        return found[..., 2].min().item(), found[..., 3].max().item()
+        return float(found[..., 2].min()), float(found[..., 3].max())
 
     def moments(self, samples: Int64[Tensor, " m"] | None = None) -> Float64[Tensor, "m C 4"]:
         """Return sum, sum of squares, minimum and maximum of some images, per channel; None: of all."""

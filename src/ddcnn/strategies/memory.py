@@ -27,7 +27,8 @@ from ddcnn.training import PrecisionName, Stage, Step
 from ddcnn.training.member_optimizer import MemberOptimizer
 from ddcnn.training.trainee import Trainee
 
-_SPARE = 1.1  # what was measured on one step, against what a training needs: allocators leave gaps
+_SPARE = 1.1  # what a training needs, against what was measured on one step: allocators leave gaps
+_RESERVE = 2**27  # bytes that Python and libraries take in the course of a run
 _GB = 1e9
 
 
@@ -64,7 +65,7 @@ class Plan:
 def plan_memory(problem: Problem, whole: Sequence[str]) -> tuple[Problem, Plan | None]:
     """Choose group size and residency so that ``compute.memory`` holds; the batch size stays what it is.
 
-    One training step is measured for 1, 2, 4, ... local CNNs, and the next only if it is sure to fit.
+    A training step is measured for more and more local CNNs, as long as the next should fit (`largest`).
 
     Parameters
     ----------
@@ -87,46 +88,50 @@ def plan_memory(problem: Problem, whole: Sequence[str]) -> tuple[Problem, Plan |
     if limit is None:
         return problem, None
     trial = _Trial(problem)
-    trial.step(trial.local(1), 1)  # libraries allocate when they are first used
-    base = _used(problem.device) + trial.kept + (0 if isinstance(problem.images, Tensor) else trial.ahead)
-    room = limit - base
     batch = trial.batch
-    fits, needed = largest(lambda b: trial.step(trial.local(1), b), batch, room)
+    least = min(2, batch)  # batch norm cannot train on one
+    trial.step(trial.local(1), least)  # libraries allocate when they are first used
+    base = _used(problem.device) + _RESERVE + trial.kept + (0 if isinstance(problem.images, Tensor) else trial.ahead)
+    room = limit - base
+    fits, needed = largest(lambda b: trial.step(trial.local(1), b), batch, room, least=least)
     if fits < batch:
-        raise ConfigError(_too_small(limit, base, "one local CNN", needed * batch // max(fits, 1), batch))
+        raise ConfigError(_too_small(limit, base, "one local CNN", batch, needed * batch // fits if fits else 0))
     group, needed = largest(lambda n: trial.step(trial.local(n), batch), trial.subdomains, room)
     peak = base + needed
     for name in whole:
         build: Callable[[], Trainee] = trial.global_cnn if name == "global" else trial.coherent
-        fits, needed = largest(partial(trial.step, build), batch, room)
+        fits, needed = largest(partial(trial.step, build), batch, room, least=least)
         if fits < batch:
-            raise ConfigError(_too_small(limit, base, f"the {name} network", needed * batch // max(fits, 1), batch))
+            needed = needed * batch // fits if fits else 0
+            raise ConfigError(_too_small(limit, base, f"the {name} network", batch, needed))
         peak = max(peak, base + needed)
     return _placed(replace(problem, group=group), limit, peak)
 
 
-def largest(measure: Callable[[int], int], most: int, room: int) -> tuple[int, int]:
-    """Return the largest size up to ``most`` that needs at most ``room`` bytes, and how many it needs.
+def largest(measure: Callable[[int], int], most: int, room: int, *, least: int = 1) -> tuple[int, int]:
+    """Return the largest size up to ``most`` that was measured to need at most ``room`` bytes, and how many it needs.
 
-    Sizes 1, 2, 4, ... are measured, each only if twice the bytes of the one before would fit; between two of them, the
-    need is taken to be proportional, which is too much rather than too little. 0 if even size 1 does not fit.
+    The first size is ``least``; the next is at most twice the last, and such that it should still fit: in proportion
+    to the first size, later on the straight line through the last two. 0 if even the least does not fit.
 
-    >>> largest(lambda size: 100 + 10 * size, most=32, room=250)
-    (11, 247)
+    >>> largest(lambda size: 100 + 10 * size, most=32, room=260)
+    (16, 260)
     """
-    size, needed = 0, 0
-    while size < most:
-        following = min(max(1, 2 * size), most)
-        if size and needed * following > room * size:
+    fitting: list[tuple[int, int]] = []
+    size = min(least, most)
+    while (found := measure(size)) <= room:
+        fitting.append((size, found))
+        size = _following(fitting, most, room)
+        if size == fitting[-1][0]:
             break
-        found = measure(following)
-        if found > room:
-            if not size:
-                return 0, found
-            break
-        size, needed = following, found
-    between = max(size, min(most, room * size // max(needed, 1)))
-    return between, needed * between // size
+    return fitting[-1] if fitting else (0, found)
+
+
+def _following(fitting: list[tuple[int, int]], most: int, room: int) -> int:
+    (before, less), (size, needed) = ([(0, 0), *fitting])[-2:]
+    slope = (needed - less) / (size - before)
+    affordable = size + int((room - needed) / slope) if slope > 0 else most
+    return min(2 * size, affordable, most)
 
 
 class _Trial:
@@ -212,10 +217,11 @@ def _used(device: torch.device) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _too_small(limit: int, base: int, what: str, needed: int, batch: int) -> str:
+def _too_small(limit: int, base: int, what: str, batch: int, needed: int) -> str:
+    needs = f"up to {_gb(needed)}" if needed else "more than is left"
     return (
         f"compute.memory = {_gb(limit)} is too little: {_gb(base)} are in use before the training, and a step of "
-        f"{what} at batch size {batch} needs about {_gb(needed)}; use a smaller batch size, a finer grid or more memory"
+        f"{what} at batch size {batch} needs {needs}; use a smaller batch size, a finer grid or more memory"
     )
 
 

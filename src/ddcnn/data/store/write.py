@@ -194,14 +194,29 @@ class _Writer:
         return True
 
     def _block(self, b: int) -> None:
-        layout = self.layout
-        samples = layout.block(b)
-        chunks: list[list[bytes]] = [[] for _ in layout.boxes]
-        sums = np.zeros((len(layout.boxes), layout.shard, 32), np.uint8)
-        measured = np.zeros((layout.shard, layout.channels, 4), "<f8")
-        for place, i in enumerate(samples):
-            if self._stop.is_set():
+        """Write a block, unless another one failed."""
+        try:
+            encoded = self._encoded(b)
+            if encoded is None:
                 return
+            chunks, measured, sums = encoded
+            for n, parts in enumerate(chunks):
+                self._write(self.layout.shard_path(n, b), join(parts, self.layout.shard))
+            self._write(f"moments/c/{b}/0/0", measured.tobytes())
+            self._write(f"sha256/c/0/{b}/0", sums.tobytes())
+        except BaseException:
+            self._stop.set()
+            raise
+
+    def _encoded(self, b: int) -> tuple[list[list[bytes]], np.ndarray, np.ndarray] | None:
+        """Return the chunks of each subdomain, the moments and the checksums; None if all is to stop."""
+        layout = self.layout
+        chunks: list[list[bytes]] = [[] for _ in layout.boxes]
+        measured = np.zeros((layout.shard, layout.channels, 4), "<f8")
+        sums = np.zeros((len(layout.boxes), layout.shard, 32), np.uint8)
+        for place, i in enumerate(layout.block(b)):
+            if self._stop.is_set():
+                return None
             image = self._image(i)
             measured[place] = self._moments(i, image)
             for n, box in enumerate(layout.boxes):
@@ -209,10 +224,7 @@ class _Writer:
                 chunks[n].append(chunk)
                 sums[n, place] = np.frombuffer(hashlib.sha256(chunk).digest(), np.uint8)
             self._count(1)
-        for n, parts in enumerate(chunks):
-            self._write(layout.shard_path(n, b), join(parts, layout.shard))
-        self._write(f"moments/c/{b}/0/0", measured.tobytes())
-        self._write(f"sha256/c/0/{b}/0", sums.tobytes())
+        return chunks, measured, sums
 
     def _image(self, i: int) -> np.ndarray:
         images = self.dataset.images
