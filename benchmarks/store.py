@@ -21,8 +21,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +39,7 @@ from ddcnn.decomposition import Grid
 from ddcnn.experiments import train
 from ddcnn.fusion import LocalCNNs
 from ddcnn.models import Normalization, build, width_rule
-from ddcnn.training import Stage, fit
+from ddcnn.training import fit
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 GRID = Grid((4, 4, 2))
@@ -164,9 +166,8 @@ def _memory(scratch: Path, arguments: argparse.Namespace) -> list[str]:
     rows = []
     for what in ("prepare", "train"):
         command = [sys.executable, __file__, *sys.argv[1:], "--scratch", str(scratch), "--child", what]
-        run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ)
-        found = json.loads(run.stdout.splitlines()[-1])
-        rows.append(f"| {what} | {found['peak'] / 1e9:.2f} GB | {found['seconds']:.0f} s | {found['note']} |")
+        found, peak = _watched(command)
+        rows.append(f"| {what} | {peak / 1e9:.2f} GB | {found['seconds']:.0f} s | {found['note']} |")
         print(rows[-1], flush=True)
     return [
         f"**Resident memory**, {arguments.gigabytes:g} GB of volumes:",
@@ -177,34 +178,41 @@ def _memory(scratch: Path, arguments: argparse.Namespace) -> list[str]:
     ]
 
 
+def _watched(command: list[str]) -> tuple[dict[str, Any], int]:
+    """Run a process; return what it printed, and its largest resident memory, looked at a hundred times a second."""
+    peak, pages = 0, os.sysconf("SC_PAGE_SIZE")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
+        statm = Path(f"/proc/{run.pid}/statm")
+        while run.poll() is None:
+            peak = max(peak, int((statm.read_text().split() or [0, 0])[1]) * pages)
+            time.sleep(0.01)
+        output = run.stdout.read() if run.stdout else ""
+    if run.returncode:
+        raise SystemExit(run.returncode)
+    return json.loads(output.splitlines()[-1]), peak
+
+
 def _child(arguments: argparse.Namespace) -> None:
     """Prepare or train in a process of its own, and print what it took."""
     size = tuple(arguments.size)
     samples = max(20, round(arguments.gigabytes * 1e9 / math.prod(size)))
     path = arguments.scratch / "large.zarr"
     note = f"{samples} volumes"
-    with Stage(arguments.child, torch.device("cpu")) as stage:
-        if arguments.child == "prepare":
-            write_store(volumes(samples, size), path, GRID)
-        else:
-            values = {
-                "strategy": "local",
-                "data": {"source": f"zarr:{path}"},
-                "decomposition": {"grid": GRID.parts},
-                "model": {"name": arguments.model},
-                "training": {"epochs": 1, "batch_size": BATCH},
-                "compute": {"precision": "float32", "backend": "fused", "memory": arguments.memory, "device": "cpu"},
-                "out": arguments.scratch / "run",
-            }
-            note = train(Config.parse(values)).results["details"]["choices"]["memory"]
-    print(json.dumps({"peak": _highest(stage), "seconds": stage.seconds, "note": note}))
-
-
-def _highest(stage: Stage) -> int:
-    """Return the peak of this process: stages inside of a training forget the ones before them."""
-    import resource
-
-    return max(stage.peak_memory_bytes or 0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    start = time.perf_counter()
+    if arguments.child == "prepare":
+        write_store(volumes(samples, size), path, GRID)
+    else:
+        values = {
+            "strategy": "local",
+            "data": {"source": f"zarr:{path}"},
+            "decomposition": {"grid": GRID.parts},
+            "model": {"name": arguments.model},
+            "training": {"epochs": 1, "batch_size": BATCH},
+            "compute": {"precision": "float32", "backend": "fused", "memory": arguments.memory, "device": "cpu"},
+            "out": arguments.scratch / "run",
+        }
+        note = train(Config.parse(values)).results["details"]["choices"]["memory"]
+    print(json.dumps({"seconds": time.perf_counter() - start, "note": note}))
 
 
 if __name__ == "__main__":
