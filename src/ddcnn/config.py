@@ -6,6 +6,7 @@ Sections mirror the folders of the package. Unknown fields are errors that name 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -39,7 +40,18 @@ def _by_index(value: Any) -> Any:
     return merged
 
 
+def _bytes(value: Any) -> Any:
+    """Read ``"8GB"`` and ``"512 MiB"`` as well as a number of bytes."""
+    form = r"([0-9]+(?:\.[0-9]+)?) *([KMGT]?)(I?)B?"
+    found = re.fullmatch(form, value.strip().upper()) if isinstance(value, str) else None
+    if not found:
+        return value
+    number, prefix, binary = found.groups()
+    return int(float(number) * (1024 if binary else 1000) ** " KMGT".index(prefix or " "))
+
+
 Axes = Annotated[tuple[int, ...], BeforeValidator(_axes)]
+Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -214,11 +226,16 @@ class TransferConfig(_Section):
 
 
 class ComputeConfig(_Section):
-    """Where and how it is computed. ``auto`` is decided once, by a measurement, and recorded in the run."""
+    """Where and how it is computed. ``auto`` is decided once, by a measurement, and recorded in the run.
+
+    ``memory``, in bytes or as ``8GB``, is how much of the device, or of this process on a CPU, may be used at most. It
+    decides how many local CNNs are trained at once, and whether images are resident. None: no limit.
+    """
 
     device: str = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     backend: Literal["auto", "fused", "vmapped", "looped"] = "auto"
+    memory: Bytes | None = None
 
 
 class Config(_Section):

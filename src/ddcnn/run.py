@@ -6,8 +6,10 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
 import shutil
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,12 @@ def write_atomic(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             Path(name).unlink()
         raise
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that results depend on."""
+    packages = ("ddcnn", "torch", "numpy", "scikit-learn")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
 class RunFolder:

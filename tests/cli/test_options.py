@@ -34,6 +34,7 @@ VALUES = {
     "--device": ("cpu", "cpu"),
     "--precision": ("bfloat16", "bfloat16"),
     "--backend": ("looped", "looped"),
+    "--memory": ("8GB", 8_000_000_000),
     "--out": ("there", Path("there")),
     "--force": (None, True),
 }

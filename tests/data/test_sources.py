@@ -64,7 +64,8 @@ def test_a_taken_name_is_refused(name: str) -> None:
         ("npz:", "'npz:' needs a path: npz:PATH"),
         ("cifar10:x", "'cifar10:x': cifar10 takes no path, use 'cifar10'"),
         ("", "'' is unknown"),
-        ("zarr:x", "'zarr:x' is unknown"),
+        ("zarr:x", "x does not exist"),
+        ("ark:x", "'ark:x' is unknown"),
     ],
 )
 def test_a_wrong_source_is_explained(

@@ -47,13 +47,13 @@ def test_held_out_samples_are_seen_by_the_aggregation_alone(problem, monkeypatch
 def test_crossfit_probabilities_come_from_networks_that_did_not_see_the_sample(problem, monkeypatch):
     seen = trained_samples(monkeypatch)
     networks = []
-    predict = local_module._probabilities
+    predict = local_module.local_probabilities
 
     def watched(p, network, samples):
         networks.append((set(samples.tolist()), len(seen)))
         return predict(p, network, samples)
 
-    monkeypatch.setattr(local_module, "_probabilities", watched)
+    monkeypatch.setattr(local_module, "local_probabilities", watched)
     p = problem(aggregation={"aggregate_on": "crossfit", "folds": 3})
     local = train_local(p, InProcess(), Progress())
     everything = set(p.split.train.tolist())

@@ -1,4 +1,4 @@
-"""The command line: `ddcnn compare`, `train`, `evaluate`, `predict`, `data info`, `report`. A thin shell.
+"""The command line: `ddcnn compare`, `train`, `evaluate`, `predict`, `data`, `report`. A thin shell.
 
 torch is imported inside the commands only, so that ``ddcnn --help`` is fast.
 """
@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from ddcnn.cli import data, evaluate, predict, run_commands
+from ddcnn.cli import data, evaluate, predict, prepare, run_commands
 from ddcnn.errors import DdcnnError
 
 __all__ = ["app", "main"]
@@ -29,6 +29,7 @@ app = typer.Typer(
 run_commands.add_to(app)
 evaluate.add_to(app)
 predict.add_to(app)
+prepare.add_to(data.app)
 app.add_typer(data.app, name="data")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +13,7 @@ from ddcnn.cli.options import SOURCES, BadFileOption, DataDirOption, ImageSizeOp
 if TYPE_CHECKING:
     from ddcnn.config import DataConfig
     from ddcnn.data import Dataset
+    from ddcnn.data.store import Stored
 
 app = typer.Typer(help="Look at data sets.", rich_markup_mode="rich")
 
@@ -29,6 +32,9 @@ def info(
     image_size: ImageSizeOption = None,
     on_bad_file: BadFileOption = None,
     as_json: JsonOption = False,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", metavar="FILE", help="Draw a sample of a store with its subdomains.")
+    ] = None,
 ) -> None:
     """Print what is in a data set: classes, image shape, value range, split, augmentation, where it comes from.
 
@@ -36,14 +42,20 @@ def info(
     For example:
     ddcnn data info mnist5k
     ddcnn data info folder:flowers --image-size 64
+    ddcnn data info scans.zarr --picture scans.png
     """  # noqa: D301
     from ddcnn.cli.display import print_json
     from ddcnn.data import open_data
 
+    if (Path(source) / "zarr.json").is_file():
+        source = f"zarr:{source}"
     config = data_config(
         source=source, directory=data_dir, offline=offline or None, image_size=image_size, on_bad_file=on_bad_file
     )
-    facts = describe(open_data(config), config)
+    dataset = open_data(config)
+    facts = describe(dataset, config)
+    if picture is not None:
+        _draw(dataset, picture)
     if as_json:
         print_json(facts)
     else:
@@ -62,6 +74,7 @@ def describe(dataset: Dataset, config: DataConfig) -> dict[str, Any]:
     import torch
 
     from ddcnn.data import make_split
+    from ddcnn.data.store import Stored
 
     split = make_split(dataset, config, seed=0)
     counts = torch.bincount(dataset.labels, minlength=len(dataset.classes)).tolist()
@@ -71,7 +84,7 @@ def describe(dataset: Dataset, config: DataConfig) -> dict[str, Any]:
         "classes": dict(zip(dataset.classes, counts, strict=True)),
         "image_shape": list(dataset.images.shape[1:]),
         "type": str(dataset.images.dtype).removeprefix("torch."),
-        "range": [dataset.images.min().item(), dataset.images.max().item()],
+        "range": list(dataset.value_range),
         "split": {
             "train": len(split.train),
             "validation": len(split.validation),
@@ -86,7 +99,40 @@ def describe(dataset: Dataset, config: DataConfig) -> dict[str, Any]:
         },
         "source": dataset.source,
         "bad_files": [{"file": one.file, "reason": one.reason} for one in dataset.bad_files],
+        "store": _store_facts(dataset.images) if isinstance(dataset.images, Stored) else None,
     }
+
+
+def _store_facts(images: Stored) -> dict[str, Any]:
+    store, layout = images.store, images.store.layout
+    return {
+        "grid": list(layout.grid),
+        "overlap": list(layout.overlap),
+        "chunks": sorted({layout.chunk_shape(n) for n in range(len(layout.boxes))}),
+        "samples_per_shard": layout.shard,
+        "bytes": sum(file.stat().st_size for file in store.path.rglob("*") if file.is_file()),
+        "provenance": layout.provenance,
+    }
+
+
+def _draw(dataset: Dataset, path: Path) -> None:
+    """Draw the first sample of the second class, which in medicine is the interesting one."""
+    import torch
+
+    from ddcnn.data.store import Stored
+    from ddcnn.errors import DataError
+    from ddcnn.report.draw import draw_decomposition
+
+    if not isinstance(dataset.images, Stored):
+        raise DataError(
+            f"--picture draws the subdomains of a store, but {dataset.name} is none; see ddcnn data prepare"
+        )
+    sample = int(torch.nonzero(dataset.labels == 1)[0])
+    figure = draw_decomposition(dataset.images.image(sample).numpy(), dataset.images.store.layout.boxes)
+    try:
+        figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be drawn: {error}; name a file that ends in .png, .svg or .pdf") from None
 
 
 def _lines(facts: dict[str, Any]) -> list[str]:
@@ -104,6 +150,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         f"shifts      up to {augmentation['shift']} pixels" if augmentation["shift"] else "shifts      none",
         f"rotations   up to {augmentation['rotation']:g} degrees" if augmentation["rotation"] else "rotations   none",
         *(f"{key:<11} {value}" for key, value in facts["source"].items()),
+        *(_store_lines(facts["store"]) if facts["store"] else []),
         "images per class:",
         *(f"  {name:<{widest}} {count:>8,}" for name, count in classes.items()),
         *(f"left out: {one['reason']}" for one in facts["bad_files"]),
@@ -113,3 +160,17 @@ def _lines(facts: dict[str, Any]) -> list[str]:
 def _axis(axis: int, plane: list[int], axes: int) -> str:
     rows, columns = (number % axes for number in plane)
     return {rows: "up and down", columns: "left and right"}.get(axis, "depth")
+
+
+def _store_lines(store: dict[str, Any]) -> list[str]:
+    def by(numbers: Sequence[int]) -> str:
+        return "x".join(map(str, numbers))
+
+    versions = ", ".join(f"{name} {version}" for name, version in store["provenance"].get("versions", {}).items())
+    return [
+        f"grid        {by(store['grid'])}, stored with an overlap of {by(store['overlap'])} pixels",
+        f"chunks      {', '.join(map(by, store['chunks']))} (channels x pixels), of one sample each",
+        f"shards      {store['samples_per_shard']:,} samples; {store['bytes']:,} bytes on disk in all",
+        f"command     {store['provenance'].get('command', 'not recorded')}",
+        f"versions    {versions or 'not recorded'}",
+    ]

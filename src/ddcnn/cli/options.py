@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ddcnn.config import Config
 
 SOURCES = (
-    "mnist5k, cifar10, tf_flowers, mosmed, phantom[:size=128x128x64,n=200], folder:PATH, csv:PATH, npz:PATH or "
-    "medmnist3d:PATH"
+    "mnist5k, cifar10, tf_flowers, mosmed, phantom[:size=128x128x64,n=200], folder:PATH, csv:PATH, npz:PATH, "
+    "medmnist3d:PATH or zarr:PATH"
 )
 DATA, METHOD, TRAINING, COMPUTE, OUTPUT = "Data", "Method", "Training", "Compute", "Output"
 
@@ -87,6 +87,7 @@ FIELDS = (
     Field("--device", "compute.device", str, COMPUTE, "auto (default), cpu, cuda or cuda:1.", "NAME"),
     Field("--precision", "compute.precision", str, COMPUTE, "auto (default), float32 or bfloat16.", "NAME"),
     Field("--backend", "compute.backend", str, COMPUTE, "Local CNNs: auto (default), fused, vmapped, looped.", "NAME"),
+    Field("--memory", "compute.memory", str, COMPUTE, "At most, such as 8GB: fewer local CNNs at once.", "SIZE"),
     Field("--out", "out", Path, OUTPUT, "Folder of the run; default runs/COMMAND-DATA-MODEL-GRID-sSEED."),
     Field("--force", "force", bool, OUTPUT, "Replace a run that is in that folder."),
 )  # fmt: skip

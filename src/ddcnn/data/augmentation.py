@@ -92,15 +92,27 @@ def _sources(degrees: Tensor, pixels: Tensor) -> Tensor:
     return torch.stack([from_x * 2 / max(width - 1, 1), from_y * 2 / max(height - 1, 1)], -1)
 
 
-def moved(images: Tensor, moves: Tensor) -> Tensor:
+def moved(images: Shaped[Tensor, "B C *S"], moves: Int64[Tensor, "B axes 2"]) -> Shaped[Tensor, "B C *S"]:
+    """Return images, flipped and shifted by ``moves``; what a shift uncovers is filled by reflection."""
     source = torch.zeros(len(images), 1, dtype=torch.long, device=images.device)  # (B, pixels so far)
     for axis, pixels in enumerate(images.shape[2:]):
-        flipped, shift = moves[:, axis, 0, None], moves[:, axis, 1, None]
-        position = _reflect(torch.arange(pixels, device=images.device) - shift, pixels)
-        position = torch.where(flipped == 1, pixels - 1 - position, position)
+        position = origins(moves[:, axis], (0, pixels), pixels)
         source = (source.unsqueeze(2) * pixels + position.unsqueeze(1)).flatten(1)
     every_channel = source.unsqueeze(1).expand(-1, images.shape[1], -1)
     return images.flatten(2).gather(2, every_channel).view(images.shape)
+
+
+def origins(moves: Int64[Tensor, "B 2"], interval: tuple[int, int], pixels: int) -> Int64[Tensor, "B m"]:
+    """Return where the pixels of an interval come from, along one axis of an image that is flipped and shifted.
+
+    Neighbouring pixels come from neighbouring pixels, so that an interval comes from an interval.
+
+    >>> origins(torch.tensor([[1, 0], [0, 2]]), (0, 4), 8).tolist()
+    [[7, 6, 5, 4], [2, 1, 0, 1]]
+    """
+    flipped, shift = moves[:, 0, None], moves[:, 1, None]
+    position = _reflect(torch.arange(*interval, device=moves.device) - shift, pixels)
+    return torch.where(flipped == 1, pixels - 1 - position, position)
 
 
 def _reflect(position: Tensor, pixels: int) -> Tensor:

@@ -1,17 +1,26 @@
-"""`Batches`: samples that lie on the device, in shuffled or plain order."""
+"""`Batches`: samples in shuffled or plain order, from the device or streamed to it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Int64, Shaped
 from torch import Tensor
 
+from ddcnn.data.ahead import ahead
 from ddcnn.data.augmentation import Augmentation
+from ddcnn.data.lazy import Images
 from ddcnn.data.sampling import balanced, shuffled
+from ddcnn.decomposition import Subdomain, Subimages, cut
 from ddcnn.seeds import derive_seed
+
+Inputs = Tensor | Subimages
+_EVALUATED = 500  # samples at once, fewer where they are large
+_EVALUATED_BYTES = 2**26
 
 
 def _same(x: Tensor) -> Tensor:
@@ -24,8 +33,10 @@ class Batches:
 
     Attributes
     ----------
-    inputs, labels
-        All samples, (n, ...) and (n,), on the device of the computation.
+    inputs
+        All samples, (n, ...): on the device of the computation, or `Images` that are streamed to it in the background.
+    labels
+        (n,), on that device.
     indices
         The samples of this part.
     batch_size
@@ -38,9 +49,13 @@ class Batches:
         From raw samples to what the network sees, such as a `ddcnn.models.Normalization`.
     balanced
         Whether shuffled batches have equally many samples of each class.
+    subdomains
+        Where streamed images are cut; None: they come whole. Images on the device always come whole: the networks cut.
+    evaluation_size
+        Most samples at once `in_order`; None: as many as do no harm.
     """
 
-    inputs: Shaped[Tensor, "n *rest"]
+    inputs: Shaped[Tensor, "n *rest"] | Images
     labels: Int64[Tensor, "n"]
     indices: Int64[Tensor, "m"]
     batch_size: int = 128
@@ -48,6 +63,8 @@ class Batches:
     augmentation: Augmentation | None = None
     transform: Callable[[Tensor], Tensor] = _same
     balanced: bool = False
+    subdomains: tuple[Subdomain, ...] | None = None
+    evaluation_size: int | None = None
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -58,7 +75,12 @@ class Batches:
         """Number of shuffled batches per epoch: all full, unless there is only one."""
         return max(1, len(self) // self.batch_size)
 
-    def shuffled(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    @property
+    def device(self) -> torch.device:
+        """Where everything is computed."""
+        return self.labels.device
+
+    def shuffled(self, epoch: int) -> Generator[tuple[Inputs, Tensor], None, None]:
         """Yield augmented (inputs, labels); the samples that do not fill a batch wait for another epoch."""
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
         order = shuffled(self.indices, generator)
@@ -66,17 +88,60 @@ class Batches:
             order = balanced(self.indices, self.labels[self.indices.to(self.labels.device)].cpu(), generator)
         moves = None
         if self.augmentation is not None:
-            axes = self.inputs.ndim - 2
-            moves = self.augmentation.draw(samples=len(self.inputs), axes=axes, seed=self.seed, epoch=epoch)
-        for chosen in order[: self.steps * self.batch_size].split(self.batch_size):
-            here = chosen.to(self.inputs.device)
-            inputs = self.inputs[here]
-            if self.augmentation is not None and moves is not None:
-                inputs = self.augmentation.apply(inputs, moves[chosen].to(inputs.device))
-            yield self.transform(inputs), self.labels[here]
+            samples, axes = self.inputs.shape[0], self.inputs.ndim - 2
+            moves = self.augmentation.draw(samples=samples, axes=axes, seed=self.seed, epoch=epoch)
+        return self._batches(order[: self.steps * self.batch_size].split(self.batch_size), moves)
 
-    def in_order(self, batch_size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
+    def in_order(self, batch_size: int | None = None) -> Generator[tuple[Inputs, Tensor], None, None]:
         """Yield all samples as they are, (inputs, labels)."""
-        for chosen in self.indices.split(batch_size):
-            here = chosen.to(self.inputs.device)
-            yield self.transform(self.inputs[here]), self.labels[here]
+        return self._batches(self.indices.split(batch_size or self.evaluation_size or self._harmless), None)
+
+    def subset(self, members: Sequence[int]) -> Batches:
+        """Return the same samples for some of the networks: of streamed images, their subdomains alone are read."""
+        subdomains = None if self.subdomains is None else tuple(self.subdomains[n] for n in members)
+        return replace(self, subdomains=subdomains)
+
+    def first(self) -> Inputs:
+        """Return the inputs of the first shuffled batch."""
+        with closing(self.shuffled(1)) as batches:
+            return next(batches)[0]
+
+    @property
+    def _harmless(self) -> int:
+        """As many as a step of training has, or more where they are small."""
+        size = 4 * math.prod(self.inputs.shape[1:])
+        return min(_EVALUATED, max(self.batch_size, _EVALUATED_BYTES // max(size, 1)))
+
+    def _batches(self, parts: Iterable[Tensor], moves: Tensor | None) -> Generator[tuple[Inputs, Tensor], None, None]:
+        inputs = self.inputs
+        if isinstance(inputs, Images):
+            yield from self._streamed(inputs, parts, moves)
+            return
+        for chosen in parts:
+            here = chosen.to(self.device)
+            batch = inputs[here]
+            if moves is not None and self.augmentation is not None:
+                batch = self.augmentation.apply(batch, moves[chosen].to(self.device))
+            yield self.transform(batch), self.labels[here]
+
+    def _taken(self, images: Images, chosen: Tensor, moves: Tensor | None) -> Inputs:
+        if moves is None or self.augmentation is None or not self.augmentation.rotation:
+            return images.take(chosen, moves, self.subdomains)
+        whole = self.augmentation.apply(images[chosen], moves)  # what is turned comes from the whole image
+        return whole if self.subdomains is None else Subimages(tuple(cut(whole, self.subdomains)))
+
+    def _streamed(
+        self, images: Images, parts: Iterable[Tensor], moves: Tensor | None
+    ) -> Generator[tuple[Inputs, Tensor], None, None]:
+        def fetch(chosen: Tensor) -> tuple[Tensor, Inputs]:
+            batch = self._taken(images, chosen, None if moves is None else moves[chosen])
+            return chosen, _each(batch, Tensor.pin_memory) if self.device.type == "cuda" else batch
+
+        with closing(ahead(fetch, parts)) as fetched:
+            for chosen, batch in fetched:
+                there = _each(batch, lambda part: part.to(self.device, non_blocking=True))
+                yield _each(there, self.transform), self.labels[chosen.to(self.device)]
+
+
+def _each(inputs: Inputs, function: Callable[[Tensor], Tensor]) -> Inputs:
+    return inputs.map(function) if isinstance(inputs, Subimages) else function(inputs)

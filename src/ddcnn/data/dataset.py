@@ -1,4 +1,4 @@
-"""`Dataset`: images, labels and what is known of them, in memory."""
+"""`Dataset`: images, labels and what is known of them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Bool, Int64, Shaped
+from jaxtyping import Bool, Float64, Int64, Shaped
 from torch import Tensor
 
 from ddcnn.data.bad_files import BadFile
+from ddcnn.data.lazy import Images
 from ddcnn.errors import DataError
+from ddcnn.models.normalization import moments
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class Dataset:
     name
         The source, as in the configuration.
     images
-        (n, C, H, W) or (n, C, D, H, W); uint8 in 0..255, or finite float32.
+        (n, C, H, W) or (n, C, D, H, W); uint8 in 0..255, or finite float32: in memory, or `Images` that are read or
+        made when they are needed.
     labels
         (n,), in 0..K-1.
     classes
@@ -48,7 +51,7 @@ class Dataset:
     """
 
     name: str
-    images: Shaped[Tensor, "n C *S"]
+    images: Shaped[Tensor, "n C *S"] | Images
     labels: Int64[Tensor, " n"]
     classes: tuple[str, ...]
     official_test: Int64[Tensor, " m"] | None = None
@@ -70,6 +73,20 @@ class Dataset:
     def channels(self) -> int:
         """Number of image channels, C."""
         return self.images.shape[1]
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """Smallest and largest value of all images."""
+        if isinstance(self.images, Tensor):
+            return float(self.images.min()), float(self.images.max())
+        found = self.images.moments()
+        return float(found[..., 2].min()), float(found[..., 3].max())
+
+    def moments(self, samples: Int64[Tensor, " m"] | None = None) -> Float64[Tensor, "m C 4"]:
+        """Return sum, sum of squares, minimum and maximum of some images, per channel; None: of all."""
+        if isinstance(self.images, Images):
+            return self.images.moments(samples)
+        return moments(self.images if samples is None else self.images[samples])
 
 
 def checked(dataset: Dataset) -> Dataset:
@@ -96,8 +113,8 @@ def checked(dataset: Dataset) -> Dataset:
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:
         raise DataError(f"{dataset.name}: labels should lie in 0..{classes - 1}, got {low}..{high}")
-    if images.is_floating_point():
-        _check_finite(dataset)
+    if isinstance(images, Tensor) and images.is_floating_point():
+        _check_finite(dataset.name, images)
     counts = torch.bincount(labels, minlength=classes)
     if int(counts.min()) == 0:
         empty = dataset.classes[int(counts.argmin())]
@@ -105,7 +122,7 @@ def checked(dataset: Dataset) -> Dataset:
     return dataset
 
 
-def _check_finite(dataset: Dataset) -> None:
-    for i, image in enumerate(dataset.images):
+def _check_finite(name: str, images: Tensor) -> None:
+    for i, image in enumerate(images):
         if not torch.isfinite(image).all():
-            raise DataError(f"{dataset.name}: image {i} holds NaN or infinity; remove it or replace the values")
+            raise DataError(f"{name}: image {i} holds NaN or infinity; remove it or replace the values")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +14,7 @@ from torch import Tensor
 from ddcnn.config import DataConfig
 from ddcnn.data.chest import Chest, draw_chest
 from ddcnn.data.dataset import Dataset
+from ddcnn.data.lazy import Lazy
 from ddcnn.errors import DataError, nearest
 from ddcnn.seeds import derive_seed
 
@@ -98,7 +97,7 @@ class Phantom:
 
 
 def read_phantom(config: DataConfig) -> Dataset:
-    """Make ``phantom`` or ``phantom:OPTIONS``, see `Phantom.parse`, as (n, 1, *size) uint8, on all cores.
+    """Make ``phantom`` or ``phantom:OPTIONS``, see `Phantom.parse`, as (n, 1, *size) uint8, each when it is needed.
 
     The chests are mirrored at random when they are made, and lie as those of `mosmed` do; so the same augmentation is
     allowed: left to right, and rotated, here by up to 10 degrees.
@@ -109,16 +108,9 @@ def read_phantom(config: DataConfig) -> Dataset:
         An option cannot be used.
     """
     phantom = Phantom.parse(config.source.partition(":")[2])
-    images = np.empty((phantom.n, 1, *phantom.size), np.uint8)
-
-    def make(index: int) -> None:
-        images[index] = phantom.volume(index)
-
-    with ThreadPoolExecutor(os.cpu_count() or 1) as threads:  # numpy releases the interpreter lock
-        list(threads.map(make, range(phantom.n)))
     return Dataset(
         name=config.source,
-        images=torch.from_numpy(images),
+        images=Lazy(lambda i: torch.from_numpy(phantom.volume(i)), (phantom.n, 1, *phantom.size), torch.uint8),
         labels=torch.tensor([phantom.label(index) for index in range(phantom.n)]),
         classes=CLASSES,
         flip_axes=(1,),

@@ -7,11 +7,14 @@ A source is a function from the data configuration to a `Dataset`. To add your o
 
 or, with a path, ``@register_source("hdf5:PATH")``, whose reader calls `ddcnn.data.files.source_path` for the path;
 ``name:OPTIONS`` is for what is no path. A reader that passes on `bad_files` heeds ``data.on_bad_file``.
+If the images may be more than fits into memory, the reader returns them as `ddcnn.data.lazy.Lazy`, a function from the
+number of a sample to its image: ``ddcnn data prepare`` then holds a few of them at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from ddcnn.config import DataConfig
@@ -19,11 +22,13 @@ from ddcnn.data.cifar10 import read_cifar10
 from ddcnn.data.csv_file import read_csv
 from ddcnn.data.dataset import Dataset, checked
 from ddcnn.data.folder import read_folder
+from ddcnn.data.lazy import Lazy, load
 from ddcnn.data.medmnist3d import read_medmnist3d
 from ddcnn.data.mnist5k import read_mnist5k
 from ddcnn.data.mosmed import read_mosmed
 from ddcnn.data.npz import read_npz
 from ddcnn.data.phantom import read_phantom
+from ddcnn.data.store.read import read_zarr
 from ddcnn.data.tf_flowers import read_tf_flowers
 from ddcnn.errors import DataError, nearest
 
@@ -42,6 +47,7 @@ SOURCES: dict[str, Reader] = {
     "mosmed": read_mosmed,
     "phantom": read_phantom,
     "phantom:OPTIONS": read_phantom,
+    "zarr:PATH": read_zarr,
 }
 _USERS = {"classes": ("csv:PATH", "mosmed"), "window": ("csv:PATH", "mosmed")}
 
@@ -49,11 +55,21 @@ _USERS = {"classes": ("csv:PATH", "mosmed"), "window": ("csv:PATH", "mosmed")}
 def open_data(config: DataConfig) -> Dataset:
     """Read the data set that ``config.source`` names; nothing is split off or left out.
 
+    Its images are in memory, or, from ``zarr:PATH``, in a store.
+
     Raises
     ------
     DataError
         The source is unknown, or its images or labels cannot be used.
     """
+    dataset = open_lazily(config)
+    if isinstance(dataset.images, Lazy):
+        return checked(replace(dataset, images=load(dataset.images)))
+    return dataset
+
+
+def open_lazily(config: DataConfig) -> Dataset:
+    """Do as `open_data`, but leave images that are read or made one at a time where they are."""
     key = _key(config.source)
     for field, users in _USERS.items():
         if getattr(config, field) is not None and key in SOURCES and key not in users:
@@ -105,6 +121,8 @@ def _key(source: str) -> str:
     if word in SOURCES:
         raise DataError(f"data.source = {source!r}: {word} takes no path, use {word!r}")
     if source and Path(source).expanduser().exists():
-        kind = "folder" if Path(source).expanduser().is_dir() else "npz"
+        kind = "npz"
+        if Path(source).expanduser().is_dir():
+            kind = "zarr" if (Path(source).expanduser() / "zarr.json").is_file() else "folder"
         raise DataError(f"data.source = {source!r} is a path; say what it is: {kind}:{source}")
     raise DataError(f"data.source = {source!r} is unknown: {nearest(source, SOURCES)}")

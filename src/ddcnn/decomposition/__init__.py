@@ -1,7 +1,7 @@
 """Image -> subdomains: where to cut, and putting together again."""
 
-from ddcnn.decomposition.assembly import cut, reassemble
+from ddcnn.decomposition.assembly import Subimages, cut, reassemble
 from ddcnn.decomposition.grid import Grid
 from ddcnn.decomposition.subdomain import Box, Decomposition, Subdomain
 
-__all__ = ["Box", "Decomposition", "Grid", "Subdomain", "cut", "reassemble"]
+__all__ = ["Box", "Decomposition", "Grid", "Subdomain", "Subimages", "cut", "reassemble"]

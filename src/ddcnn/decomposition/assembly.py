@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
 from ddcnn.decomposition.subdomain import Subdomain
 from ddcnn.errors import DecompositionError
+
+
+@dataclass(frozen=True)
+class Subimages:
+    """Images of which only some subdomains are there.
+
+    Attributes
+    ----------
+    parts
+        One tensor (B, C, *s) per subdomain.
+    """
+
+    parts: tuple[Tensor, ...]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the subimages are."""
+        return self.parts[0].device
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Subimages:
+        """Return what a function makes of each part."""
+        return Subimages(tuple(function(part) for part in self.parts))
 
 
 def cut(images: Shaped[Tensor, "B C *S"], subdomains: Sequence[Subdomain]) -> list[Tensor]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from ddcnn.config import Config
 from ddcnn.data import Dataset
+from ddcnn.data.store import Stored, reading
 from ddcnn.engines import Engine, InProcess
 from ddcnn.errors import ConfigError
 from ddcnn.experiments.folds import over_folds
@@ -13,9 +16,11 @@ from ddcnn.experiments.record import Comparison, Recorder, finish_run, open_run
 from ddcnn.run import RunFolder
 from ddcnn.strategies import (
     Local,
+    Plan,
     Problem,
     Trained,
     aggregate,
+    plan_memory,
     prepare,
     resolve,
     train_coherent,
@@ -63,7 +68,7 @@ def compare(
 def _compare(
     config: Config, dataset: Dataset | None, progress: Progress, command: str, engine: Engine | None
 ) -> Comparison:
-    problem, choices = _begin(config, progress, dataset)
+    problem, choices, plan = _begin(config, ("global", "coherent"), progress, dataset)
     folder = open_run(problem, command=command)
     recorder = Recorder(folder, progress)
     trained = {"global": train_global(problem, recorder)}
@@ -72,7 +77,7 @@ def _compare(
         trained[label] = aggregate(problem, local, name, recorder)
     trained["coherent"] = train_coherent(problem, recorder)
     trained["transfer"] = transfer(problem, trained["cnn-dnn"], recorder)
-    return _finish(folder, problem, trained, local, choices, command)
+    return _finish(folder, problem, trained, local, choices, plan, command)
 
 
 def train(
@@ -93,7 +98,8 @@ def train(
         )
     if config.data.folds is not None and config.data.fold is None:
         raise ConfigError("train trains one fold: give data.fold, or leave data.folds out; compare trains them all")
-    problem, choices = _begin(config, progress or Progress())
+    whole = {"global": ("global",), "local": ()}.get(config.strategy, ("coherent",))
+    problem, choices, plan = _begin(config, whole, progress or Progress())
     folder = open_run(problem, command=command)
     recorder = Recorder(folder, progress or Progress())
     local = None
@@ -107,7 +113,7 @@ def train(
         trained = {_NAMES[name]: aggregate(problem, local, name, recorder)}
         if config.strategy == "transfer":
             trained["transfer"] = transfer(problem, trained[_NAMES[name]], recorder)
-    return _finish(folder, problem, trained, local, choices, command)
+    return _finish(folder, problem, trained, local, choices, plan, command)
 
 
 def _with_out(config: Config) -> Config:
@@ -115,16 +121,22 @@ def _with_out(config: Config) -> Config:
     return config.model_copy(update={"out": out})
 
 
-def _begin(config: Config, progress: Progress, dataset: Dataset | None = None) -> tuple[Problem, dict[str, str]]:
+def _begin(
+    config: Config, whole: Sequence[str], progress: Progress, dataset: Dataset | None = None
+) -> tuple[Problem, dict[str, str], Plan | None]:
     config = _with_out(config)
     assert config.out is not None
     RunFolder(config.out).check_free(force=config.force)
-    problem = prepare(config, dataset)
+    problem, plan = plan_memory(prepare(config, dataset), whole)
     _tell_bad_files(problem, progress)
     problem, choices = resolve(problem)
+    if plan is not None:
+        choices["memory"] = plan.line(math.prod(config.decomposition.grid))
+    if isinstance(problem.images, Stored):
+        choices["store"] = reading(problem.images.store, problem.decomposition)
     for what, text in choices.items():
         progress.note(f"{what} {text}")
-    return problem, choices
+    return problem, choices, plan
 
 
 def _tell_bad_files(problem: Problem, progress: Progress) -> None:
@@ -142,9 +154,13 @@ def _finish(
     trained: dict[str, Trained],
     local: Local | None,
     choices: dict[str, str],
+    plan: Plan | None,
     command: str,
 ) -> Comparison:
     stages: dict[str, Stage] = {stage.name: stage for t in trained.values() for stage in t.stages}
+    peaks = [stage.peak_memory_bytes or 0 for stage in stages.values()]
+    if plan is not None:
+        choices = choices | {"memory": f"{choices['memory']}, measured peak {max(peaks) / 1e9:.2f} GB"}
     return finish_run(
         folder,
         problem,

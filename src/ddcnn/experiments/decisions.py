@@ -10,8 +10,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ddcnn.fusion import LocalCNNs
-from ddcnn.strategies import Problem, Trained
-from ddcnn.training import accuracy_of, auc, macro_f1, predict_scores
+from ddcnn.strategies import Problem, Trained, local_probabilities
+from ddcnn.training import accuracy_of, auc, macro_f1
 
 PARTS = ("train", "validation", "test")
 
@@ -74,8 +74,7 @@ class Judge:
     def _probabilities(self, network: LocalCNNs, part: str) -> Float[Tensor, "n N K"]:
         key = (id(network), part)
         if key not in self._seen:
-            batches = self.problem.batches(getattr(self.problem.split, part), "order")
-            self._seen[key] = predict_scores(network, batches, precision=self.problem.precision).softmax(2)
+            self._seen[key] = local_probabilities(self.problem, network, getattr(self.problem.split, part))
         return self._seen[key]
 
     def _labels(self, part: str) -> Int64[Tensor, " n"]:

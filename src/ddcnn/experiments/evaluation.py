@@ -52,7 +52,8 @@ def evaluate(run: Path | str, *, data: DataConfig | None = None, strategy: str |
         if int(part.max()) >= len(dataset.labels):
             raise DataError(f"{config.source} has {len(dataset.labels)} images, fewer than when the run was trained")
     labels = dataset.labels[part]
-    batches = Batches(dataset.images, dataset.labels, part, transform=network.normalization)
+    subdomains = network.local_cnns.subdomains
+    batches = Batches(dataset.images, dataset.labels, part, transform=network.normalization, subdomains=subdomains)
     local = predict_scores(network.local_cnns, batches).softmax(2)
     with torch.no_grad():
         scores = network.aggregation(local)

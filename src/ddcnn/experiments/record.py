@@ -6,7 +6,6 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 
 from ddcnn.experiments.decisions import Judge
 from ddcnn.machine import processor
-from ddcnn.run import RunFolder
+from ddcnn.run import RunFolder, versions
 from ddcnn.strategies import Local, Problem, Trained
 from ddcnn.strategies.saved import describe_data, save_networks
 from ddcnn.training import Progress, Stage
@@ -118,10 +117,9 @@ def finish_run(
 
 def environment(device: torch.device, command: str) -> dict[str, Any]:
     """Return versions, machine and command: what a figure needs to be trusted."""
-    packages = ("ddcnn", "torch", "numpy", "scikit-learn")
     return {
         "command": command,
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+        "versions": versions(),
         "machine": platform.machine(),
         "system": platform.platform(),
         "processor": processor(),

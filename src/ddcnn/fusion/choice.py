@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ddcnn.decomposition import Subimages
 from ddcnn.errors import FusionError
 from ddcnn.fusion.likeness import structure
 from ddcnn.machine import cache_folder, device_name
@@ -122,14 +123,14 @@ def _remember(key: str, seconds: dict[str, float]) -> None:
         _log.warning("the measurement of backends cannot be kept in %s: %s", path, error)
 
 
-def training_step(network: nn.Module, example: Tensor) -> Callable[[], None]:
+def training_step(network: nn.Module, example: Tensor | Subimages) -> Callable[[], None]:
     """Return a function that runs a copy of the network forward and backward, and waits for the device."""
     network = copy.deepcopy(network).train()
 
     def run() -> None:
         network(example).float().square().mean().backward()
         network.zero_grad(set_to_none=True)
-        if example.is_cuda:
+        if example.device.type == "cuda":
             torch.cuda.synchronize(example.device)
 
     return run

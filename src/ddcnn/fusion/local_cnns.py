@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from ddcnn.decomposition import Decomposition, Subdomain, cut
+from ddcnn.decomposition import Decomposition, Subdomain, Subimages, cut
 from ddcnn.errors import FusionError
 from ddcnn.fusion.fuse import Backend, FusedCNN, fuse
 from ddcnn.fusion.likeness import structure
@@ -31,8 +31,8 @@ class LocalCNNs(nn.Module):
     backend, proved
         As in `ddcnn.fuse`.
     example
-        Images (B, C, *S) of real size and device, to prove that the networks run as they would alone, and to choose
-        the backend by measurement.
+        Images (B, C, *S), or their subimages, of real size and device, to prove that the networks run as they would
+        alone, and to choose the backend by measurement.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class LocalCNNs(nn.Module):
         image_size: Sequence[int],
         indices: Sequence[int] | None = None,
         backend: Backend = "auto",
-        example: Shaped[Tensor, "B C *S"] | None = None,
+        example: Shaped[Tensor, "B C *S"] | Subimages | None = None,
         proved: bool = False,
     ) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class LocalCNNs(nn.Module):
         if len(modules) != len(subdomains):
             raise FusionError(f"{len(modules)} local CNNs do not fit {len(subdomains)} subdomains; give one each")
         groups = _positions(subdomains, modules)
-        parts = None if example is None else cut(example, subdomains)
+        parts = None if example is None else _parts(example, subdomains)
         fused = [
             fuse(
                 [modules[i] for i in group],
@@ -105,12 +105,9 @@ class LocalCNNs(nn.Module):
         """Why these backends, in one line."""
         return "; ".join(dict.fromkeys(group.reason for group in self._fused()))
 
-    def forward(self, images: Float[Tensor, "B C *S"]) -> Float[Tensor, "B N K"]:
-        """Return the scores of every local CNN on its subimages."""
-        if tuple(images.shape[2:]) != self.image_size:
-            expected, got = ("x".join(map(str, size)) for size in (self.image_size, images.shape[2:]))
-            raise FusionError(f"these local CNNs take images of {expected} pixels, got {got}; resize the images")
-        parts = cut(images, self.subdomains)
+    def forward(self, images: Float[Tensor, "B C *S"] | Subimages) -> Float[Tensor, "B N K"]:
+        """Return the scores of every local CNN on its subimages: cut from whole images, or given."""
+        parts = self._given(images) if isinstance(images, Subimages) else self._cut(images)
         scores = [
             network(torch.stack([parts[i] for i in group], 1))
             for group, network in zip(self.groups, self.fused, strict=True)
@@ -154,6 +151,22 @@ class LocalCNNs(nn.Module):
             for pair in network.per_parameter(values[list(group)])
         ]
 
+    def _cut(self, images: Tensor) -> list[Tensor]:
+        if tuple(images.shape[2:]) != self.image_size:
+            expected, got = (_x(size) for size in (self.image_size, images.shape[2:]))
+            raise FusionError(f"these local CNNs take images of {expected} pixels, got {got}; resize the images")
+        return cut(images, self.subdomains)
+
+    def _given(self, images: Subimages) -> list[Tensor]:
+        expected = [s.shape for s in self.subdomains]
+        got = [tuple(part.shape[2:]) for part in images.parts]
+        if got != expected:
+            raise FusionError(
+                f"these local CNNs take subimages of {', '.join(map(_x, expected))} pixels, got "
+                f"{', '.join(map(_x, got))}; give those of subdomains {', '.join(map(str, self.indices))}"
+            )
+        return list(images.parts)
+
     def _fused(self) -> list[FusedCNN]:
         return cast(list[FusedCNN], list(self.fused))
 
@@ -169,3 +182,11 @@ def _positions(subdomains: Sequence[Subdomain], modules: Sequence[nn.Module]) ->
     for position, (subdomain, module) in enumerate(zip(subdomains, modules, strict=True)):
         groups.setdefault((subdomain.shape, structure(module)), []).append(position)
     return [tuple(group) for group in groups.values()]
+
+
+def _parts(images: Tensor | Subimages, subdomains: Sequence[Subdomain]) -> Sequence[Tensor]:
+    return images.parts if isinstance(images, Subimages) else cut(images, subdomains)
+
+
+def _x(size: Sequence[int]) -> str:
+    return "x".join(map(str, size))

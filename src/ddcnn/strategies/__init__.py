@@ -3,6 +3,8 @@
 from ddcnn.strategies.choices import resolve
 from ddcnn.strategies.coherent import train_coherent, transfer
 from ddcnn.strategies.local import Local, aggregate, train_local
+from ddcnn.strategies.memory import Plan, plan_memory
+from ddcnn.strategies.predict import local_probabilities
 from ddcnn.strategies.problem import Problem, prepare
 from ddcnn.strategies.saved import load
 from ddcnn.strategies.trained import Trained
@@ -10,10 +12,13 @@ from ddcnn.strategies.undivided import train_global
 
 __all__ = [
     "Local",
+    "Plan",
     "Problem",
     "Trained",
     "aggregate",
     "load",
+    "local_probabilities",
+    "plan_memory",
     "prepare",
     "resolve",
     "train_coherent",

@@ -7,8 +7,9 @@ import statistics
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor
 
+from ddcnn.data.batches import Inputs
+from ddcnn.decomposition import Subdomain, Subimages
 from ddcnn.errors import FusionError
 from ddcnn.fusion import BackendName, LocalCNNs
 from ddcnn.fusion.choice import fastest, measure, network_key, training_step
@@ -21,8 +22,9 @@ _BACKENDS: tuple[BackendName, ...] = ("fused", "vmapped", "looped")
 def resolve(problem: Problem) -> tuple[Problem, dict[str, str]]:
     """Decide what is left at ``auto``: the precision, and the backend of the local CNNs.
 
-    A few training steps of all local CNNs are timed for each combination. bfloat16 is a candidate because it has the
-    range of float32; where the processor has no instructions for it, it loses the measurement.
+    A few training steps of the local CNNs that are trained at once are timed for each combination. bfloat16 is a
+    candidate because it has the range of float32; where the processor has no instructions for it, it loses the
+    measurement.
 
     Returns
     -------
@@ -37,7 +39,7 @@ def resolve(problem: Problem) -> tuple[Problem, dict[str, str]]:
         ``fused`` was asked for, but is not possible.
     """
     compute = problem.config.compute
-    images, _ = next(problem.batches(problem.split.train, "choices").shuffled(1))
+    images = problem.batches(problem.split.train, "choices", _subdomains(problem)).first()
     networks, obstacles = _backends(problem, images)
     precisions: list[PrecisionName] = ["float32", "bfloat16"] if compute.precision == "auto" else [compute.precision]
     candidates = {
@@ -53,14 +55,15 @@ def resolve(problem: Problem) -> tuple[Problem, dict[str, str]]:
 
 
 def _decide(
-    problem: Problem, candidates: Mapping[str, Callable[[], object]], images: Tensor
+    problem: Problem, candidates: Mapping[str, Callable[[], object]], images: Inputs
 ) -> tuple[str, str, dict[str, str]]:
     seconds = {next(iter(candidates)): 1.0}
     if len(candidates) == 1:
         measure(candidates, rounds=0)  # vmap does not know all operators in all precisions
     else:
-        modules = problem.local_modules()
-        about = [problem.config.decomposition, *network_key(modules[0], images)]
+        (module,) = problem.local_modules(indices=[0])
+        example = images.parts[0] if isinstance(images, Subimages) else images
+        about = [problem.config.decomposition, problem.groups[0], *network_key(module, example)]
         _, seconds = fastest(candidates, about)
     best = min(seconds, key=lambda name: seconds[name])
     precision, backend = best.split()
@@ -81,16 +84,17 @@ def _decide(
     )
 
 
-def _backends(problem: Problem, images: Tensor) -> tuple[dict[BackendName, LocalCNNs], list[str]]:
+def _backends(problem: Problem, images: Inputs) -> tuple[dict[BackendName, LocalCNNs], list[str]]:
     """Return local CNNs for each backend that is possible, proved equal to the loop; and why the others are not."""
-    asked = problem.backend
+    asked, indices = problem.backend, problem.groups[0]
     if asked == "auto" and math.prod(problem.config.decomposition.grid) == 1:
         asked = "looped"
     networks: dict[BackendName, LocalCNNs] = {}
     obstacles = []
     for backend in _BACKENDS if asked == "auto" else [asked]:
         try:
-            networks[backend] = problem.local_cnns(problem.local_modules(), backend=backend, example=images)
+            modules = problem.local_modules(indices=indices)
+            networks[backend] = problem.local_cnns(modules, indices, backend=backend, example=images)
         except FusionError as error:
             if asked == backend:
                 raise
@@ -98,7 +102,12 @@ def _backends(problem: Problem, images: Tensor) -> tuple[dict[BackendName, Local
     return networks, obstacles
 
 
-def _in_precision(precision: PrecisionName, network: LocalCNNs, images: Tensor) -> Callable[[], None]:
+def _subdomains(problem: Problem) -> tuple[Subdomain, ...]:
+    every = problem.decomposition.subdomains(problem.dataset.image_size)
+    return tuple(every[i] for i in problem.groups[0])
+
+
+def _in_precision(precision: PrecisionName, network: LocalCNNs, images: Inputs) -> Callable[[], None]:
     run = training_step(network, images)
 
     def timed() -> None:
@@ -110,7 +119,6 @@ def _in_precision(precision: PrecisionName, network: LocalCNNs, images: Tensor) 
 
 def alone_seconds(problem: Problem, network: LocalCNNs, n: int) -> float:
     """Return the seconds of a training step of one local CNN that has the device to itself."""
-    images, _ = next(problem.batches(problem.split.train, "choices").shuffled(1))
-    index = network.indices[n]
-    alone = problem.local_cnns([network.extract(n)], indices=[index])
+    alone = problem.local_cnns([network.extract(n)], indices=[network.indices[n]])
+    images = problem.batches(problem.split.train, "choices", alone.subdomains).first()
     return statistics.median(measure({0: _in_precision(problem.precision, alone, images)})[0])

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ddcnn.aggregation.aggregations import TINY
 from ddcnn.config import TrainingConfig
+from ddcnn.decomposition import Subimages
 from ddcnn.fusion import LocalCNNs
 from ddcnn.network import CNNDNN
 from ddcnn.strategies.problem import Problem
@@ -63,10 +64,11 @@ class Supervised(Single):
         self.whole = network
         self.local_weight = local_weight
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | Subimages) -> Tensor:
         """Return (B, 1, K) global scores; while training, those of the local CNNs follow: (B, 1 + N, K)."""
         if not self.training or not self.local_weight:
             return super().forward(x)
+        assert isinstance(x, Tensor)  # a model that decides on the whole image is given whole images
         probabilities = self.whole.local_probabilities(x)
         return torch.cat([self.whole.decide(probabilities).unsqueeze(1), probabilities.clamp_min(TINY).log()], 1)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,9 +16,10 @@ from ddcnn.fusion import LocalCNNs
 from ddcnn.network import CNNDNN
 from ddcnn.seeds import derive_seed
 from ddcnn.strategies.choices import alone_seconds
+from ddcnn.strategies.predict import local_probabilities
 from ddcnn.strategies.problem import Problem
 from ddcnn.strategies.trained import Trained
-from ddcnn.training import History, Progress, Single, Stage, fit, predict_scores
+from ddcnn.training import History, Progress, Single, Stage, fit
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ def run_local_task(task: LocalTask) -> LocalResult:
     network = problem.local_cnns(problem.local_modules(indices=task.indices), task.indices)
     history = fit(
         network,
-        problem.batches(task.samples, "order", augment=True),
-        problem.batches(problem.split.validation, "order"),
+        problem.batches(task.samples, "order", network.subdomains, augment=True),
+        problem.batches(problem.split.validation, "order", network.subdomains),
         training,
         classes=problem.classes,
         stage=task.stage,
@@ -105,8 +105,8 @@ def train_local(problem: Problem, engine: Engine, progress: Progress) -> Local:
                 rest = train[~torch.isin(train, fold)]
                 other, fold_history = _train_all(problem, engine, rest, f"local/fold{number}", progress)
                 histories.append(fold_history)
-                probabilities.append(_probabilities(problem, other, fold))
-    stage.epochs = sum(len(h.rows) for h in histories)
+                probabilities.append(local_probabilities(problem, other, fold))
+    stage.epochs = sum(h.epochs for h in histories)
     seconds = max(alone_seconds(problem, network, n) for n in _largest(network))
     stage.critical_path_seconds = seconds * sum(h.steps for h in histories)
     samples = torch.cat(held) if held else train
@@ -130,8 +130,8 @@ def _train_dnn(problem: Problem, local: Local, network: CNNDNN, progress: Progre
     config = problem.config.aggregation
     learned = local.probabilities
     if learned is None:
-        learned = _probabilities(problem, local.network, local.samples)
-    validation = _probabilities(problem, local.network, problem.split.validation)
+        learned = local_probabilities(problem, local.network, local.samples)
+    validation = local_probabilities(problem, local.network, problem.split.validation)
     inputs = torch.cat([learned, validation]).to(problem.device)
     labels = problem.labels[torch.cat([local.samples, problem.split.validation]).to(problem.device)]
     seed = derive_seed(problem.config.seed, "dnn", "order")
@@ -160,17 +160,25 @@ def _train_dnn(problem: Problem, local: Local, network: CNNDNN, progress: Progre
 def _train_all(
     problem: Problem, engine: Engine, samples: Tensor, stage: str, progress: Progress
 ) -> tuple[LocalCNNs, History]:
-    everyone = tuple(range(math.prod(problem.config.decomposition.grid)))
-    (result,) = engine.run(run_local_task, [LocalTask(problem, everyone, samples, stage, progress)])
+    groups = problem.groups
+    names = [stage] if len(groups) == 1 else [f"{stage}/subdomains {group[0]}-{group[-1]}" for group in groups]
+    tasks = [LocalTask(problem, group, samples, name, progress) for group, name in zip(groups, names, strict=True)]
+    results = engine.run(run_local_task, tasks)
     network = problem.local_cnns(problem.local_modules())
-    for n, state in enumerate(result.states):
+    for n, state in enumerate(state for result in results for state in result.states):
         network.load_member_state(n, state)
-    return network, result.history
+    return network, _joined([result.history for result in results])
 
 
-def _probabilities(problem: Problem, network: LocalCNNs, samples: Tensor) -> Tensor:
-    scores = predict_scores(network, problem.batches(samples, "order"), precision=problem.precision)
-    return scores.softmax(2)
+def _joined(histories: list[History]) -> History:
+    """Return the history of groups that were trained in turn, as if they had been trained side by side."""
+    return History(
+        rows=[row for h in histories for row in h.rows],
+        best_epochs=[best for h in histories for best in h.best_epochs],
+        diverged=[when for h in histories for when in h.diverged],
+        seconds=sum(h.seconds for h in histories),
+        steps=max(h.steps for h in histories),
+    )
 
 
 def _largest(network: LocalCNNs) -> list[int]:

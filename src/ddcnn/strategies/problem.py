@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
@@ -15,7 +16,8 @@ from ddcnn.config import Config
 from ddcnn.data import Dataset, Split, make_split, open_data
 from ddcnn.data.augmentation import Augmentation
 from ddcnn.data.batches import Batches
-from ddcnn.decomposition import Decomposition, Grid
+from ddcnn.data.lazy import Images, OnHost
+from ddcnn.decomposition import Decomposition, Grid, Subdomain, Subimages
 from ddcnn.errors import ConfigError, ModelError
 from ddcnn.fusion import Backend, LocalCNNs
 from ddcnn.models import Normalization, build, width_rule
@@ -38,18 +40,21 @@ class Problem:
     device
         Where everything is computed.
     images, labels
-        All samples, resident on the device.
+        All samples, resident on the device; images of a store, or those that the device has no room for, are streamed.
     normalization
         Measured on the training images.
+    group
+        Most local CNNs that are trained at once; None: all.
     """
 
     config: Config
     dataset: Dataset
     split: Split
     device: torch.device
-    images: Tensor
+    images: Tensor | Images
     labels: Tensor
     normalization: Normalization
+    group: int | None = None
 
     @property
     def decomposition(self) -> Decomposition:
@@ -77,8 +82,25 @@ class Problem:
         """The backend that was decided on."""
         return self.config.compute.backend
 
-    def batches(self, part: Int64[Tensor, "m"], purpose: str, *, augment: bool = False) -> Batches:
-        """Return normalised batches of some samples; ``purpose`` and the run's seed determine their order."""
+    @property
+    def groups(self) -> tuple[tuple[int, ...], ...]:
+        """The subdomains whose local CNNs are trained at once, group by group; the sizes differ by at most one."""
+        subdomains = range(math.prod(self.config.decomposition.grid))
+        count = math.ceil(len(subdomains) / (self.group or len(subdomains)))
+        return tuple(tuple(part.tolist()) for part in np.array_split(subdomains, count))
+
+    def batches(
+        self,
+        part: Int64[Tensor, "m"],
+        purpose: str,
+        subdomains: tuple[Subdomain, ...] | None = None,
+        *,
+        augment: bool = False,
+    ) -> Batches:
+        """Return normalised batches of some samples; ``purpose`` and the run's seed determine their order.
+
+        Of streamed images only the ``subdomains`` are read; None: the whole images are.
+        """
         training = self.config.training
         flip_axes = () if training.flip is False else self.dataset.flip_axes
         if training.flip and not flip_axes:
@@ -96,11 +118,9 @@ class Problem:
             else None,
             transform=self.normalization,
             balanced=training.sampling == "balanced",
+            subdomains=subdomains,
+            evaluation_size=training.batch_size if self.config.compute.memory else None,
         )
-
-    def raw_batches(self, part: Int64[Tensor, "m"]) -> Batches:
-        """Return samples as they were read, for networks that normalise themselves."""
-        return Batches(self.images, self.labels, part)
 
     def local_modules(self, purpose: str = "local", indices: Sequence[int] | None = None) -> list[nn.Module]:
         """Build the local CNNs of some subdomains, each from its own seed: (run, purpose, subdomain)."""
@@ -115,7 +135,7 @@ class Problem:
         indices: Sequence[int] | None = None,
         *,
         backend: Backend | None = None,
-        example: Tensor | None = None,
+        example: Tensor | Subimages | None = None,
     ) -> LocalCNNs:
         """Fuse local CNNs, on the device; proved equal to the loop if there is an example, else known to be."""
         return LocalCNNs(
@@ -161,7 +181,10 @@ def prepare(config: Config, dataset: Dataset | None = None) -> Problem:
     dataset = dataset or open_data(config.data)
     split = make_split(dataset, config.data, config.seed)
     device = find_device(config.compute.device)
-    images = dataset.images.to(device)
+    images = dataset.images
+    if isinstance(images, Tensor):
+        planned = config.compute.memory is not None and device.type != "cpu"  # then it is seen whether there is room
+        images = OnHost(images) if planned else images.to(device)
     problem = Problem(
         config=config,
         dataset=dataset,
@@ -169,7 +192,7 @@ def prepare(config: Config, dataset: Dataset | None = None) -> Problem:
         device=device,
         images=images,
         labels=dataset.labels.to(device),
-        normalization=Normalization.of(dataset.images[split.train]).to(device),
+        normalization=Normalization.of_moments(dataset.moments(split.train), math.prod(dataset.image_size)).to(device),
     )
     _check_subdomains(problem)
     _check_networks(problem)

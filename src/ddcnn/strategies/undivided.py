@@ -15,8 +15,8 @@ def train_global(problem: Problem, progress: Progress) -> Trained:
     with Stage("global", problem.device) as stage:
         history = fit(
             network,
-            problem.batches(problem.split.train, "order", augment=True),
-            problem.batches(problem.split.validation, "order"),
+            problem.batches(problem.split.train, "order", network.subdomains, augment=True),
+            problem.batches(problem.split.validation, "order", network.subdomains),
             problem.config.training,
             classes=problem.classes,
             stage="global",

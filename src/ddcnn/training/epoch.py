@@ -22,7 +22,7 @@ def train_epoch(
 ) -> dict[str, Tensor]:
     """Train one epoch; return learning rates at its end, losses and accuracies, (M,) each."""
     cast(nn.Module, step.trainee).train()
-    sums = _Sums(step.trainee.members, train.inputs.device)
+    sums = _Sums(step.trainee.members, train.device)
     total = config.epochs * train.steps
     for done, (inputs, labels) in enumerate(train.shuffled(epoch), (epoch - 1) * train.steps):
         schedule = schedule_factor(config, done, total)

@@ -49,6 +49,11 @@ class History:
     seconds: float = 0.0
     steps: int = 0
 
+    @property
+    def epochs(self) -> int:
+        """Number of epochs of the longest of the trainings."""
+        return max((row["epoch"] for row in self.rows), default=0)
+
 
 def fit(
     trainee: Trainee,
@@ -82,9 +87,9 @@ def fit(
     stay = watch.active
     for epoch in range(1, config.epochs + 1):
         if len(stay) < step.trainee.members:
-            step = step.subset(stay)
+            step, train, validation = step.subset(stay), train.subset(stay), validation.subset(stay)
         step.optimizer.scale(watch.factors[watch.active])
-        with deterministic_layers(train.inputs.device, derive_seed(train.seed, stage, epoch)):
+        with deterministic_layers(train.device, derive_seed(train.seed, stage, epoch)):
             measured = train_epoch(step, train, config, epoch, progress)
         loss, accuracy = evaluate(step.trainee, validation, precision=precision)
         measured |= {"validation_loss": loss, "validation_accuracy": sound(accuracy, loss)}
@@ -126,7 +131,7 @@ def evaluate(
 ) -> tuple[Float[Tensor, "M"], Float[Tensor, "M"]]:
     """Return cross-entropy and accuracy (0..1) of each member."""
     scores = predict_scores(trainee, batches, precision=precision)
-    labels = batches.labels[batches.indices.to(batches.labels.device)].cpu()
+    labels = batches.labels[batches.indices.to(batches.device)].cpu()
     return member_losses(scores, labels), accuracy_of(scores, labels)
 
 
@@ -145,7 +150,7 @@ def _build_step(
 ) -> Step:
     weights = None
     if config.class_weights == "balanced":
-        labels = train.labels[train.indices.to(train.labels.device)]
+        labels = train.labels[train.indices.to(train.device)]
         weights = balanced_weights(labels.cpu(), classes).to(labels.device)
     return Step(trainee, MemberOptimizer(trainee, config, own), precision, config.label_smoothing, weights)
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from ddcnn.decomposition import Subimages
 from ddcnn.training.member_optimizer import MemberOptimizer
 from ddcnn.training.precision import PrecisionName, autocast
 from ddcnn.training.trainee import Trainee
@@ -47,7 +48,7 @@ class Step:
     class_weights: Tensor | None = None
 
     def __call__(
-        self, inputs: Tensor, labels: Tensor, *, schedule: float = 1.0, at: float = 0.0
+        self, inputs: Tensor | Subimages, labels: Tensor, *, schedule: float = 1.0, at: float = 0.0
     ) -> tuple[Float[Tensor, "M"], Int64[Tensor, "M"]]:
         """Return the loss of each member, and how many of the batch it had right before the update.
 

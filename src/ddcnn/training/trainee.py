@@ -8,6 +8,8 @@ from typing import NamedTuple, Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from ddcnn.decomposition import Subimages
+
 
 @runtime_checkable
 class Trainee(Protocol):
@@ -17,7 +19,7 @@ class Trainee(Protocol):
     def members(self) -> int:
         """M."""
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor | Subimages) -> Tensor:
         """(B, ...) -> (B, M, K); while training perhaps more than M scores, see `loss_weights`."""
 
     def loss_weights(self, at: float) -> Tensor:
@@ -51,7 +53,7 @@ class Single(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | Subimages) -> Tensor:
         """Return (B, 1, K)."""
         return cast(Tensor, self.network(x)).unsqueeze(1)
 

@@ -1,0 +1,219 @@
+"""Does a store keep what it promises: bytes read, speed of training, memory?
+
+    python benchmarks/store.py [--gigabytes 2] [--epochs 2] [--scratch DIR]
+
+1. Bytes read by a worker that trains 1 of 32 subdomains for one epoch, against 1/32 of all bytes of the store
+   (target: under 1.2). Counted by the store, and by the kernel (``rchar`` of /proc/self/io), which also counts
+   metadata, labels and moments.
+2. Images per second of training from the store, in the page cache, against training from memory (target: 0.9 or
+   more), in turns; the first turn is a warm-up.
+3. Peak resident memory of ``prepare`` and of a training under ``--memory``, each in a process of its own, for a set of
+   that many gigabytes of noise-like volumes (target: under 2 GB).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import describe_machine, in_turns, write
+
+from ddcnn.config import Config, TrainingConfig
+from ddcnn.data.batches import Batches
+from ddcnn.data.dataset import Dataset
+from ddcnn.data.lazy import Lazy, load
+from ddcnn.data.store import Store, Stored, write_store
+from ddcnn.decomposition import Grid
+from ddcnn.experiments import train
+from ddcnn.fusion import LocalCNNs
+from ddcnn.models import Normalization, build, width_rule
+from ddcnn.training import fit
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+GRID = Grid((4, 4, 2))
+BATCH = 8
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gigabytes", type=float, default=2.0)
+    parser.add_argument("--size", type=int, nargs=3, default=(128, 128, 64))
+    parser.add_argument("--samples", type=int, default=64, help="for bytes and speed")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--memory", default="2GB")
+    parser.add_argument("--model", default="resnet20")
+    parser.add_argument("--scratch", type=Path, help="where the stores are written; default a temporary folder")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--child", choices=("prepare", "train"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        _child(arguments)
+        return
+    scratch = Path(tempfile.mkdtemp(dir=arguments.scratch))
+    try:
+        lines = _measure(arguments, scratch)
+    finally:
+        shutil.rmtree(scratch)
+    write(arguments.out, "store", lines, DEVICE)
+
+
+def _measure(arguments: argparse.Namespace, scratch: Path) -> list[str]:
+    size = tuple(arguments.size)
+    dataset = volumes(arguments.samples, size)
+    write_store(dataset, scratch / "small.zarr", GRID)
+    command = f"python benchmarks/store.py --gigabytes {arguments.gigabytes:g} --samples {arguments.samples}"
+    lines = ["# The store: bytes, speed, memory", "", describe_machine(command, DEVICE), ""]
+    lines += _bytes(scratch / "small.zarr", dataset)
+    lines += _speed(scratch / "small.zarr", dataset, arguments)
+    lines += _memory(scratch, arguments)
+    return lines
+
+
+def volumes(samples: int, size: tuple[int, ...]) -> Dataset:
+    """Return smooth volumes with noise, made one at a time; labels alternate."""
+
+    def image(i: int) -> torch.Tensor:
+        rng = np.random.default_rng(i)
+        ramps = np.ix_(*(np.sin(np.linspace(rng.uniform(0, 6), rng.uniform(6, 12), length)) for length in size))
+        smooth = (sum(ramps) * 30 + 120).astype(np.float32)
+        smooth += rng.standard_normal(size, np.float32) * 8 + 20 * (i % 2)
+        return torch.from_numpy(smooth.clip(0, 255).astype(np.uint8)[None])
+
+    images = Lazy(image, (samples, 1, *size), torch.uint8)
+    return Dataset("volumes", images, torch.arange(samples) % 2, ("a", "b"))
+
+
+def _bytes(path: Path, dataset: Dataset) -> list[str]:
+    every = sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+    before = _rchar()
+    images = Stored(Store(path))
+    subdomain = GRID.subdomains(dataset.image_size)[9]
+    batches = Batches(images, dataset.labels, torch.arange(len(images)), BATCH, subdomains=(subdomain,))
+    for _ in batches.shuffled(1):
+        pass
+    counted, kernel = images.store.bytes_read, _rchar() - before
+    share = every / len(GRID)
+    return [
+        f"**Bytes.** One epoch of 1 of 32 subdomains of a store of {every:,} bytes ({len(images)} volumes):",
+        f"{counted:,} of chunks and checksums = {counted / share:.3f} x 1/32; {kernel:,} in all reads of the process = "
+        f"{kernel / share:.3f} x 1/32, metadata and labels of all subdomains included.",
+        "",
+    ]
+
+
+def _rchar() -> int:
+    line = Path("/proc/self/io").read_text().splitlines()[0]
+    return int(line.split()[1])
+
+
+def _speed(path: Path, dataset: Dataset, arguments: argparse.Namespace) -> list[str]:
+    memory = load(dataset.images).to(DEVICE)
+    stored = Stored(Store(path))
+    labels = dataset.labels.to(DEVICE)
+    normalization = Normalization.of_moments(stored.moments(), math.prod(dataset.image_size)).to(DEVICE)
+    rows = ["| local CNNs | from memory, images/s | from the store, images/s | ratio [min, max] |", "|---|---|---|---|"]
+    for count in (1, 32):
+        networks = [_network(arguments.model, dataset, count) for _ in range(2)]
+        parts = [
+            Batches(
+                inputs, labels, torch.arange(len(labels)), BATCH, transform=normalization, subdomains=network.subdomains
+            )
+            for inputs, network in zip((memory, stored), networks, strict=True)
+        ]
+        candidates = {
+            name: lambda network=network, part=part: _epoch(network, part)
+            for name, network, part in zip(("memory", "store"), networks, parts, strict=True)
+        }
+        times = in_turns(candidates, arguments.rounds)
+        ratios = times["memory"] / times["store"]
+        trained = parts[0].steps * BATCH
+        speeds = [trained / np.median(times[name]) for name in ("memory", "store")]
+        rows.append(
+            f"| {count} | {speeds[0]:.1f} | {speeds[1]:.1f} | {np.median(ratios):.2f} "
+            f"[{ratios.min():.2f}, {ratios.max():.2f}] |"
+        )
+        print(rows[-1], flush=True)
+    return [f"**Speed** of an epoch and its evaluation, {arguments.model}, page cache warm:", "", *rows, ""]
+
+
+def _network(model: str, dataset: Dataset, count: int) -> LocalCNNs:
+    indices = tuple(range(count))
+    subdomains = GRID.subdomains(dataset.image_size)[:count]
+    modules = [build(model, 1, 2, s.shape, width=width_rule(len(GRID)), seed=s.index).to(DEVICE) for s in subdomains]
+    return LocalCNNs(GRID, modules, image_size=dataset.image_size, indices=indices, backend="fused")
+
+
+def _epoch(network: LocalCNNs, batches: Batches) -> None:
+    few = replace(batches, indices=batches.indices[:BATCH])
+    fit(network, batches, few, TrainingConfig(epochs=1, lr=0.01), classes=2, stage="store")
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _memory(scratch: Path, arguments: argparse.Namespace) -> list[str]:
+    rows = []
+    for what in ("prepare", "train"):
+        command = [sys.executable, __file__, *sys.argv[1:], "--scratch", str(scratch), "--child", what]
+        found, peak = _watched(command)
+        rows.append(f"| {what} | {peak / 1e9:.2f} GB | {found['seconds']:.0f} s | {found['note']} |")
+        print(rows[-1], flush=True)
+    return [
+        f"**Resident memory**, {arguments.gigabytes:g} GB of volumes:",
+        "",
+        "| | peak | time | |",
+        "|---|---|---|---|",
+        *rows,
+    ]
+
+
+def _watched(command: list[str]) -> tuple[dict[str, Any], int]:
+    """Run a process; return what it printed, and its largest resident memory, looked at a hundred times a second."""
+    peak, pages = 0, os.sysconf("SC_PAGE_SIZE")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
+        statm = Path(f"/proc/{run.pid}/statm")
+        while run.poll() is None:
+            peak = max(peak, int((statm.read_text().split() or [0, 0])[1]) * pages)
+            time.sleep(0.01)
+        output = run.stdout.read() if run.stdout else ""
+    if run.returncode:
+        raise SystemExit(run.returncode)
+    return json.loads(output.splitlines()[-1]), peak
+
+
+def _child(arguments: argparse.Namespace) -> None:
+    """Prepare or train in a process of its own, and print what it took."""
+    size = tuple(arguments.size)
+    samples = max(20, round(arguments.gigabytes * 1e9 / math.prod(size)))
+    path = arguments.scratch / "large.zarr"
+    note = f"{samples} volumes"
+    start = time.perf_counter()
+    if arguments.child == "prepare":
+        write_store(volumes(samples, size), path, GRID)
+    else:
+        values = {
+            "strategy": "local",
+            "data": {"source": f"zarr:{path}"},
+            "decomposition": {"grid": GRID.parts},
+            "model": {"name": arguments.model},
+            "training": {"epochs": 1, "batch_size": BATCH},
+            "compute": {"precision": "float32", "backend": "fused", "memory": arguments.memory, "device": "cpu"},
+            "out": arguments.scratch / "run",
+        }
+        note = train(Config.parse(values)).results["details"]["choices"]["memory"]
+    print(json.dumps({"seconds": time.perf_counter() - start, "note": note}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""`ddcnn data prepare`: a data set to a store that may be larger than memory."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ddcnn.cli.data import data_config
+from ddcnn.cli.options import SOURCES, DataDirOption, ImageSizeOption, OfflineOption
+
+if TYPE_CHECKING:
+    from ddcnn.data.store.write import Advance
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(prepare)
+
+
+def prepare(
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help=f"{SOURCES}.")],
+    dest: Annotated[Path, typer.Argument(metavar="DEST", help="Folder of the store, such as scans.zarr.")],
+    *,
+    grid: Annotated[str, typer.Option("--grid", metavar="GRID", help="Subdomains: 2x2, or 4x4x2 for volumes.")],
+    overlap: Annotated[
+        str,
+        typer.Option(
+            "--overlap",
+            metavar="PIXELS",
+            help="Pixels of its neighbours that each subdomain is stored with, per side: those of the training, and "
+            "the shift of its augmentation, if reading should touch one chunk only.",
+        ),
+    ] = "0",
+    data_dir: DataDirOption = None,
+    offline: OfflineOption = False,
+    image_size: ImageSizeOption = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Threads; default one per core.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a store of other images that is there.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Write a data set as a Zarr store, from which each worker reads only the subdomains that it trains.
+
+    Interrupted, the same command goes on where it ended. Train with --data zarr:DEST.
+
+    \b
+    For example:
+    ddcnn data prepare folder:scans scans.zarr --grid 4x4
+    ddcnn train --data zarr:scans.zarr --grid 4x4 --memory 8GB
+    """  # noqa: D301
+    from ddcnn.cli.display import print_path
+    from ddcnn.config import Config
+    from ddcnn.data.sources import open_lazily
+    from ddcnn.data.store import write_store
+    from ddcnn.decomposition import Grid
+    from ddcnn.run import versions
+
+    cuts = Config.parse({"decomposition": {"grid": grid, "overlap": overlap}}).decomposition
+    config = data_config(source=source, directory=data_dir, offline=offline or None, image_size=image_size)
+    provenance = {
+        "command": shlex.join(["ddcnn", *(context.obj or sys.argv[1:])]),
+        "versions": versions(),
+        "config": config.model_dump(mode="json"),
+    }
+    with _watching(quiet=quiet) as advance:
+        dataset = open_lazily(config)
+        write_store(
+            dataset,
+            dest,
+            Grid(cuts.grid, overlap=cuts.overlap),
+            provenance=provenance,
+            workers=workers,
+            force=force,
+            advance=advance,
+        )
+    if not quiet:
+        print_path("store", dest)
+
+
+@contextmanager
+def _watching(*, quiet: bool) -> Iterator[Advance | None]:
+    """Provide a bar on stderr, if that is a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as bars:
+        task = bars.add_task("images", total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)

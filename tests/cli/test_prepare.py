@@ -1,0 +1,63 @@
+"""`ddcnn data prepare`, and `ddcnn data info` of what it made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def arrays(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (20, 6, 8), dtype=np.uint8)
+    np.savez(tmp_path / "d.npz", images=images, labels=[0, 1] * 10, classes=["cat", "dog"])
+    return tmp_path / "d.npz"
+
+
+def test_prepare_and_info(call: Callable, arrays: Path, tmp_path: Path) -> None:
+    store = tmp_path / "s.zarr"
+    code, out, err = call("data", "prepare", f"npz:{arrays}", store, "--grid", "2x3", "--overlap", 1, "--workers", 1)
+    assert (code, out, err) == (0, f"store: {store}\n", "")
+    picture = tmp_path / "p.png"
+    facts = json.loads(call("data", "info", store, "--json", "--picture", picture).out)
+    assert facts["samples"] == 20
+    assert facts["classes"] == {"cat": 10, "dog": 10}
+    assert facts["image_shape"] == [1, 6, 8]
+    assert (facts["store"]["grid"], facts["store"]["overlap"]) == ([2, 3], [1, 1])
+    assert f"data prepare npz:{arrays} {store} --grid 2x3" in facts["store"]["provenance"]["command"]
+    assert facts["store"]["provenance"]["config"]["source"] == f"npz:{arrays}"
+    assert "torch" in facts["store"]["provenance"]["versions"]
+    with Image.open(picture) as drawn:
+        assert min(drawn.size) > 100
+    text = call("data", "info", f"zarr:{store}").out
+    assert "grid        2x3, stored with an overlap of 1x1 pixels\n" in text
+    assert "chunks      1x4x3, 1x4x4, 1x4x5 (channels x pixels), of one sample each\n" in text
+    again = call("data", "prepare", f"npz:{arrays}", store, "--grid", "2x3", "--overlap", 1, "--quiet")
+    assert again == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--grid", "2x2x2"], "grid 2x2x2 has 3 axes, but the images are 6x8"),
+        (["--grid", "9x2"], "grid 9x2 is finer than the images, 6x8 pixels"),
+        (["--grid", "2x2", "--overlap", "x"], "decomposition.overlap"),
+        (["--grid", "2x2", "--workers", "0"], "--workers"),
+        ([], "Missing option '--grid'"),
+    ],
+)
+def test_what_is_refused(refused: Callable, arrays: Path, tmp_path: Path, options: list[str], expected: str) -> None:
+    assert expected in refused("data", "prepare", f"npz:{arrays}", tmp_path / "s.zarr", *options)
+    assert not (tmp_path / "s.zarr").exists()
+
+
+def test_what_is_in_the_way_is_kept(refused: Callable, arrays: Path, tmp_path: Path) -> None:
+    assert "exists and is not a store" in refused("data", "prepare", f"npz:{arrays}", arrays, "--grid", "2x2")
+    assert "picture draws the subdomains of a store" in refused(
+        "data", "info", f"npz:{arrays}", "--picture", tmp_path / "p.png"
+    )

@@ -1,0 +1,146 @@
+"""Writing: interrupted at any moment, it goes on; nothing of somebody else is overwritten."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from ddcnn.data import Dataset
+from ddcnn.data.lazy import Lazy
+from ddcnn.data.store import Store, Stored, write_store
+from ddcnn.data.store import write as write_module
+from ddcnn.decomposition import Grid
+from ddcnn.errors import DataError, DdcnnError
+from tests.data.store.helper import make_dataset
+
+pytestmark = pytest.mark.usefixtures("small_blocks")
+GRID = Grid((2, 2, 1), overlap=1)
+
+SLOW = """
+import sys, time
+from pathlib import Path
+from dataclasses import replace
+from ddcnn.data.lazy import Lazy
+from ddcnn.data.store import write as module
+from ddcnn.decomposition import Grid
+from tests.data.store.helper import make_dataset
+
+module._MOST_SAMPLES = 3
+dataset = make_dataset(samples=20)
+pixels = dataset.images
+
+def slow(i):
+    time.sleep(0.03)
+    return pixels[i]
+
+lazy = replace(dataset, images=Lazy(slow, pixels.shape, pixels.dtype))
+module.write_store(lazy, Path(sys.argv[1]), Grid((2, 2, 1), overlap=1), workers=2)
+"""
+
+
+def _content(path: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(path)): p.read_bytes() for p in path.rglob("*") if p.is_file() and p.name[0] != "."}
+
+
+def test_killed_it_goes_on_where_it_was(tmp_path: Path) -> None:
+    write_store(make_dataset(samples=20), tmp_path / "whole.zarr", GRID, workers=1)
+    path = tmp_path / "killed.zarr"
+    child = subprocess.Popen([sys.executable, "-c", SLOW, str(path)], env=os.environ | {"PYTHONPATH": _paths()})
+    while child.poll() is None and not list(path.glob("sha256/c/0/*/0")):
+        time.sleep(0.005)
+    child.kill()
+    assert child.wait() == -signal.SIGKILL  # it was not done
+    assert 0 < len(list(path.glob("sha256/c/0/*/0"))) < 7
+    with pytest.raises(DataError, match=r"killed\.zarr is not complete; run the same ddcnn data prepare again"):
+        Store(path)
+    there = {p: p.stat().st_mtime_ns for p in path.glob("subdomains/*/c/0/**/0") if p.is_file()}
+    write_store(make_dataset(samples=20), path, GRID, workers=1)
+    assert there == {p: p.stat().st_mtime_ns for p in there}  # what was complete is not written again
+    assert _content(path) == _content(tmp_path / "whole.zarr")
+
+
+def _paths() -> str:
+    import ddcnn
+
+    return os.pathsep.join([str(Path(ddcnn.__file__).parents[1]), str(Path(__file__).parents[3])])
+
+
+def test_the_number_of_threads_changes_nothing(tmp_path: Path) -> None:
+    for workers in (1, 3):
+        write_store(make_dataset(), tmp_path / f"{workers}.zarr", GRID, workers=workers)
+    assert _content(tmp_path / "1.zarr") == _content(tmp_path / "3.zarr")
+
+
+def test_a_missing_shard_is_written_again_and_nothing_else(made: Callable[..., Stored]) -> None:
+    dataset = make_dataset()
+    path = made(dataset, GRID).store.path
+    shard = path / "subdomains/2/c/1/0/0/0/0"
+    content, times = shard.read_bytes(), {p: p.stat().st_mtime_ns for p in path.glob("subdomains/*/c/0/0/0/0/0")}
+    shard.unlink()
+    seen: list[tuple[int, int]] = []
+    write_store(dataset, path, GRID, workers=1, advance=lambda done, total: seen.append((done, total)))
+    assert shard.read_bytes() == content
+    assert times == {p: p.stat().st_mtime_ns for p in times}
+    assert seen == [(4, 7), (5, 7), (6, 7), (7, 7)]
+
+
+def test_other_images_are_not_overwritten(made: Callable[..., Stored], tmp_path: Path) -> None:
+    path = made(make_dataset(), GRID).store.path
+    for dataset, grid in ((make_dataset(samples=5), GRID), (make_dataset(), Grid((2, 1, 1)))):
+        with pytest.raises(DataError, match=r"s\.zarr is a store of other images or of .* --force to replace it"):
+            write_store(dataset, path, grid)
+    write_store(make_dataset(samples=5), path, GRID, workers=1, force=True)
+    assert Store(path).layout.samples == 5
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("x")
+    for force in (False, True):
+        with pytest.raises(DataError, match="mine exists and is not a store"):
+            write_store(make_dataset(), tmp_path / "mine", GRID, force=force)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "x"
+
+
+def _lazy(function: Callable[[int], torch.Tensor]) -> Dataset:
+    dataset = make_dataset(dtype=torch.float32)
+    return Dataset("made", Lazy(function, dataset.images.shape, torch.float32), dataset.labels, ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (torch.full((2, 9, 11, 7), torch.nan), "made: image 4 holds NaN or infinity"),
+        (torch.full((2, 9, 11, 7), -torch.inf), "made: image 4 holds NaN or infinity"),
+        (torch.zeros(2, 9, 11, 8), r"image 4 should be torch.float32 of shape \(2, 9, 11, 7\), got .* \(2, 9, 11, 8\)"),
+        (torch.zeros(2, 9, 11, 7).double(), "image 4 should be torch.float32 .*got torch.float64"),
+    ],
+)
+def test_a_bad_image_is_named_and_leaves_no_block(tmp_path: Path, bad: torch.Tensor, message: str) -> None:
+    good = make_dataset(dtype=torch.float32).images
+    with pytest.raises(DataError, match=message):
+        write_store(_lazy(lambda i: bad if i == 4 else good[i]), tmp_path / "s.zarr", GRID, workers=1)
+    assert [p.name for p in sorted(tmp_path.glob("s.zarr/sha256/c/0/*"))] == ["0"]
+    assert not list(tmp_path.rglob(".*"))  # no temporary file is left
+    write_store(_lazy(lambda i: good[i]), tmp_path / "s.zarr", GRID, workers=1)
+    assert torch.equal(Stored(Store(tmp_path / "s.zarr"))[torch.arange(7)], good)
+
+
+def test_what_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: object, name: str, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(write_module._Writer, "_write", full)
+    with pytest.raises(DataError, match=r"cannot be written: No space left on device; mend this and run"):
+        write_store(make_dataset(), tmp_path / "s.zarr", GRID)
+
+
+def test_a_grid_that_does_not_fit_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(DdcnnError, match="grid 2x2 has 2 axes, but the images are 9x11x7"):
+        write_store(make_dataset(), tmp_path / "s.zarr", Grid((2, 2)))
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,21 @@
+"""A network that is trained in no time, for tests of what is around it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import nn
+
+
+def tiny(in_channels: int, classes: int, image_size: Sequence[int], *, width: float) -> nn.Module:
+    """Return a convolution with batch norm, and a linear layer."""
+    hidden = max(1, round(8 * width))
+    convolution, norm = (nn.Conv2d, nn.BatchNorm2d) if len(image_size) == 2 else (nn.Conv3d, nn.BatchNorm3d)
+    return nn.Sequential(
+        convolution(in_channels, hidden, 3, padding=1),
+        norm(hidden),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(hidden * math.prod(image_size), classes),
+    )
