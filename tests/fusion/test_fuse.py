@@ -380,3 +380,22 @@ def test_fused_is_exported_state() -> None:
     fused = fuse(_networks(), backend="fused")
     assert isinstance(fused, FusedCNN)
     assert {value.shape[0] for value in fused.state_dict().values()} == {3}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("members", [1, 2])
+def test_strided_1x1_convolutions_of_few_channels(members: int, backend: BackendName) -> None:
+    """OneDNN destroys memory in their backward pass if channels lie last; it shows in images of 64 pixels and more."""
+    networks = [
+        nn.Sequential(nn.Conv2d(4, 8, 1, stride=2, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        for _ in range(members)
+    ]
+    x = torch.randn(2, members, 4, 90, 90)
+    fused = fuse(networks, backend, proved=True)
+    for _ in range(4):
+        fused(x).square().sum().backward()
+    gradient = fused.member_gradient(0)["0.weight"].double()
+    alone = copy.deepcopy(networks[0]).double()
+    for _ in range(4):
+        alone(x[:, 0].double()).square().sum().backward()
+    torch.testing.assert_close(gradient, alone[0].weight.grad, rtol=1e-4, atol=1e-5)

@@ -54,6 +54,9 @@ def _times(factor: float) -> Callable[[float], float]:
         (object(), object(), False),
         (torch.relu, torch.relu, True),
         (torch.float32, torch.float32, True),
+        ((..., slice(None, None, 2)), (..., slice(None, None, 2)), True),
+        ((..., slice(None, None, 2)), (..., slice(None, None, 3)), False),
+        (range(3), range(3), True),
     ],
 )
 def test_options(first: Any, second: Any, equal: bool) -> None:

@@ -30,8 +30,23 @@ def convolution(
     """N convolutions C_in -> C_out: one convolution N*C_in -> N*C_out in N times as many groups."""
     if not _stacked(x, weight, bias) or x.ndim != weight.ndim:
         return NotImplemented
-    y = func(x.folded(), _flat(weight), _flat(bias), stride, padding, dilation, groups * x.members)
+    values = x.folded()
+    if stride_without_kernel(weight.shape[2:], stride, padding):
+        steps = [stride] * (x.ndim - 2) if isinstance(stride, int) else stride
+        values, stride = values[(..., *(slice(None, None, step) for step in steps))], 1
+    y = func(values, _flat(weight), _flat(bias), stride, padding, dilation, groups * x.members)
     return fold(y, x.members)
+
+
+def stride_without_kernel(kernel: Any, stride: Any, padding: Any) -> bool:
+    """Tell whether a convolution looks at every second pixel alone, or every third.
+
+    Taking these pixels first is the same. oneDNN 3.x writes past its memory in the backward pass of such convolutions
+    of less than 16 channels that lie last (uxlfoundation/oneDNN issue 6035).
+    """
+    steps = [stride] if isinstance(stride, int) else stride
+    edges = [padding] if isinstance(padding, int | str) else padding
+    return all(k == 1 for k in kernel) and any(s > 1 for s in steps) and not any(edges)
 
 
 @fuses(torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)

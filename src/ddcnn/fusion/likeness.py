@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import enum
 import types
 from collections.abc import Mapping, Sequence, Set
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _OWN = frozenset(vars(nn.Module()))  # what torch keeps in every layer
 _DEPTH = 20
+_SIMPLE = (str, bytes, int, float, complex, slice, range, enum.Enum, Path, Set, torch.dtype, torch.device)
 
 
 def structure(module: nn.Module) -> tuple[object, ...]:
@@ -55,7 +58,7 @@ def _equal(a: Any, b: Any, depth: int) -> bool:
         return a.keys() == b.keys() and all(_equal(a[key], b[key], depth - 1) for key in a)
     if isinstance(a, Sequence) and not isinstance(a, str | bytes):
         return len(a) == len(b) and all(_equal(x, y, depth - 1) for x, y in zip(a, b, strict=True))
-    if isinstance(a, str | bytes | int | float | complex | Set | torch.dtype | torch.device | type(None)):
+    if isinstance(a, _SIMPLE):
         return bool(a == b)
     if isinstance(a, types.FunctionType):
         cells = [[cell.cell_contents for cell in f.__closure__ or ()] for f in (a, b)]

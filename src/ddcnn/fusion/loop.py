@@ -42,6 +42,8 @@ class LoopBody(nn.Module):
 
     def _takes(self, x: Tensor, form: torch.memory_format) -> bool:
         """Tell whether the networks work with this layout: tried once, on a copy."""
+        if not x.is_cuda and any(map(_crashes_channels_last, self.networks[0].modules())):
+            return False
         if self._tried is None:
             network = copy.deepcopy(self.networks[0]).eval()
             try:
@@ -67,6 +69,13 @@ class LoopBody(nn.Module):
     def per_parameter(self, values: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
         """Pair each parameter with the value, of the (N,) values, of its network."""
         return [(p, values[n]) for n, network in enumerate(self.networks) for p in network.parameters()]
+
+
+def _crashes_channels_last(layer: nn.Module) -> bool:
+    """Know the convolutions of which oneDNN 3.x destroys memory: see `ddcnn.fusion.layers.stride_without_kernel`."""
+    if not isinstance(layer, nn.Conv2d | nn.Conv3d) or layer.in_channels // layer.groups >= 16:
+        return False
+    return all(k == 1 for k in layer.kernel_size) and any(s > 1 for s in layer.stride)
 
 
 def gradient_of(parameter: nn.Parameter) -> Tensor:

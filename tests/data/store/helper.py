@@ -20,7 +20,10 @@ def make_dataset(
         labels=torch.arange(samples) % 2,
         classes=("a", "b"),
         official_test=torch.arange(samples - 2, samples),
+        official_validation=torch.tensor([3, 1]),
         flip_axes=(1,),
         shift=1,
+        rotation=7.5,
+        plane=(0, 1),
         source={"publisher": "nobody"},
     )

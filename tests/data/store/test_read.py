@@ -79,6 +79,9 @@ def test_facts_survive(made: Callable[..., Stored]) -> None:
     assert torch.equal(opened.labels, dataset.labels)
     assert opened.official_test is not None
     assert opened.official_test.tolist() == [5, 6]
+    assert opened.official_validation is not None
+    assert opened.official_validation.tolist() == [3, 1]
+    assert (opened.rotation, opened.plane) == (7.5, (0, 1))
     assert (opened.classes, opened.flip_axes, opened.shift) == (("a", "b"), (1,), 1)
     assert opened.source["publisher"] == "nobody"
     assert (opened.image_size, opened.channels, opened.images.shape) == ((9, 11, 7), 2, (7, 2, 9, 11, 7))
