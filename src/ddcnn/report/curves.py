@@ -20,7 +20,7 @@ Curves = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def curves_of(rows: Sequence[Row]) -> Curves:
-    """Sort rows into panels, one per stage; the folds of a stage share a panel.
+    """Sort rows into panels, one per stage; the folds of a stage share a panel, and so do groups trained in turn.
 
     A row that repeats an epoch, as after a resumed run, replaces the earlier one.
     """
@@ -30,7 +30,7 @@ def curves_of(rows: Sequence[Row]) -> Curves:
     panels: dict[str, list[dict[int, Row]]] = {}
     for stage, epochs in latest.items():
         base, _, part = stage.partition("/")
-        panels.setdefault(f"{base}/folds" if part else base, []).append(epochs)
+        panels.setdefault(f"{base}/folds" if part.startswith("fold") else base, []).append(epochs)
     names = sorted(panels, key=lambda name: rank(name.partition("/")[0], STAGES))
     found = {
         name: (_lines(panels[name], "train_accuracy"), _lines(panels[name], "validation_accuracy")) for name in names

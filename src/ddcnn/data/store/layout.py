@@ -167,9 +167,9 @@ class Layout(BaseModel):
         version = values.get("version")
         if version != VERSION:
             raise DataError(
-                f"{path} is a store of version {version!r}, this ddcnn reads version {VERSION}; prepare it again"
+                f"{path} is a store of version {version!r:.40}, this ddcnn reads version {VERSION}; prepare it again"
             )
-        if _digest(values) != digest:
+        if digest != _digest(values):
             raise DataError(f"{path / ROOT} is damaged: its SHA-256 differs; prepare the store again")
         try:
             layout = cls.model_validate_json(json.dumps(values))
@@ -216,6 +216,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} is larger than {_MOST_JSON} bytes; it is not read")
     try:
         value = json.loads(content)
+        json.dumps(value)  # neither too deep to be handled
     except (ValueError, RecursionError):
         raise DataError(f"{path} is damaged: it is not JSON; prepare the store again") from None
     if not isinstance(value, dict):
