@@ -18,8 +18,9 @@ def _rows(run: Path) -> list[dict]:
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
+@pytest.mark.parametrize("rotation", [0.0, 20.0])
 @pytest.mark.parametrize("strategy", ["transfer", "global"])
-def test_the_same_as_from_memory(make_config, source, tmp_path, strategy):
+def test_the_same_as_from_memory(make_config, source, tmp_path, strategy, rotation):
     sections = {
         "strategy": strategy,
         "model": {"name": "tests.strategies.tiny:tiny"},

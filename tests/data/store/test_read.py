@@ -80,7 +80,7 @@ def test_facts_survive(made: Callable[..., Stored]) -> None:
     assert opened.official_test is not None
     assert opened.official_test.tolist() == [5, 6]
     assert opened.official_validation is not None
-    assert opened.official_validation.tolist() == [3, 1]
+    assert opened.official_validation.tolist() == [0]
     assert (opened.rotation, opened.plane) == (7.5, (0, 1))
     assert (opened.classes, opened.flip_axes, opened.shift) == (("a", "b"), (1,), 1)
     assert opened.source["publisher"] == "nobody"
