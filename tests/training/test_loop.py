@@ -223,5 +223,5 @@ def test_dropout_is_repeated_and_leaves_the_global_generator_alone() -> None:
         assert torch.equal(torch.get_rng_state(), before)
         return torch.cat([p.detach().flatten() for p in network.parameters()])
 
-    data = _data()
+    data = small_data()
     assert torch.equal(trained(), trained())
