@@ -22,7 +22,7 @@ class ResidualBlock(nn.Module):
             self.shortcut: nn.Module = nn.Identity()
         else:
             self.shortcut = nn.Sequential(conv(in_channels, channels, 1, bias=False), norm(channels))
-        self.every = (..., *[slice(None, None, stride)] * axes)
+        self.every = (slice(None), slice(None), *[slice(None, None, stride)] * axes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, channels, *S / stride)."""
