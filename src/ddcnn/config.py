@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 
 from ddcnn.errors import ConfigError, nearest
 from ddcnn.recipes import RECIPES
@@ -50,9 +58,19 @@ def _bytes(value: Any) -> Any:
     return int(float(number) * (1024 if binary else 1000) ** " KMGT".index(prefix or " "))
 
 
+def _auto(value: Any) -> Any:
+    """Read ``auto`` as 0, which nobody may write."""
+    if value in (0, "0"):
+        raise ValueError("Input should be greater than 0, or auto")
+    return 0 if value == "auto" else value
+
+
+_AUTO = (BeforeValidator(_auto), PlainSerializer(lambda value: value or "auto"), Field(ge=0))
 Axes = Annotated[tuple[int, ...], BeforeValidator(_axes)]
 Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
+AutoInt = Annotated[int, *_AUTO]
+AutoFloat = Annotated[float, *_AUTO]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -156,7 +174,8 @@ class SubdomainConfig(_Section):
 class TrainingConfig(_Section):
     """How a network is trained.
 
-    ``lr`` is the peak of the schedule. ``warmup`` is the fraction of all steps in which a one-cycle schedule rises.
+    ``lr`` is the peak of the schedule. ``auto``, which is 0 until the data are known, is `ddcnn.strategies.batch_size`.
+    ``warmup`` is the fraction of all steps in which a one-cycle schedule rises.
     ``milestones`` are fractions of all epochs at which a step schedule multiplies the rate by ``gamma``; a plateau
     schedule does so after ``plateau_patience`` epochs without a better validation loss. ``patience`` stops a
     subdomain that has not improved its validation accuracy for so many epochs; None never stops. ``select`` keeps
@@ -170,12 +189,12 @@ class TrainingConfig(_Section):
     """
 
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    lr: Annotated[float, Field(gt=0)] = 0.1
+    lr: AutoFloat = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     nesterov: bool = True
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     epochs: PositiveInt = 10
-    batch_size: PositiveInt = 128
+    batch_size: AutoInt = 128
     schedule: Literal["constant", "onecycle", "cosine", "step", "plateau"] = "onecycle"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.2
     milestones: tuple[Fraction, ...] = (0.5, 0.75)

@@ -14,17 +14,18 @@ def fast() -> dict[str, Any]:
     """Few epochs at a high learning rate, for every model here: the default.
 
     Nesterov SGD with weight decay 5e-4 on all parameters (He et al. 2016; Zagoruyko and Komodakis 2016) under a
-    one-cycle schedule (Smith and Topin 2018). The dense network has a shortcut (`ddcnn.aggregation.Dense`), and the
-    local CNNs of a coherent model start with losses of their own (`ddcnn.strategies.coherent.Supervised`), without
-    which it is slow to start. What was tried on a validation split of CIFAR-10 is in ``docs/decisions/recipe.md``.
+    one-cycle schedule (Smith and Topin 2018). Batch size and learning rate are 128 and 0.15, and less for few or large
+    images (`ddcnn.strategies.batch_size`). The dense network has a shortcut (`ddcnn.aggregation.Dense`), and the local
+    CNNs of a coherent model start with losses of their own (`ddcnn.strategies.coherent.Supervised`), without which it
+    is slow to start. What was tried on a validation split of CIFAR-10 is in ``docs/decisions/recipe.md``.
     """
     return {
         "training": {
             "optimizer": "sgd",
-            "lr": 0.15,
+            "lr": "auto",
             "weight_decay": 5e-4,
             "epochs": 10,
-            "batch_size": 128,
+            "batch_size": "auto",
             "schedule": "onecycle",
             "warmup": 0.25,
             "label_smoothing": 0.0,

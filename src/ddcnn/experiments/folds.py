@@ -45,8 +45,10 @@ def over_folds(config: Config, compare_one: Callable[[Config, Dataset], Comparis
     results: list[dict[str, Any]] = []
     for fold, one in enumerate(configs):
         progress.note(f"fold {fold + 1} of {len(configs)}")
-        comparison = compare_one(one.model_copy(update={"compute": config.compute}), dataset)
-        config = config.model_copy(update={"compute": Config.read(comparison.run / "config.yaml").compute})
+        decided = {"compute": config.compute, "training": config.training}
+        comparison = compare_one(one.model_copy(update=decided), dataset)
+        first = Config.read(comparison.run / "config.yaml")
+        config = config.model_copy(update={"compute": first.compute, "training": first.training})
         results.append(comparison.results)
     return _written(folder, config, results)
 

@@ -22,6 +22,7 @@ from ddcnn.errors import ConfigError, ModelError
 from ddcnn.fusion import Backend, LocalCNNs
 from ddcnn.models import Normalization, build, width_rule
 from ddcnn.seeds import derive_seed
+from ddcnn.strategies.batch_size import with_batch_size
 from ddcnn.training.precision import PrecisionName
 
 _CHECK_BATCH = 2
@@ -181,6 +182,8 @@ def prepare(config: Config, dataset: Dataset | None = None) -> Problem:
     dataset = dataset or open_data(config.data)
     split = make_split(dataset, config.data, config.seed)
     device = find_device(config.compute.device)
+    training = with_batch_size(config.training, samples=len(split.train), pixels=math.prod(dataset.image_size))
+    config = config.model_copy(update={"training": training})
     images = dataset.images
     if isinstance(images, Tensor):
         planned = config.compute.memory is not None and device.type != "cpu"  # then it is seen whether there is room
