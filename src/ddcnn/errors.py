@@ -8,6 +8,7 @@ what to do. The command line prints that line and exits with code 2. A broken in
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable
 
 
@@ -45,6 +46,24 @@ class TrainingError(DdcnnError):
 
 class RunError(DdcnnError):
     """A run folder is missing, incomplete, damaged or in the way."""
+
+
+class EngineError(DdcnnError):
+    """Workers cannot be started, or are gone."""
+
+
+class InterruptionError(DdcnnError):
+    """A signal asked to end; what was done is in the run's checkpoints.
+
+    Attributes
+    ----------
+    signal
+        Its number.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"interrupted by {signal.Signals(number).name}")
+        self.signal = number
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,11 +14,28 @@ from ddcnn.fusion.choice import fastest, measure, ratio
 from ddcnn.machine import cache_folder
 
 
+class Clock:
+    """Time that passes only while a candidate runs, whatever else the machine does."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    monkeypatch.setattr(Clock, "now", 0.0)
+    clock = Clock()
+    monkeypatch.setattr("ddcnn.fusion.choice.time", SimpleNamespace(perf_counter=clock))
+    return clock
+
+
 def _waits(seconds: float, count: list[int] | None = None) -> Callable[[], None]:
     def run() -> None:
         if count is not None:
             count[0] += 1
-        time.sleep(seconds)
+        Clock.now += seconds
 
     return run
 
@@ -32,7 +49,7 @@ def test_turns() -> None:
     times = measure({"a": _waits(0.002, counts[0]), "b": _waits(0.002, counts[1])}, rounds=3)
     assert [len(seconds) for seconds in times.values()] == [3, 3]
     assert counts == [[4], [4]]  # one turn to warm up
-    assert all(s >= 0.002 for seconds in times.values() for s in seconds)
+    assert all(s == pytest.approx(0.002) for seconds in times.values() for s in seconds)
 
 
 def test_what_is_far_slower_runs_no_more() -> None:

@@ -80,8 +80,11 @@ class Batches:
         """Where everything is computed."""
         return self.labels.device
 
-    def shuffled(self, epoch: int) -> Generator[tuple[Inputs, Tensor], None, None]:
-        """Yield augmented (inputs, labels); the samples that do not fill a batch wait for another epoch."""
+    def shuffled(self, epoch: int, first: int = 0) -> Generator[tuple[Inputs, Tensor], None, None]:
+        """Yield augmented (inputs, labels); the samples that do not fill a batch wait for another epoch.
+
+        ``first`` leaves out so many batches, which were had before.
+        """
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
         order = shuffled(self.indices, generator)
         if self.balanced:
@@ -90,7 +93,8 @@ class Batches:
         if self.augmentation is not None:
             samples, axes = self.inputs.shape[0], self.inputs.ndim - 2
             moves = self.augmentation.draw(samples=samples, axes=axes, seed=self.seed, epoch=epoch)
-        return self._batches(order[: self.steps * self.batch_size].split(self.batch_size), moves)
+        chosen = order[: self.steps * self.batch_size].split(self.batch_size)
+        return self._batches(chosen[first:], moves)
 
     def in_order(self, batch_size: int | None = None) -> Generator[tuple[Inputs, Tensor], None, None]:
         """Yield all samples as they are, (inputs, labels)."""

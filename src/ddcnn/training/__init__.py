@@ -1,6 +1,8 @@
 """One step, one loop: how a network, or many independent ones at once, are trained and measured."""
 
-from ddcnn.training.loop import History, accuracy_of, evaluate, fit, predict_scores
+from ddcnn.training.checkpoint import Checkpoints, State, Workspace
+from ddcnn.training.evaluation import accuracy_of, evaluate, predict_scores
+from ddcnn.training.loop import History, fit
 from ddcnn.training.member_optimizer import MemberOptimizer
 from ddcnn.training.metrics import auc, macro_f1
 from ddcnn.training.precision import PrecisionName, autocast
@@ -10,14 +12,17 @@ from ddcnn.training.step import Step, balanced_weights, member_losses
 from ddcnn.training.trainee import Single, Trainee
 
 __all__ = [
+    "Checkpoints",
     "History",
     "MemberOptimizer",
     "PrecisionName",
     "Progress",
     "Single",
     "Stage",
+    "State",
     "Step",
     "Trainee",
+    "Workspace",
     "accuracy_of",
     "auc",
     "autocast",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from typing import cast
 
 import torch
@@ -17,23 +18,64 @@ from ddcnn.training.progress import Progress
 from ddcnn.training.step import Step
 
 
-def train_epoch(
-    step: Step, train: Batches, config: TrainingConfig, epoch: int, progress: Progress
-) -> dict[str, Tensor]:
-    """Train one epoch; return learning rates at its end, losses and accuracies, (M,) each."""
-    cast(nn.Module, step.trainee).train()
-    sums = _Sums(step.trainee.members, train.device)
-    total = config.epochs * train.steps
-    for done, (inputs, labels) in enumerate(train.shuffled(epoch), (epoch - 1) * train.steps):
-        schedule = schedule_factor(config, done, total)
-        losses, correct = step(inputs, labels, schedule=schedule, at=done / total)
-        sums.add(losses, correct, len(labels))
-        progress.advance(len(labels), sums.mean)
-    return {
-        "lr": step.optimizer.rates * schedule,
-        "train_loss": sums.loss / sums.steps,
-        "train_accuracy": sound(sums.correct / sums.samples, sums.loss),
-    }
+class Epoch:
+    """One epoch of training, which can be left between two steps and taken up again.
+
+    Attributes
+    ----------
+    done
+        Steps that are done.
+    samples
+        Samples that were seen in them.
+    """
+
+    def __init__(self, step: Step, train: Batches, config: TrainingConfig, number: int) -> None:
+        self.step, self.train, self.config, self.number = step, train, config, number
+        self.done = 0
+        self.samples = 0
+        self._loss: Tensor = torch.zeros(step.trainee.members, device=train.device)
+        self._correct: Tensor = torch.zeros(step.trainee.members, device=train.device)
+
+    def run(self, progress: Progress) -> Generator[None, None, None]:
+        """Train the steps that are left; it pauses after each."""
+        cast(nn.Module, self.step.trainee).train()
+        total = self.config.epochs * self.train.steps
+        with closing(self.train.shuffled(self.number, self.done)) as batches:
+            for inputs, labels in batches:
+                done = (self.number - 1) * self.train.steps + self.done
+                losses, correct = self.step(inputs, labels, schedule=self._schedule(done), at=done / total)
+                self._loss = self._loss + losses  # on the device: no waiting for it in each step
+                self._correct = self._correct + correct
+                self.samples += len(labels)
+                self.done += 1
+                progress.advance(len(labels), self.mean)
+                yield
+
+    def mean(self) -> tuple[float, float]:
+        """Return loss and accuracy so far, over all members."""
+        return float(self._loss.mean()) / self.done, float(self._correct.mean()) / self.samples
+
+    def measured(self) -> dict[str, Tensor]:
+        """Return learning rates at the end of the epoch, losses and accuracies, (M,) each."""
+        last = self.number * self.train.steps - 1
+        return {
+            "lr": self.step.optimizer.rates * self._schedule(last),
+            "train_loss": self._loss / self.done,
+            "train_accuracy": sound(self._correct / self.samples, self._loss),
+        }
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return its running sums."""
+        return {"loss": self._loss, "correct": self._correct}
+
+    def load(self, done: int, samples: int, tensors: Mapping[str, Tensor]) -> None:
+        """Take up an epoch that was left after ``done`` steps."""
+        self.done, self.samples = done, samples
+        self._loss = tensors["loss"].to(self._loss.device)
+        self._correct = tensors["correct"].to(self._loss.device)
+
+    def _schedule(self, done: int) -> float:
+        return schedule_factor(self.config, done, self.config.epochs * self.train.steps)
 
 
 def plain(measured: Mapping[str, Tensor], active: Sequence[int], members: int) -> dict[str, list[float | None]]:
@@ -48,22 +90,3 @@ def plain(measured: Mapping[str, Tensor], active: Sequence[int], members: int) -
 def sound(accuracy: Float[Tensor, "M"], loss: Float[Tensor, "M"]) -> Float[Tensor, "M"]:
     """Return accuracies, NaN where the loss is not finite: scores that are not numbers decide nothing."""
     return accuracy.where(loss.isfinite(), math.nan)
-
-
-class _Sums:
-    """Running sums of one epoch."""
-
-    def __init__(self, members: int, device: torch.device) -> None:
-        self.loss: Tensor = torch.zeros(members, device=device)
-        self.correct: Tensor = torch.zeros(members, device=device)
-        self.samples = 0
-        self.steps = 0
-
-    def add(self, losses: Tensor, correct: Tensor, samples: int) -> None:
-        self.loss = self.loss + losses  # on the device: no waiting for it in each step
-        self.correct = self.correct + correct
-        self.samples += samples
-        self.steps += 1
-
-    def mean(self) -> tuple[float, float]:
-        return float(self.loss.mean()) / self.steps, float(self.correct.mean()) / self.samples

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
-from torch import Tensor, nn
 
 from ddcnn.config import TrainingConfig
 from ddcnn.data.batches import Batches
 from ddcnn.errors import TrainingError
 from ddcnn.seeds import derive_seed
-from ddcnn.training.epoch import plain, sound, train_epoch
+from ddcnn.training.checkpoint import Checkpoints, State
+from ddcnn.training.epoch import Epoch, plain, sound
+from ddcnn.training.evaluation import evaluate
+from ddcnn.training.interruption import INTERRUPTION
 from ddcnn.training.member_optimizer import MemberOptimizer
-from ddcnn.training.precision import PrecisionName, autocast
+from ddcnn.training.precision import PrecisionName
 from ddcnn.training.progress import Progress
-from ddcnn.training.step import Step, balanced_weights, deterministic_layers, member_losses
+from ddcnn.training.stage import peak_memory
+from ddcnn.training.step import Step, balanced_weights, deterministic_layers
 from ddcnn.training.trainee import Trainee
 from ddcnn.training.watch import Watch
 
@@ -41,6 +44,10 @@ class History:
         Wall-clock time of the whole training.
     steps
         Number of optimiser steps.
+    earlier_seconds
+        The part of ``seconds`` before the training was interrupted, or all of them if it was found finished.
+    peak_memory_bytes
+        Largest memory until then; None: not known.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -48,6 +55,8 @@ class History:
     diverged: list[int | None] = field(default_factory=list)
     seconds: float = 0.0
     steps: int = 0
+    earlier_seconds: float = 0.0
+    peak_memory_bytes: int | None = None
 
     @property
     def epochs(self) -> int:
@@ -66,78 +75,172 @@ def fit(
     own: Sequence[TrainingConfig] | None = None,
     precision: PrecisionName = "float32",
     progress: Progress | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> History:
     """Train all members of a trainee in place, and leave each with the parameters of its selected epoch.
 
     A member that has stopped, or whose loss is not finite any more, leaves after the epoch: the others go on as they
     would have, and it costs no more time. ``own`` holds a configuration per member where their learning rates or
-    weight decays differ.
+    weight decays differ. With ``checkpoints`` a training that was interrupted, or killed, goes on where the last one
+    was written, and one that was finished is not trained again.
 
     Raises
     ------
     TrainingError
         No member had a finite loss in the first epoch.
+    InterruptionError
+        A signal asked to end; a checkpoint was written.
     """
-    progress = progress or Progress()
-    start = time.perf_counter()
-    step = _build_step(trainee, train, config, own, classes, precision)
-    watch = Watch(trainee, config)
-    history = History(best_epochs=watch.best_epochs, diverged=watch.diverged)
-    progress.begin(stage, epochs=config.epochs, steps=train.steps, members=trainee.members)
-    stay = watch.active
-    for epoch in range(1, config.epochs + 1):
-        if len(stay) < step.trainee.members:
-            step, train, validation = step.subset(stay), train.subset(stay), validation.subset(stay)
-        step.optimizer.scale(watch.factors[watch.active])
-        with deterministic_layers(train.device, derive_seed(train.seed, stage, epoch)):
-            measured = train_epoch(step, train, config, epoch, progress)
-        loss, accuracy = evaluate(step.trainee, validation, precision=precision)
+    training = _Training(trainee, train, validation, config, own, classes, precision, stage)
+    return training.run(progress or Progress(), checkpoints)
+
+
+class _Training:
+    """A training, its state, and how far it is."""
+
+    def __init__(
+        self,
+        trainee: Trainee,
+        train: Batches,
+        validation: Batches,
+        config: TrainingConfig,
+        own: Sequence[TrainingConfig] | None,
+        classes: int,
+        precision: PrecisionName,
+        stage: str,
+    ) -> None:
+        self.trainee, self.train, self.validation, self.config, self.stage = trainee, train, validation, config, stage
+        self.precision = precision
+        self.step = _build_step(trainee, train, config, own, classes, precision)
+        self.watch = Watch(trainee, config)
+        self.rows: list[dict[str, Any]] = []
+        self.steps = 0
+        self.epoch = 1  # that is under way, or comes next
+        self._start = time.perf_counter()
+        self._earlier_seconds = 0.0
+        self._earlier_peak: int | None = None
+
+    def run(self, progress: Progress, checkpoints: Checkpoints | None) -> History:
+        config, train = self.config, self.train
+        progress.begin(self.stage, epochs=config.epochs, steps=train.steps, members=self.trainee.members)
+        found = None if checkpoints is None else checkpoints.load()
+        under_way = None if found is None else self._load(found)
+        if found is not None:
+            progress.resumed(self.rows)
+        finished = found is not None and found.numbers["finished"]
+        with INTERRUPTION.deferred():
+            while not finished and self.epoch <= config.epochs and self.watch.active:
+                self._one_epoch(under_way, progress, checkpoints)
+                under_way = None
+            self.watch.restore(self.trainee)
+            if not any(self.watch.best_epochs):
+                raise TrainingError(self._all_diverged())
+            if checkpoints is not None and not finished:
+                checkpoints.save(self._state(None, finished=True))
+        progress.end()
+        return self._history()
+
+    def _one_epoch(self, under_way: State | None, progress: Progress, checkpoints: Checkpoints | None) -> None:
+        active = self.watch.active
+        self.step.optimizer.scale(self.watch.factors[active])
+        epoch = Epoch(self.step, self.train, self.config, self.epoch)
+        with deterministic_layers(self.train.device, derive_seed(self.train.seed, self.stage, self.epoch)):
+            if under_way is not None:
+                epoch.load(under_way.numbers["done"], under_way.numbers["samples"], under_way.part("epoch"))
+                _set_random_state(under_way.part("random"), self.train.device)
+            with closing(epoch.run(progress)) as steps:
+                for _ in steps:
+                    self._pause(epoch, checkpoints)
+        self._end_epoch(epoch, progress)
+        if checkpoints is not None and checkpoints.due and self.watch.active and self.epoch <= self.config.epochs:
+            checkpoints.save(self._state(None))
+
+    def _pause(self, epoch: Epoch, checkpoints: Checkpoints | None) -> None:
+        """Between two steps: write a checkpoint if it is time for one, and end if that was asked for."""
+        if checkpoints is not None and (checkpoints.overdue or INTERRUPTION.signal is not None):
+            checkpoints.save(self._state(epoch))
+        INTERRUPTION.check()
+
+    def _end_epoch(self, epoch: Epoch, progress: Progress) -> None:
+        watch, members = self.watch, self.trainee.members
+        measured = epoch.measured()
+        loss, accuracy = evaluate(self.step.trainee, self.validation, precision=self.precision)
         measured |= {"validation_loss": loss, "validation_accuracy": sound(accuracy, loss)}
-        row: dict[str, Any] = {"stage": stage, "epoch": epoch, "seconds": round(time.perf_counter() - start, 3)}
-        row |= plain(measured, watch.active, trainee.members)
-        history.rows.append(row)
-        history.steps += train.steps
+        row: dict[str, Any] = {"stage": self.stage, "epoch": epoch.number, "seconds": round(self._seconds, 3)}
+        row |= plain(measured, watch.active, members)
+        self.rows.append(row)
+        self.steps += self.train.steps
+        self.epoch += 1
         progress.epoch(row)
-        stay = watch.observe(epoch, step.trainee, measured["train_loss"], loss, accuracy)
-        for n in (n for n, when in enumerate(watch.diverged) if when == epoch):
-            progress.note(f"{stage}, {trainee.name(n)}: {_divergence(epoch, watch.best_epochs[n])}")
-        if not stay:
-            break
-    watch.restore(trainee)
-    progress.end()
-    if not any(watch.best_epochs):
-        who = "" if trainee.members == 1 else f" of all {trainee.members} networks"
-        advice = f"use a smaller learning rate than {config.lr:g}"
-        raise TrainingError(f"{stage}: the loss{who} became NaN or infinite in epoch 1; {advice}")
-    history.seconds = time.perf_counter() - start
-    return history
+        stay = watch.observe(epoch.number, self.step.trainee, measured["train_loss"], loss, accuracy)
+        for n in (n for n, when in enumerate(watch.diverged) if when == epoch.number):
+            progress.note(f"{self.stage}, {self.trainee.name(n)}: {_divergence(epoch.number, watch.best_epochs[n])}")
+        self._leave(stay)
 
+    def _leave(self, stay: Sequence[int]) -> None:
+        """Go on with some of the members alone; they are those at these positions."""
+        if stay and len(stay) < self.step.trainee.members:
+            self.step = self.step.subset(stay)
+            self.train, self.validation = self.train.subset(stay), self.validation.subset(stay)
 
-@torch.no_grad()
-def predict_scores(
-    trainee: Trainee, batches: Batches, *, precision: PrecisionName = "float32"
-) -> Float[Tensor, "n M K"]:
-    """Return the scores of all samples in order, in float32, on the CPU."""
-    cast(nn.Module, trainee).eval()
-    scores = []
-    for inputs, _ in batches.in_order():
-        with autocast(precision, inputs.device):
-            scores.append(trainee(inputs).float().cpu())
-    return torch.cat(scores)
+    def _state(self, epoch: Epoch | None, *, finished: bool = False) -> State:
+        """Return everything that the rest of the training depends on; in the middle of an epoch, or between two."""
+        tensors = {f"kept/{name}": value for name, value in self.watch.kept().items()}
+        if not finished:
+            for n, optimizer in zip(self.watch.active, self.step.optimizer.states(), strict=True):
+                state = self.step.trainee.member_state(self.watch.active.index(n))
+                tensors |= {f"member/{n}/{name}": value for name, value in state.items()}
+                tensors |= {f"optimizer/{n}/{name}": value for name, value in optimizer.items()}
+        if epoch is not None:
+            tensors |= {f"epoch/{name}": value for name, value in epoch.tensors().items()}
+            tensors |= {f"random/{name}": value for name, value in _random_state(self.train.device).items()}
+        peaks = [self._earlier_peak or 0, peak_memory(self.train.device) or 0]
+        numbers = {
+            "finished": finished,
+            "epoch": self.epoch,
+            "done": 0 if epoch is None else epoch.done,
+            "samples": 0 if epoch is None else epoch.samples,
+            "rows": self.rows,
+            "steps": self.steps,
+            "seconds": self._seconds,
+            "peak_memory_bytes": max(peaks) or None,
+            "watch": self.watch.numbers(),
+        }
+        return State(tensors, numbers)
 
+    def _load(self, state: State) -> State | None:
+        """Take over a state; return it if it is from the middle of an epoch."""
+        numbers = state.numbers
+        self.epoch, self.rows, self.steps = numbers["epoch"], numbers["rows"], numbers["steps"]
+        self._earlier_seconds, self._earlier_peak = numbers["seconds"], numbers["peak_memory_bytes"]
+        self.watch.load(numbers["watch"], state.part("kept"))
+        if numbers["finished"]:
+            return None
+        for n in self.watch.active:
+            self.trainee.load_member_state(n, state.part(f"member/{n}"))
+        self._leave(self.watch.active)
+        self.step.optimizer.load_states([state.part(f"optimizer/{n}") for n in self.watch.active])
+        return state if numbers["done"] else None
 
-def evaluate(
-    trainee: Trainee, batches: Batches, *, precision: PrecisionName = "float32"
-) -> tuple[Float[Tensor, "M"], Float[Tensor, "M"]]:
-    """Return cross-entropy and accuracy (0..1) of each member."""
-    scores = predict_scores(trainee, batches, precision=precision)
-    labels = batches.labels[batches.indices.to(batches.device)].cpu()
-    return member_losses(scores, labels), accuracy_of(scores, labels)
+    @property
+    def _seconds(self) -> float:
+        return self._earlier_seconds + time.perf_counter() - self._start
 
+    def _history(self) -> History:
+        return History(
+            rows=self.rows,
+            best_epochs=self.watch.best_epochs,
+            diverged=self.watch.diverged,
+            seconds=self._seconds,
+            steps=self.steps,
+            earlier_seconds=self._earlier_seconds,
+            peak_memory_bytes=self._earlier_peak,
+        )
 
-def accuracy_of(scores: Float[Tensor, "n M K"], labels: Int64[Tensor, "n"]) -> Float[Tensor, "M"]:
-    """Return the share of samples, 0..1, that each member has right."""
-    return (scores.argmax(2) == labels.unsqueeze(1)).float().mean(0)
+    def _all_diverged(self) -> str:
+        who = "" if self.trainee.members == 1 else f" of all {self.trainee.members} networks"
+        advice = f"use a smaller learning rate than {self.config.lr:g}"
+        return f"{self.stage}: the loss{who} became NaN or infinite in epoch 1; {advice}"
 
 
 def _build_step(
@@ -158,3 +261,14 @@ def _build_step(
 def _divergence(epoch: int, best: int) -> str:
     kept = f"those of epoch {best}" if best else "those it began with"
     return f"loss became NaN or infinite in epoch {epoch}; its parameters are {kept}; a smaller learning rate may help"
+
+
+def _random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    return states | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+
+
+def _set_random_state(states: dict[str, torch.Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 
@@ -20,6 +20,13 @@ class Progress:
 
     def epoch(self, row: dict[str, Any]) -> None:
         """Tell that an epoch is done; the row is what goes to ``metrics.jsonl``."""
+
+    def resumed(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Tell that the first epochs were trained earlier, with these rows; it follows ``begin``."""
+
+    def beside(self) -> Progress:
+        """Return who is told of a stage that runs at the same time as others; called from any thread."""
+        return self
 
     def end(self) -> None:
         """Tell that the stage is done."""

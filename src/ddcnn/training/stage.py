@@ -26,7 +26,10 @@ class Stage:
     critical_path_seconds
         Time if each subdomain had a worker like this machine to itself; None until it is known.
     peak_memory_bytes
-        Largest memory during the stage: of the GPU, or resident memory of this process (Linux); else None.
+        Largest memory during the stage: of the GPU, or resident memory of this process (Linux); else None. Of workers,
+        that of the largest one.
+    earlier_seconds
+        Time that the stage took before it was interrupted.
 
     >>> with Stage("demo", torch.device("cpu")) as stage:
     ...     pass
@@ -40,6 +43,7 @@ class Stage:
     seconds: float = 0.0
     critical_path_seconds: float | None = None
     peak_memory_bytes: int | None = None
+    earlier_seconds: float = 0.0
 
     def __enter__(self) -> Stage:
         """Start the clock, and forget earlier peaks."""
@@ -53,8 +57,14 @@ class Stage:
         """Stop the clock."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        self.seconds = time.perf_counter() - self._start
-        self.peak_memory_bytes = _peak(self.device) if self._resettable else None
+        self.seconds = self.earlier_seconds + time.perf_counter() - self._start
+        if self._resettable:
+            self.peak_memory_bytes = max(self.peak_memory_bytes or 0, peak_memory(self.device) or 0) or None
+
+    def add(self, earlier_seconds: float, peak_memory_bytes: int | None) -> None:
+        """Count what happened before this process took over, or in another one."""
+        self.earlier_seconds += earlier_seconds
+        self.peak_memory_bytes = max(self.peak_memory_bytes or 0, peak_memory_bytes or 0) or None
 
 
 def _reset_peak(device: torch.device) -> bool:
@@ -70,9 +80,12 @@ def _reset_peak(device: torch.device) -> bool:
     return True
 
 
-def _peak(device: torch.device) -> int | None:
+def peak_memory(device: torch.device) -> int | None:
+    """Return the largest memory since a `Stage` began: of the GPU, or resident of this process; None: not known."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
+    if device.type != "cpu" or not sys.platform.startswith("linux"):
+        return None
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024

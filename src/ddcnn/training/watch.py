@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ddcnn.config import TrainingConfig
 from ddcnn.training.trainee import Trainee
+
+_NUMBERS = ("active", "best_epochs", "diverged", "_best", "_improved", "_lowest", "_waited")
 
 
 class Watch:
@@ -33,7 +38,7 @@ class Watch:
         self.diverged: list[int | None] = [None] * members
         self.factors = torch.ones(members, dtype=torch.float64)
         self._states = [_copy(trainee, n) for n in range(members)]
-        self._best = [(-1.0, 0.0)] * members
+        self._best: list[Sequence[float]] = [(-1.0, 0.0)] * members
         self._improved = [0] * members
         self._lowest = [float("inf")] * members
         self._waited = [0] * members
@@ -71,8 +76,25 @@ class Watch:
         for n, state in enumerate(self._states):
             trainee.load_member_state(n, state)
 
+    def numbers(self) -> dict[str, Any]:
+        """Return what it knows, but for the kept parameters, as JSON takes it."""
+        return {name: getattr(self, name) for name in _NUMBERS} | {"factors": self.factors.tolist()}
+
+    def kept(self) -> dict[str, Tensor]:
+        """Return the kept parameters, as ``<member>/<name>``."""
+        return {f"{n}/{name}": value for n, state in enumerate(self._states) for name, value in state.items()}
+
+    def load(self, numbers: Mapping[str, Any], kept: Mapping[str, Tensor]) -> None:
+        """Take over what another watch of the same training knew."""
+        for name in _NUMBERS:
+            setattr(self, name, numbers[name])
+        self.factors = torch.tensor(numbers["factors"], dtype=torch.float64)
+        for n, state in enumerate(self._states):
+            for name, value in state.items():
+                value.copy_(kept[f"{n}/{name}"])
+
     def _select(self, n: int, epoch: int, trainee: Trainee, position: int, quality: tuple[float, float]) -> None:
-        better = quality > self._best[n]
+        better = quality > tuple(self._best[n])
         if better:
             self._best[n], self._improved[n] = quality, epoch
         if better or self.config.select == "last":

@@ -1,0 +1,41 @@
+"""What networks say of samples, and how often they are right."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from ddcnn.data.batches import Batches
+from ddcnn.training.precision import PrecisionName, autocast
+from ddcnn.training.step import member_losses
+from ddcnn.training.trainee import Trainee
+
+
+@torch.no_grad()
+def predict_scores(
+    trainee: Trainee, batches: Batches, *, precision: PrecisionName = "float32"
+) -> Float[Tensor, "n M K"]:
+    """Return the scores of all samples in order, in float32, on the CPU."""
+    cast(nn.Module, trainee).eval()
+    scores = []
+    for inputs, _ in batches.in_order():
+        with autocast(precision, inputs.device):
+            scores.append(trainee(inputs).float().cpu())
+    return torch.cat(scores)
+
+
+def evaluate(
+    trainee: Trainee, batches: Batches, *, precision: PrecisionName = "float32"
+) -> tuple[Float[Tensor, "M"], Float[Tensor, "M"]]:
+    """Return cross-entropy and accuracy (0..1) of each member."""
+    scores = predict_scores(trainee, batches, precision=precision)
+    labels = batches.labels[batches.indices.to(batches.device)].cpu()
+    return member_losses(scores, labels), accuracy_of(scores, labels)
+
+
+def accuracy_of(scores: Float[Tensor, "n M K"], labels: Int64[Tensor, "n"]) -> Float[Tensor, "M"]:
+    """Return the share of samples, 0..1, that each member has right."""
+    return (scores.argmax(2) == labels.unsqueeze(1)).float().mean(0)
