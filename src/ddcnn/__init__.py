@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ddcnn.data import Dataset, open_data
     from ddcnn.decomposition import Decomposition, Grid, Subdomain, cut, reassemble
     from ddcnn.errors import DdcnnError
-    from ddcnn.experiments import Comparison, compare, evaluate, train
+    from ddcnn.experiments import Comparison, compare, evaluate, resume, train
     from ddcnn.fusion import FusedCNN, LocalCNNs, fuse, unfuse
     from ddcnn.models import CNN3D, VGG9, ResNet20
     from ddcnn.network import CNNDNN
@@ -29,7 +29,7 @@ _PLACES = {
     "data": ("Dataset", "open_data"),
     "decomposition": ("Decomposition", "Grid", "Subdomain", "cut", "reassemble"),
     "errors": ("DdcnnError",),
-    "experiments": ("Comparison", "compare", "evaluate", "train"),
+    "experiments": ("Comparison", "compare", "evaluate", "resume", "train"),
     "fusion": ("FusedCNN", "LocalCNNs", "fuse", "unfuse"),
     "models": ("CNN3D", "VGG9", "ResNet20"),
     "network": ("CNNDNN",),
@@ -63,6 +63,7 @@ __all__ = [
     "load",
     "open_data",
     "reassemble",
+    "resume",
     "train",
     "unfuse",
 ]

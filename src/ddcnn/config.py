@@ -248,13 +248,25 @@ class ComputeConfig(_Section):
     """Where and how it is computed. ``auto`` is decided once, by a measurement, and recorded in the run.
 
     ``memory``, in bytes or as ``8GB``, is how much of the device, or of this process on a CPU, may be used at most. It
-    decides how many local CNNs are trained at once, and whether images are resident. None: no limit.
+    decides how many local CNNs are trained at once, and whether images are resident. None: no limit. ``group`` is how
+    many at once; None: as memory and workers have it.
+
+    ``engine`` says where local CNNs are trained: here one group after the other, in ``processes`` of this machine, or
+    on a ``ray`` cluster (at ``ray_address``; None starts one here). ``workers`` is how many groups are trained at the
+    same time, with ``threads`` each; None: one per GPU, or per core. ``retries`` is how often a task that fails goes on
+    from its checkpoint.
     """
 
     device: str = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     backend: Literal["auto", "fused", "vmapped", "looped"] = "auto"
     memory: Bytes | None = None
+    group: PositiveInt | None = None
+    engine: Literal["in_process", "processes", "ray"] = "in_process"
+    workers: PositiveInt | None = None
+    threads: PositiveInt | None = None
+    ray_address: str | None = None
+    retries: Annotated[int, Field(ge=0)] = 1
 
 
 class Config(_Section):

@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 import tempfile
+import threading
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from torch import Tensor
 from ddcnn.errors import RunError
 
 MANIFEST = "manifest.json"
+CHECKPOINTS = "checkpoints"
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -57,6 +59,7 @@ class RunFolder:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self._rows: list[str] = []
+        self._lock = threading.Lock()
 
     def check_free(self, *, force: bool) -> None:
         """Make sure that nothing is overwritten by accident.
@@ -97,14 +100,23 @@ class RunFolder:
 
     def add_metrics(self, row: dict[str, Any]) -> None:
         """Add a row to ``metrics.jsonl``."""
-        self._rows.append(json.dumps(row, allow_nan=False))
-        self._write("metrics.jsonl", ("\n".join(self._rows) + "\n").encode())
+        with self._lock:  # workers tell at the same time
+            self._rows.append(json.dumps(row, allow_nan=False))
+            self._write("metrics.jsonl", ("\n".join(self._rows) + "\n").encode())
 
     def seal(self) -> None:
         """Write the manifest: the SHA-256 of every file. A run without it is not complete."""
-        files = sorted(p for p in self.path.rglob("*") if p.is_file() and p.name != MANIFEST)
+        files = sorted(p for p in self.path.rglob("*") if p.is_file() and p.name != MANIFEST and not self._passing(p))
         sums = {p.relative_to(self.path).as_posix(): _sha256(p.read_bytes()) for p in files}
         self.write_json(MANIFEST, {"version": 1, "sha256": sums})
+
+    def clean(self) -> None:
+        """Remove the checkpoints of a complete run."""
+        assert self.is_complete()
+        shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
+
+    def _passing(self, path: Path) -> bool:
+        return path.relative_to(self.path).parts[0] == CHECKPOINTS
 
     def is_complete(self) -> bool:
         """Tell whether the run has its manifest, which is written last."""

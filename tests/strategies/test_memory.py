@@ -92,7 +92,7 @@ def test_the_group_size_follows_the_limit(
 
 
 def test_images_are_resident_where_there_is_room_beside_a_step(problem: Callable[..., Problem]) -> None:
-    streamed = replace(problem(None), group=6)
+    streamed = problem(None).with_compute(group=6)
     needed = 40 * 96 + 8 * 96 * 16  # all images, and a batch: where each pixel comes from, and as floats
     for limit, resident in ((10**6 + needed - 1, False), (10**6 + needed, True)):
         placed, plan = memory._placed(streamed, limit, 10**6)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
@@ -14,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from ddcnn.cli import data, evaluate, predict, prepare, run_commands
-from ddcnn.errors import DdcnnError
+from ddcnn.errors import DdcnnError, InterruptionError
 
 __all__ = ["app", "main"]
 
@@ -34,7 +35,9 @@ app.add_typer(data.app, name="data")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0, or 2 after one line on stderr that says what to do, or 130 if interrupted.
+    """Run the command line and exit: 0, or 2 after one line on stderr that says what to do.
+
+    130 if interrupted by Ctrl-C, 75 (EX_TEMPFAIL) by SIGTERM or SIGUSR1: what was done is in the run's checkpoints.
 
     Parameters
     ----------
@@ -47,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         code = 130
+    except InterruptionError as error:
+        code = 130 if error.signal == signal.SIGINT else 75
     except BrokenPipeError:  # who reads our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
@@ -56,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             raise
         print("error:", " ".join(message.split()), file=sys.stderr)
         code = 2
-    if code == 130:
+    if code in (75, 130):
         print("interrupted", file=sys.stderr)
     sys.exit(code)
 

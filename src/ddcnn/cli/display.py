@@ -81,7 +81,7 @@ class Pace:
         self.stage = f"{stage} x{members}" if members > 1 else stage
         self.epochs, self.steps = epochs, steps
         self.epoch, self.done = 1, 0
-        self._images = 0
+        self._images = self._before = 0
         self._began = self._epoch_began = self._now = time.perf_counter()
 
     def advance(self, images: int) -> None:
@@ -89,6 +89,11 @@ class Pace:
         self.done += 1
         self._images += images
         self._now = time.perf_counter()
+
+    def resume(self, epochs: int) -> None:
+        """Begin after so many epochs, which were trained earlier."""
+        self.done = self._before = epochs * self.steps
+        self.epoch = min(epochs + 1, self.epochs)
 
     def end_epoch(self) -> None:
         """Go to the next epoch; its images per second are counted anew."""
@@ -105,7 +110,7 @@ class Pace:
     def seconds_left(self) -> float:
         """Time until the last epoch ends, at the pace of the stage so far, validation included."""
         elapsed = time.perf_counter() - self._began
-        return elapsed / max(self.done, 1) * max(self.epochs * self.steps - self.done, 0)
+        return elapsed / max(self.done - self._before, 1) * max(self.epochs * self.steps - self.done, 0)
 
 
 class PlainProgress(Progress):
@@ -133,6 +138,15 @@ class PlainProgress(Progress):
         self.note(", ".join(parts))
         pace.end_epoch()
 
+    def resumed(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Tell where it goes on."""
+        self._pace.resume(len(rows))
+        self.note(f"{self._pace.stage}: {_resumed(rows, self._pace)}")
+
+    def beside(self) -> PlainProgress:
+        """Return another, whose lines come between."""
+        return PlainProgress()
+
     def note(self, text: str) -> None:
         """Print it."""
         print(text, file=sys.stderr, flush=True)
@@ -141,8 +155,8 @@ class PlainProgress(Progress):
 class AnimatedProgress(Progress):
     """One bar per stage."""
 
-    def __init__(self, console: Console) -> None:
-        self._bars = Bars(
+    def __init__(self, console: Console, bars: Bars | None = None) -> None:
+        self._bars = bars or Bars(
             TextColumn("{task.description}", markup=False),
             TextColumn("{task.fields[epoch]}"),
             BarColumn(bar_width=10),
@@ -182,6 +196,16 @@ class AnimatedProgress(Progress):
         self._draw()
         self._pace.end_epoch()
 
+    def resumed(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Begin where it goes on."""
+        self._pace.resume(len(rows))
+        self._numbers = _resumed(rows, self._pace)
+        self._draw()
+
+    def beside(self) -> AnimatedProgress:
+        """Return another, with bars of its own in the same display."""
+        return AnimatedProgress(self._bars.console, self._bars)
+
     def end(self) -> None:
         """Fill the bar, also after an early stop."""
         self._bars.update(self._task, completed=max(self._pace.done, 1), total=max(self._pace.done, 1))
@@ -193,6 +217,10 @@ class AnimatedProgress(Progress):
     def _draw(self) -> None:
         pace = self._pace
         self._bars.update(self._task, completed=pace.done, epoch=f"{pace.epoch}/{pace.epochs}", numbers=self._numbers)
+
+
+def _resumed(rows: Sequence[dict[str, Any]], pace: Pace) -> str:
+    return "done before" if len(rows) == pace.epochs else f"goes on in epoch {pace.epoch}"
 
 
 def _mean(values: Any, style: str) -> str:

@@ -88,6 +88,9 @@ FIELDS = (
     Field("--precision", "compute.precision", str, COMPUTE, "auto (default), float32 or bfloat16.", "NAME"),
     Field("--backend", "compute.backend", str, COMPUTE, "Local CNNs: auto (default), fused, vmapped, looped.", "NAME"),
     Field("--memory", "compute.memory", str, COMPUTE, "At most, such as 8GB: fewer local CNNs at once.", "SIZE"),
+    Field("--engine", "compute.engine", str, COMPUTE, "in_process (default), processes or ray.", "NAME"),
+    Field("--workers", "compute.workers", str, COMPUTE, "Of the engine; default one per GPU, or per core.", "N"),
+    Field("--ray-address", "compute.ray_address", str, COMPUTE, "auto or ray://HOST:PORT; default a new one.", "URL"),
     Field("--out", "out", Path, OUTPUT, "Folder of the run; default runs/COMMAND-DATA-MODEL-GRID-sSEED."),
     Field("--force", "force", bool, OUTPUT, "Replace a run that is in that folder."),
 )  # fmt: skip
@@ -109,6 +112,18 @@ JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.", rich_help_panel=OUTPUT)
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Only the result.", rich_help_panel=OUTPUT)]
+ResumeOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--resume",
+        metavar="RUN",
+        help="Go on with a run that was interrupted or killed; of other options, only the engine's count.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+TrustOption = Annotated[
+    bool, typer.Option("--trust", help="Import code that the run names as its model.", rich_help_panel=OUTPUT)
+]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.", show_default=False)]
 StrategyOption = Annotated[
     str | None,

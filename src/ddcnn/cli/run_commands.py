@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +19,24 @@ from ddcnn.cli.options import (
     Given,
     JsonOption,
     QuietOption,
+    ResumeOption,
     RunArgument,
     SetOption,
+    TrustOption,
     build_config,
     in_words_of_options,
     with_fields,
 )
+from ddcnn.errors import ConfigError, InterruptionError
 
 if TYPE_CHECKING:
     from ddcnn.config import Config
+    from ddcnn.experiments import Comparison
+    from ddcnn.training import Progress
 
+_CHECKPOINTS = "checkpoints"
+
+_ENGINE = ("compute.engine", "compute.workers", "compute.ray_address")
 _COMPARE_FIELDS = [field for field in FIELDS if field.option != "--strategy"]
 
 
@@ -43,6 +53,8 @@ def compare(
     *,
     config: ConfigOption = None,
     assignments: SetOption = None,
+    resume: ResumeOption = None,
+    trust: TrustOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -57,8 +69,10 @@ def compare(
     ddcnn compare --data mnist5k --epochs 8
     ddcnn compare --data cifar10 --model resnet20 --grid 4x4 --epochs 20 --out runs/c10
     ddcnn compare --data folder:flowers --set data.image_size=64
+    ddcnn compare --resume runs/c10
     """  # noqa: D301
-    _run("compare", given, config, assignments or [], as_json=as_json, quiet=quiet)
+    source = Source(given, config, assignments or [], resume, trust=trust)
+    _run("compare", source, as_json=as_json, quiet=quiet)
 
 
 @with_fields(FIELDS)
@@ -67,6 +81,8 @@ def train(
     *,
     config: ConfigOption = None,
     assignments: SetOption = None,
+    resume: ResumeOption = None,
+    trust: TrustOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -78,8 +94,10 @@ def train(
     For example:
     ddcnn train --data mnist5k --strategy transfer --epochs 8
     ddcnn train --config runs/t/config.yaml --seed 1 --out runs/t1
+    ddcnn train --resume runs/t1
     """  # noqa: D301
-    _run("train", given, config, assignments or [], as_json=as_json, quiet=quiet)
+    source = Source(given, config, assignments or [], resume, trust=trust)
+    _run("train", source, as_json=as_json, quiet=quiet)
 
 
 def report(run: RunArgument) -> None:
@@ -108,29 +126,71 @@ def default_out(command: str, config: Config) -> Path:
     return Path("runs") / re.sub(r"[^A-Za-z0-9._-]", "_", name)
 
 
-def _run(
-    command: str,
-    given: Given,
-    file: Path | None,
-    assignments: list[str],
-    *,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    with in_words_of_options(given.fields, assignments):
-        config = build_config(given.fields, file, assignments)
-        if config.out is None:
-            config = config.model_copy(update={"out": default_out(command, config)})
+@dataclass(frozen=True)
+class Source:
+    """Where a run comes from: options and files, or an earlier run that did not finish."""
 
-        from ddcnn import experiments
+    given: Given
+    file: Path | None
+    assignments: list[str]
+    resume: Path | None
+    trust: bool
+
+
+def _run(command: str, source: Source, *, as_json: bool, quiet: bool) -> None:
+    from ddcnn.training.interruption import listening
+
+    with in_words_of_options(source.given.fields, source.assignments), listening():
+        job, run = (_begun if source.resume is None else _resumed)(command, source)
+
         from ddcnn.cli.display import watching
 
-        with watching(quiet=quiet) as progress, redirect_stdout(sys.stderr) if as_json else nullcontext():
-            if file is not None and "recipe" in given.fields:
-                progress.note(f"--recipe {config.recipe} fills only what {file} leaves out")
-            run = getattr(experiments, command)
-            comparison = run(config, progress=progress, command=given.line)
+        try:
+            with watching(quiet=quiet) as progress, redirect_stdout(sys.stderr) if as_json else nullcontext():
+                comparison = job(progress)
+        except (InterruptionError, KeyboardInterrupt):
+            if (run / _CHECKPOINTS).is_dir():
+                print(f"go on with: ddcnn {command} --resume {shlex.quote(str(run))}", file=sys.stderr)
+            raise
     _show(comparison.results, comparison.run, as_json=as_json, quiet=quiet)
+
+
+def _begun(command: str, source: Source) -> tuple[Callable[[Progress], Comparison], Path]:
+    given, file = source.given, source.file
+    config = build_config(given.fields, file, source.assignments)
+    out = config.out or default_out(command, config)
+    config = config.model_copy(update={"out": out})
+
+    from ddcnn import experiments
+
+    def job(progress: Progress) -> Comparison:
+        if file is not None and "recipe" in given.fields:
+            progress.note(f"--recipe {config.recipe} fills only what {file} leaves out")
+        run: Callable[..., Comparison] = getattr(experiments, command)
+        return run(config, progress=progress, command=given.line)
+
+    return job, out
+
+
+def _resumed(command: str, source: Source) -> tuple[Callable[[Progress], Comparison], Path]:  # noqa: ARG001 - of any job
+    given = source.given.fields
+    others = sorted(field.option for field in FIELDS if field.field in given and field.field not in _ENGINE)
+    others += ["--config"] if source.file else []
+    others += ["--set"] if source.assignments else []
+    if others:
+        raise ConfigError(f"--resume goes on with the run as it is; leave out {', '.join(others)}")
+    assert source.resume is not None
+    run = source.resume
+    compute = {field.removeprefix("compute."): value for field, value in given.items()}
+
+    from ddcnn import experiments
+
+    def job(progress: Progress) -> Comparison:
+        return experiments.resume(
+            run, progress=progress, command=source.given.line, compute=compute, trust=source.trust
+        )
+
+    return job, run
 
 
 def _show(results: Mapping[str, Any], run: Path, *, as_json: bool, quiet: bool) -> None:

@@ -1,5 +1,9 @@
-"""Where local CNNs are trained. This release has one engine: in this process."""
+"""Where local CNNs are trained: in this process, in worker processes, or on a Ray cluster."""
 
-from ddcnn.engines.in_process import Engine, InProcess
+from ddcnn.engines.in_process import InProcess
+from ddcnn.engines.parcel import Parcel
+from ddcnn.engines.processes import Processes
+from ddcnn.engines.registry import build_engine
+from ddcnn.engines.task import Engine, Failure, Task
 
-__all__ = ["Engine", "InProcess"]
+__all__ = ["Engine", "Failure", "InProcess", "Parcel", "Processes", "Task", "build_engine"]

@@ -2,24 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Protocol, TypeVar, runtime_checkable
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
-Task = TypeVar("Task")
+import torch
+
+from ddcnn.engines.task import Failure, Task
+from ddcnn.errors import TrainingError
+from ddcnn.training import Progress
+
 Result = TypeVar("Result")
-
-
-@runtime_checkable
-class Engine(Protocol):
-    """Places tasks. A task is a value, and what is done with it a pure function: where it runs changes nothing."""
-
-    def run(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> list[Result]:
-        """Return the results in the order of the tasks."""
 
 
 class InProcess:
     """The engine that needs nothing: tasks in turn, on this process's device."""
 
-    def run(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> list[Result]:
-        """Return the results in the order of the tasks."""
-        return [function(task) for task in tasks]
+    workers = 1
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave nothing behind."""
+
+    def run(
+        self,
+        tasks: Sequence[Task[Result]],
+        progress: Progress,
+        scratch: Path | None = None,  # noqa: ARG002 - nothing is shared
+    ) -> list[Result | Failure]:
+        """Return results, or why there is none, in the order of the tasks."""
+        return [_done(task, progress) for task in tasks]
+
+
+def _done(task: Task[Any], progress: Progress) -> Any:
+    try:
+        return task.here(progress)
+    except TrainingError as error:
+        return Failure(task.name, str(error), final=True)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        return Failure(task.name, f"not enough memory: {error}".splitlines()[0])

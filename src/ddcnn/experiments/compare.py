@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ddcnn.config import Config
 from ddcnn.data import Dataset
-from ddcnn.data.store import Stored, reading
-from ddcnn.engines import Engine, InProcess
-from ddcnn.errors import ConfigError
+from ddcnn.engines import Engine
+from ddcnn.errors import ConfigError, RunError
 from ddcnn.experiments.folds import over_folds
-from ddcnn.experiments.record import Comparison, Recorder, finish_run, open_run
+from ddcnn.experiments.record import BEGUN, Comparison
+from ddcnn.experiments.session import Circumstances, Session
 from ddcnn.run import RunFolder
-from ddcnn.strategies import (
-    Local,
-    Plan,
-    Problem,
-    Trained,
-    aggregate,
-    plan_memory,
-    prepare,
-    resolve,
-    train_coherent,
-    train_global,
-    train_local,
-    transfer,
-)
-from ddcnn.training import Progress, Stage
+from ddcnn.strategies import aggregate, train_coherent, train_global, train_local, transfer
+from ddcnn.training import Progress
 
-_MOST_NAMED = 20
 _NAMES = {"average": "average", "vote": "vote", "dense": "cnn-dnn"}
 
 
@@ -49,7 +36,7 @@ def compare(
     command
         How the run was started, recorded in it.
     engine
-        Where local CNNs are trained; None: in this process.
+        Where local CNNs are trained; None: as ``config.compute`` says.
 
     Raises
     ------
@@ -57,27 +44,8 @@ def compare(
         Anything that cannot be used; found before the run's folder is made.
     """
     aggregation = config.aggregation.model_copy(update={"name": "dense"})
-    config = config.model_copy(update={"aggregation": aggregation})
-    progress = progress or Progress()
-    if config.data.folds is not None and config.data.fold is None:
-        config = _with_out(config)
-        return over_folds(config, lambda one, data: _compare(one, data, progress, command, engine), progress)
-    return _compare(config, None, progress, command, engine)
-
-
-def _compare(
-    config: Config, dataset: Dataset | None, progress: Progress, command: str, engine: Engine | None
-) -> Comparison:
-    problem, choices, plan = _begin(config, ("global", "coherent"), progress, dataset)
-    folder = open_run(problem, command=command)
-    recorder = Recorder(folder, progress)
-    trained = {"global": train_global(problem, recorder)}
-    local = train_local(problem, engine or InProcess(), recorder)
-    for name, label in _NAMES.items():
-        trained[label] = aggregate(problem, local, name, recorder)
-    trained["coherent"] = train_coherent(problem, recorder)
-    trained["transfer"] = transfer(problem, trained["cnn-dnn"], recorder)
-    return _finish(folder, problem, trained, local, choices, plan, command)
+    config = _with_out(config.model_copy(update={"aggregation": aggregation}))
+    return _compare(config, Circumstances(progress or Progress(), command, engine))
 
 
 def train(
@@ -98,75 +66,104 @@ def train(
         )
     if config.data.folds is not None and config.data.fold is None:
         raise ConfigError("train trains one fold: give data.fold, or leave data.folds out; compare trains them all")
+    return _train(_with_out(config), Circumstances(progress or Progress(), command, engine))
+
+
+def resume(
+    run: Path | str,
+    *,
+    progress: Progress | None = None,
+    command: str = "",
+    engine: Engine | None = None,
+    compute: Mapping[str, Any] | None = None,
+    trust: bool = False,
+) -> Comparison:
+    """Go on with a run that was interrupted or killed; one that is complete is only read.
+
+    On a CPU, with as many threads, it ends bit-equal to a run that was never interrupted.
+
+    Parameters
+    ----------
+    run
+        Its folder.
+    progress, command, engine
+        As in `compare`.
+    compute
+        Fields of ``config.compute`` that change nothing in the result: engine, workers, ray_address, retries.
+    trust
+        Whether code that the run's configuration names (``model: module:function``) may be imported.
+
+    Raises
+    ------
+    RunError
+        The folder is no run, or was begun with other data.
+    """
+    folder = RunFolder(run)
+    if folder.is_complete():
+        folder.check()
+        return _read(folder)
+    if not (folder.path / BEGUN).is_file() or not (folder.path / "config.yaml").is_file():
+        raise RunError(f"{folder.path} is no run that was begun; start it with ddcnn compare or ddcnn train --out")
+    overrides = {"out": str(folder.path), "force": False, "compute": dict(compute or {})}
+    config = Config.read(folder.path / "config.yaml", overrides)
+    if ":" in config.model.name and not trust:
+        raise RunError(
+            f"{folder.path} names code of its own, {config.model.name}, which would be imported; if you know where "
+            "the run is from, allow it with trust=True (--trust)"
+        )
+    circumstances = Circumstances(progress or Progress(), command, engine, resuming=True)
+    job = folder.read_json(BEGUN).get("job")
+    return (_train if job == "train" else _compare)(config, circumstances)
+
+
+def _compare(config: Config, circumstances: Circumstances) -> Comparison:
+    if config.data.folds is None or config.data.fold is not None:
+        return _compare_one(config, None, circumstances)
+
+    def one(config: Config, dataset: Dataset) -> Comparison:
+        assert config.out is not None
+        begun = circumstances.resuming and RunFolder(config.out)
+        if begun and begun.is_complete():
+            return _read(begun)
+        resuming = bool(begun and (begun.path / BEGUN).is_file())
+        return _compare_one(config, dataset, replace(circumstances, resuming=resuming))
+
+    return over_folds(config, one, circumstances.progress, resuming=circumstances.resuming)
+
+
+def _compare_one(config: Config, dataset: Dataset | None, circumstances: Circumstances) -> Comparison:
+    with Session.of(config, "compare", ("global", "coherent"), circumstances, dataset) as session:
+        problem, recorder, workspace = session.problem, session.recorder, session.workspace
+        trained = {"global": train_global(problem, recorder, workspace)}
+        local = train_local(problem, session.engine, recorder, workspace)
+        for name, label in _NAMES.items():
+            trained[label] = aggregate(problem, local, name, recorder, workspace)
+        trained["coherent"] = train_coherent(problem, recorder, workspace)
+        trained["transfer"] = transfer(problem, trained["cnn-dnn"], recorder, workspace)
+        return session.finish(trained, local)
+
+
+def _train(config: Config, circumstances: Circumstances) -> Comparison:
     whole = {"global": ("global",), "local": ()}.get(config.strategy, ("coherent",))
-    problem, choices, plan = _begin(config, whole, progress or Progress())
-    folder = open_run(problem, command=command)
-    recorder = Recorder(folder, progress or Progress())
-    local = None
-    if config.strategy == "global":
-        trained = {"global": train_global(problem, recorder)}
-    elif config.strategy == "coherent":
-        trained = {"coherent": train_coherent(problem, recorder)}
-    else:
-        local = train_local(problem, engine or InProcess(), recorder)
+    with Session.of(config, "train", whole, circumstances) as session:
+        problem, recorder, workspace = session.problem, session.recorder, session.workspace
+        if config.strategy == "global":
+            return session.finish({"global": train_global(problem, recorder, workspace)}, None)
+        if config.strategy == "coherent":
+            return session.finish({"coherent": train_coherent(problem, recorder, workspace)}, None)
+        local = train_local(problem, session.engine, recorder, workspace)
         name = config.aggregation.name
-        trained = {_NAMES[name]: aggregate(problem, local, name, recorder)}
+        trained = {_NAMES[name]: aggregate(problem, local, name, recorder, workspace)}
         if config.strategy == "transfer":
-            trained["transfer"] = transfer(problem, trained[_NAMES[name]], recorder)
-    return _finish(folder, problem, trained, local, choices, plan, command)
+            trained["transfer"] = transfer(problem, trained[_NAMES[name]], recorder, workspace)
+        return session.finish(trained, local)
+
+
+def _read(folder: RunFolder) -> Comparison:
+    folder.clean()
+    return Comparison(folder.read_json("comparison.json"), folder.path, {})
 
 
 def _with_out(config: Config) -> Config:
     out = config.out or Path("runs") / f"{config.data.source.replace('/', '_')}-{config.model.name}-s{config.seed}"
     return config.model_copy(update={"out": out})
-
-
-def _begin(
-    config: Config, whole: Sequence[str], progress: Progress, dataset: Dataset | None = None
-) -> tuple[Problem, dict[str, str], Plan | None]:
-    config = _with_out(config)
-    assert config.out is not None
-    RunFolder(config.out).check_free(force=config.force)
-    problem, plan = plan_memory(prepare(config, dataset), whole)
-    _tell_bad_files(problem, progress)
-    problem, choices = resolve(problem)
-    if plan is not None:
-        choices["memory"] = plan.line(math.prod(config.decomposition.grid))
-    if isinstance(problem.images, Stored):
-        choices["store"] = reading(problem.images.store, problem.decomposition)
-    for what, text in choices.items():
-        progress.note(f"{what} {text}")
-    return problem, choices, plan
-
-
-def _tell_bad_files(problem: Problem, progress: Progress) -> None:
-    bad = problem.dataset.bad_files
-    if problem.config.data.on_bad_file == "warn":
-        for one in bad[:_MOST_NAMED]:
-            progress.note(f"left out: {one.reason}")
-    if bad:
-        progress.note(f"{len(bad)} file{'s are' if len(bad) > 1 else ' is'} left out, named in bad_files.json")
-
-
-def _finish(
-    folder: RunFolder,
-    problem: Problem,
-    trained: dict[str, Trained],
-    local: Local | None,
-    choices: dict[str, str],
-    plan: Plan | None,
-    command: str,
-) -> Comparison:
-    stages: dict[str, Stage] = {stage.name: stage for t in trained.values() for stage in t.stages}
-    peaks = [stage.peak_memory_bytes or 0 for stage in stages.values()]
-    if plan is not None:
-        choices = choices | {"memory": f"{choices['memory']}, measured peak {max(peaks) / 1e9:.2f} GB"}
-    return finish_run(
-        folder,
-        problem,
-        trained,
-        local=local,
-        stages=list(stages.values()),
-        choices=choices,
-        command=command,
-    )

@@ -17,7 +17,7 @@ import numpy as np
 
 from ddcnn.config import Config
 from ddcnn.data import Dataset, make_split, open_data
-from ddcnn.experiments.record import Comparison
+from ddcnn.experiments.record import BEGUN, Comparison
 from ddcnn.run import RunFolder
 from ddcnn.strategies import prepare
 from ddcnn.training import Progress
@@ -25,7 +25,13 @@ from ddcnn.training import Progress
 _JUDGED = ("test_accuracy", "test_auc", "test_f1")
 
 
-def over_folds(config: Config, compare_one: Callable[[Config, Dataset], Comparison], progress: Progress) -> Comparison:
+def over_folds(
+    config: Config,
+    compare_one: Callable[[Config, Dataset], Comparison],
+    progress: Progress,
+    *,
+    resuming: bool = False,
+) -> Comparison:
     """Compare on every fold, and write one result beside them.
 
     The run's folder holds a complete run per fold in ``folds/0``, ``folds/1``, ..., and a ``comparison.json`` whose
@@ -34,14 +40,18 @@ def over_folds(config: Config, compare_one: Callable[[Config, Dataset], Comparis
     """
     assert config.out is not None
     assert config.data.folds is not None
-    RunFolder(config.out).check_free(force=config.force)
+    folder = RunFolder(config.out)
+    if not resuming:
+        folder.check_free(force=config.force)
     dataset = open_data(config.data)
     configs = [_of_fold(config, fold) for fold in range(math.prod(config.data.folds))]
     for one in configs:
         make_split(dataset, one.data, one.seed)
     prepare(configs[0], dataset)  # whatever cannot be used is found before anything is removed or written
-    folder = RunFolder(config.out)
-    folder.create(force=config.force)
+    if not resuming:
+        folder.create(force=config.force)
+        folder.write_json(BEGUN, {"job": "compare"})
+        folder.write_text("config.yaml", config.to_yaml())
     results: list[dict[str, Any]] = []
     for fold, one in enumerate(configs):
         progress.note(f"fold {fold + 1} of {len(configs)}")
@@ -167,6 +177,7 @@ def _written(folder: RunFolder, config: Config, results: list[dict[str, Any]]) -
     folder.write_text("metrics.jsonl", "\n".join(rows) + "\n")
     folder.write_json("comparison.json", together)
     folder.seal()
+    folder.clean()
     return Comparison(together, folder.path, {})
 
 

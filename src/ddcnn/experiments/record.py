@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ddcnn.errors import RunError
 from ddcnn.experiments.decisions import Judge
 from ddcnn.machine import processor
-from ddcnn.run import RunFolder, versions
+from ddcnn.run import CHECKPOINTS, RunFolder, versions
 from ddcnn.strategies import Local, Problem, Trained
 from ddcnn.strategies.saved import describe_data, save_networks
 from ddcnn.training import Progress, Stage
 
 _EXAMPLES = 8
+BEGUN = f"{CHECKPOINTS}/run.json"
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,16 @@ class Recorder(Progress):
         self.folder.add_metrics(row)
         self.watcher.epoch(row)
 
+    def resumed(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Write, and pass on."""
+        for row in rows:
+            self.folder.add_metrics(row)
+        self.watcher.resumed(rows)
+
+    def beside(self) -> Recorder:
+        """Return a recorder of the same run for a stage that runs at the same time."""
+        return Recorder(self.folder, self.watcher.beside())
+
     def end(self) -> None:
         """Pass on."""
         self.watcher.end()
@@ -68,11 +80,13 @@ class Recorder(Progress):
         self.watcher.note(text)
 
 
-def open_run(problem: Problem, *, command: str) -> RunFolder:
+def open_run(problem: Problem, *, job: str, command: str, choices: dict[str, str]) -> RunFolder:
     """Make the folder of a run, and write what is known before the training."""
     assert problem.config.out is not None
     folder = RunFolder(problem.config.out)
     folder.create(force=problem.config.force)
+    begun = {"job": job, "fingerprint": problem.fingerprint, "choices": choices}
+    folder.write_json(BEGUN, begun)
     folder.write_text("config.yaml", problem.config.to_yaml())
     folder.write_json("environment.json", environment(problem.device, command))
     folder.write_json("data.json", describe_data(problem))
@@ -81,6 +95,25 @@ def open_run(problem: Problem, *, command: str) -> RunFolder:
         files = [{"file": one.file, "reason": one.reason} for one in bad]
         folder.write_json("bad_files.json", {"on_bad_file": problem.config.data.on_bad_file, "files": files})
     return folder
+
+
+def reopen_run(problem: Problem) -> tuple[RunFolder, dict[str, str]]:
+    """Open the folder of a run that did not finish; return the choices that were made for it, too.
+
+    Raises
+    ------
+    RunError
+        It is of other data, or of another configuration.
+    """
+    assert problem.config.out is not None
+    folder = RunFolder(problem.config.out)
+    begun = folder.read_json(BEGUN)
+    if begun.get("fingerprint") != problem.fingerprint:
+        raise RunError(
+            f"{folder.path} began with other data or another configuration than there are now; put them back, or "
+            "start anew with another --out"
+        )
+    return folder, dict(begun["choices"])
 
 
 def finish_run(
@@ -112,6 +145,7 @@ def finish_run(
     folder.write_tensors("examples.safetensors", examples)
     folder.write_json("comparison.json", results)
     folder.seal()
+    folder.clean()
     return Comparison(results, folder.path, networks)
 
 

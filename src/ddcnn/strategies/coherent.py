@@ -15,18 +15,20 @@ from ddcnn.fusion import LocalCNNs
 from ddcnn.network import CNNDNN
 from ddcnn.strategies.problem import Problem
 from ddcnn.strategies.trained import Trained
-from ddcnn.training import Progress, Single, Stage, fit
+from ddcnn.training import Checkpoints, Progress, Single, Stage, Workspace, fit
 
 
-def train_coherent(problem: Problem, progress: Progress) -> Trained:
+def train_coherent(problem: Problem, progress: Progress, workspace: Workspace | None = None) -> Trained:
     """Train local CNNs and aggregation as one model, from random parameters (the same as those of "local")."""
     network = problem.local_cnns(problem.local_modules())
     aggregation = problem.aggregation(problem.config.aggregation.name)
     weight = problem.config.coherent.local_weight
-    return _train_whole(problem, network, aggregation, problem.config.training, weight, "coherent", progress)
+    checkpoints = None if workspace is None else workspace.of("coherent")
+    training = problem.config.training
+    return _train_whole(problem, network, aggregation, training, weight, "coherent", progress, checkpoints)
 
 
-def transfer(problem: Problem, trained: Trained, progress: Progress) -> Trained:
+def transfer(problem: Problem, trained: Trained, progress: Progress, workspace: Workspace | None = None) -> Trained:
     """Train the coherent model on from trained local CNNs, and from their DNN if ``carry_aggregation`` says so.
 
     The networks of ``trained`` stay as they are.
@@ -41,7 +43,8 @@ def transfer(problem: Problem, trained: Trained, progress: Progress) -> Trained:
         "lr": config.training.lr * config.transfer.lr_factor,
     }
     training = config.training.model_copy(update=changes)
-    new = _train_whole(problem, network, aggregation, training, 0.0, "transfer", progress)
+    checkpoints = None if workspace is None else workspace.of("transfer")
+    new = _train_whole(problem, network, aggregation, training, 0.0, "transfer", progress, checkpoints)
     return Trained(new.network, [*trained.stages, *new.stages], new.histories)
 
 
@@ -97,6 +100,7 @@ def _train_whole(
     local_weight: float,
     name: str,
     progress: Progress,
+    checkpoints: Checkpoints | None,
 ) -> Trained:
     assert problem.config.aggregation.name != "vote"  # `ddcnn.train` refuses it
     whole = CNNDNN(problem.decomposition, network, aggregation)
@@ -110,7 +114,9 @@ def _train_whole(
             stage=name,
             precision=problem.precision,
             progress=progress,
+            checkpoints=checkpoints,
         )
+        stage.add(history.earlier_seconds, history.peak_memory_bytes)
     stage.epochs = len(history.rows)
     stage.critical_path_seconds = stage.seconds
     whole.normalization = problem.normalization

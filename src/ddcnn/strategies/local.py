@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -11,15 +13,17 @@ from torch import Tensor
 from ddcnn.config import TrainingConfig
 from ddcnn.data import folds, hold_out
 from ddcnn.data.batches import Batches
-from ddcnn.engines import Engine
+from ddcnn.engines import Engine, Failure, Parcel, Task
+from ddcnn.errors import TrainingError
 from ddcnn.fusion import LocalCNNs
 from ddcnn.network import CNNDNN
 from ddcnn.seeds import derive_seed
 from ddcnn.strategies.choices import alone_seconds
 from ddcnn.strategies.predict import local_probabilities
 from ddcnn.strategies.problem import Problem
+from ddcnn.strategies.shipping import pack, unpack
 from ddcnn.strategies.trained import Trained
-from ddcnn.training import History, Progress, Single, Stage, fit
+from ddcnn.training import Checkpoints, History, Progress, Single, Stage, Workspace, finished, fit
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class LocalTask:
     samples: Int64[Tensor, "m"]
     stage: str
     progress: Progress
+    checkpoints: Checkpoints | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ class Local:
     samples, probabilities
         (m,) samples of the data set and (m, N, K) local probabilities for them, chosen as ``aggregate_on`` says; None
         where they are still to be computed.
+    missing
+        Subdomains whose local CNN could not be trained.
     """
 
     network: LocalCNNs
@@ -61,6 +68,7 @@ class Local:
     history: History
     samples: Int64[Tensor, "m"]
     probabilities: Float[Tensor, "m N K"] | None
+    missing: tuple[int, ...] = ()
 
 
 def run_local_task(task: LocalTask) -> LocalResult:
@@ -77,12 +85,13 @@ def run_local_task(task: LocalTask) -> LocalResult:
         own=[training.of(index) for index in task.indices],
         precision=problem.precision,
         progress=task.progress,
+        checkpoints=task.checkpoints,
     )
     states = [{k: v.cpu().clone() for k, v in network.member_state(n).items()} for n in range(network.members)]
     return LocalResult(states, history)
 
 
-def train_local(problem: Problem, engine: Engine, progress: Progress) -> Local:
+def train_local(problem: Problem, engine: Engine, progress: Progress, workspace: Workspace | None = None) -> Local:
     """Train all local CNNs on the samples that ``aggregate_on`` leaves to them.
 
     ``train``: all. ``holdout``: all but a part, from which the aggregation learns. ``crossfit``: all, and once more
@@ -98,35 +107,46 @@ def train_local(problem: Problem, engine: Engine, progress: Progress) -> Local:
     elif config.aggregate_on == "crossfit":
         held = folds(train, labels, config.folds, seed)
     with Stage("local", problem.device) as stage:
-        network, history = _train_all(problem, engine, train, "local", progress)
+        network, history, missing = _train_all(problem, engine, train, "local", progress, workspace)
         histories, probabilities = [history], []
         if config.aggregate_on == "crossfit":
             for number, fold in enumerate(held):
                 rest = train[~torch.isin(train, fold)]
-                other, fold_history = _train_all(problem, engine, rest, f"local/fold{number}", progress)
+                name = f"local/fold{number}"
+                other, fold_history, gone = _train_all(problem, engine, rest, name, progress, workspace)
+                missing = tuple(sorted({*missing, *gone}))
                 histories.append(fold_history)
                 probabilities.append(local_probabilities(problem, other, fold))
+        for one in histories:
+            stage.add(_earlier(one, engine), one.peak_memory_bytes)
     stage.epochs = sum(h.epochs for h in histories)
     seconds = max(alone_seconds(problem, network, n) for n in _largest(network))
     stage.critical_path_seconds = seconds * sum(h.steps for h in histories)
     samples = torch.cat(held) if held else train
     history = replace(history, rows=[row for h in histories for row in h.rows], seconds=stage.seconds)
-    return Local(network, stage, history, samples, torch.cat(probabilities) if probabilities else None)
+    return Local(network, stage, history, samples, torch.cat(probabilities) if probabilities else None, missing)
 
 
-def aggregate(problem: Problem, local: Local, name: str, progress: Progress) -> Trained:
+def aggregate(
+    problem: Problem, local: Local, name: str, progress: Progress, workspace: Workspace | None = None
+) -> Trained:
     """Put an aggregation on trained local CNNs; a dense network is trained first."""
     aggregation = problem.aggregation(name)
     network = CNNDNN(problem.decomposition, local.network, aggregation, normalization=problem.normalization)
     if not list(aggregation.parameters()):
         return Trained(network, [local.stage], {})
     with Stage("dnn", problem.device) as stage:
-        history = _train_dnn(problem, local, network, progress)
+        inputs = {"missing": list(local.missing)}
+        checkpoints = None if workspace is None else workspace.of("dnn", inputs)
+        history = _train_dnn(problem, local, network, progress, checkpoints)
+        stage.add(history.earlier_seconds, history.peak_memory_bytes)
     stage.critical_path_seconds = stage.seconds
     return Trained(network, [local.stage, stage], {"dnn": history})
 
 
-def _train_dnn(problem: Problem, local: Local, network: CNNDNN, progress: Progress) -> History:
+def _train_dnn(
+    problem: Problem, local: Local, network: CNNDNN, progress: Progress, checkpoints: Checkpoints | None
+) -> History:
     config = problem.config.aggregation
     learned = local.probabilities
     if learned is None:
@@ -154,31 +174,114 @@ def _train_dnn(problem: Problem, local: Local, network: CNNDNN, progress: Progre
         classes=problem.classes,
         stage="dnn",
         progress=progress,
+        checkpoints=checkpoints,
     )
+
+
+def train_elsewhere(
+    parcel: Parcel, arguments: dict[str, Any], checkpoints: Checkpoints, progress: Progress, device: str
+) -> None:
+    """Train local CNNs in another process; what `run_local_task` returns is the last of the checkpoints."""
+    problem = unpack(parcel, device)
+    samples = torch.tensor(arguments["samples"])
+    run_local_task(LocalTask(problem, tuple(arguments["indices"]), samples, arguments["stage"], progress, checkpoints))
 
 
 def _train_all(
-    problem: Problem, engine: Engine, samples: Tensor, stage: str, progress: Progress
-) -> tuple[LocalCNNs, History]:
+    problem: Problem, engine: Engine, samples: Tensor, stage: str, progress: Progress, workspace: Workspace | None
+) -> tuple[LocalCNNs, History, tuple[int, ...]]:
+    """Train all local CNNs; those of a group that fails are tried again one by one.
+
+    Returns
+    -------
+    network, history, missing
+        ``missing`` are the subdomains whose local CNN could not be trained.
+    """
     groups = problem.groups
-    names = [stage] if len(groups) == 1 else [f"{stage}/subdomains {group[0]}-{group[-1]}" for group in groups]
-    tasks = [LocalTask(problem, group, samples, name, progress) for group, name in zip(groups, names, strict=True)]
-    results = engine.run(run_local_task, tasks)
+    names = [stage] if len(groups) == 1 else [f"{stage}/subdomains {_span(group)}" for group in groups]
+
+    def run(groups: Sequence[tuple[int, ...]], names: Sequence[str]) -> list[LocalResult | Failure]:
+        tasks = [_task(problem, g, samples, name, workspace) for g, name in zip(groups, names, strict=True)]
+        return engine.run(tasks, progress, None if workspace is None else workspace.folder)
+
+    found = dict(zip(groups, run(groups, names), strict=True))
+    failed = {group: one for group, one in found.items() if isinstance(one, Failure)}
+    for failure in failed.values():
+        progress.note(f"{failure.name} failed: {failure.reason}")
+    again = [(index,) for group, one in failed.items() if len(group) > 1 and not one.final for index in group]
+    if again:
+        found |= dict(zip(again, run(again, [f"{stage}/subdomain {index}" for (index,) in again]), strict=True))
+    results = {group: one for group, one in found.items() if isinstance(one, LocalResult)}
+    if not results:
+        raise TrainingError(next(iter(failed.values())).reason)
+    return _assembled(problem, results, progress)
+
+
+def _assembled(
+    problem: Problem, results: dict[tuple[int, ...], LocalResult], progress: Progress
+) -> tuple[LocalCNNs, History, tuple[int, ...]]:
     network = problem.local_cnns(problem.local_modules())
-    for n, state in enumerate(state for result in results for state in result.states):
-        network.load_member_state(n, state)
-    return network, _joined([result.history for result in results])
+    missing = tuple(n for n in range(network.members) if not any(n in group for group in results))
+    for group, result in results.items():
+        for n, state in zip(group, result.states, strict=True):
+            network.load_member_state(n, state)
+    for n in missing:
+        progress.note(f"{network.name(n)} is missing: the decision is made without it")
+    return network, _joined(results, network.members), missing
 
 
-def _joined(histories: list[History]) -> History:
-    """Return the history of groups that were trained in turn, as if they had been trained side by side."""
+def _task(
+    problem: Problem, group: tuple[int, ...], samples: Tensor, name: str, workspace: Workspace | None
+) -> Task[LocalResult]:
+    arguments = {"indices": list(group), "samples": samples.tolist(), "stage": name}
+    checkpoints = None if workspace is None else workspace.of(name, arguments)
+
+    def data(least: bool) -> Parcel:
+        every = problem.decomposition.subdomains(problem.dataset.image_size)
+        return pack(problem, tuple(every[i] for i in group) if least else None)
+
+    return Task(
+        name,
+        here=lambda progress: run_local_task(LocalTask(problem, group, samples, name, progress, checkpoints)),
+        function="ddcnn.strategies.local:train_elsewhere",
+        arguments=arguments,
+        data=data,
+        checkpoints=checkpoints,
+        collect=lambda: None if checkpoints is None else _collected(checkpoints),
+    )
+
+
+def _collected(checkpoints: Checkpoints) -> LocalResult | None:
+    found = finished(checkpoints)
+    return None if found is None else LocalResult(*found)
+
+
+def _span(group: Sequence[int]) -> str:
+    return f"{group[0]}-{group[-1]}"
+
+
+def _joined(results: dict[tuple[int, ...], LocalResult], members: int) -> History:
+    """Return the history of groups that were trained one by one, as if they had been trained as one."""
+    histories = [one.history for _, one in sorted(results.items())]
+    best: list[int] = [0] * members
+    diverged: list[int | None] = [None] * members
+    for group, one in results.items():
+        for place, n in enumerate(group):
+            best[n], diverged[n] = one.history.best_epochs[place], one.history.diverged[place]
     return History(
         rows=[row for h in histories for row in h.rows],
-        best_epochs=[best for h in histories for best in h.best_epochs],
-        diverged=[when for h in histories for when in h.diverged],
+        best_epochs=best,
+        diverged=diverged,
         seconds=sum(h.seconds for h in histories),
         steps=max(h.steps for h in histories),
+        earlier_seconds=sum(h.earlier_seconds for h in histories),
+        peak_memory_bytes=max((h.peak_memory_bytes or 0 for h in histories), default=0) or None,
     )
+
+
+def _earlier(history: History, engine: Engine) -> float:
+    """Return the seconds before this process began; what workers did meanwhile is in the time of the stage."""
+    return history.earlier_seconds if engine.workers == 1 else 0.0
 
 
 def _largest(network: LocalCNNs) -> list[int]:

@@ -77,7 +77,7 @@ def plan_memory(problem: Problem, whole: Sequence[str]) -> tuple[Problem, Plan |
     problem
         With the group size, and perhaps with images that were made resident.
     plan
-        None without a limit.
+        None without a limit, or where ``compute.group`` is given.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def plan_memory(problem: Problem, whole: Sequence[str]) -> tuple[Problem, Plan |
         Not even one subdomain, or one of the ``whole`` networks, fits; or memory cannot be measured here.
     """
     limit = problem.config.compute.memory
-    if limit is None:
+    if limit is None or problem.group is not None:
         return problem, None
     trial = _Trial(problem)
     batch = trial.batch
@@ -105,7 +105,7 @@ def plan_memory(problem: Problem, whole: Sequence[str]) -> tuple[Problem, Plan |
             needed = needed * batch // fits if fits else 0
             raise ConfigError(_too_small(limit, base, f"the {name} network", batch, needed))
         peak = max(peak, base + needed)
-    return _placed(replace(problem, group=group), limit, peak)
+    return _placed(problem.with_compute(group=group), limit, peak)
 
 
 def largest(measure: Callable[[int], int], most: int, room: int, *, least: int = 1) -> tuple[int, int]:

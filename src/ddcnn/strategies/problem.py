@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,8 +47,6 @@ class Problem:
         All samples, resident on the device; images of a store, or those that the device has no room for, are streamed.
     normalization
         Measured on the training images.
-    group
-        Most local CNNs that are trained at once; None: all.
     """
 
     config: Config
@@ -55,7 +56,6 @@ class Problem:
     images: Tensor | Images
     labels: Tensor
     normalization: Normalization
-    group: int | None = None
 
     @property
     def decomposition(self) -> Decomposition:
@@ -84,11 +84,37 @@ class Problem:
         return self.config.compute.backend
 
     @property
+    def group(self) -> int | None:
+        """Most local CNNs that are trained at once; None: all."""
+        return self.config.compute.group
+
+    @property
     def groups(self) -> tuple[tuple[int, ...], ...]:
         """The subdomains whose local CNNs are trained at once, group by group; the sizes differ by at most one."""
         subdomains = range(math.prod(self.config.decomposition.grid))
         count = math.ceil(len(subdomains) / (self.group or len(subdomains)))
         return tuple(tuple(part.tolist()) for part in np.array_split(subdomains, count))
+
+    @property
+    def augmentation(self) -> Augmentation | None:
+        """What happens to training images; None: nothing."""
+        training, dataset = self.config.training, self.dataset
+        flip_axes = () if training.flip is False else dataset.flip_axes
+        if training.flip and not flip_axes:
+            flip_axes = (len(dataset.image_size) - 1,)  # asked for: mirror left and right
+        shift = dataset.shift if training.shift is None else training.shift
+        rotation = dataset.rotation if training.rotation is None else training.rotation
+        return Augmentation(flip_axes, shift, rotation, dataset.plane) if flip_axes or shift or rotation else None
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that its trainings depend on: configuration, images as far as was measured, labels, split."""
+        config = self.config.model_dump(mode="json", exclude={"out", "force", "strategy"})
+        config["compute"] = {name: config["compute"][name] for name in ("precision", "backend")}
+        digest = hashlib.sha256(json.dumps([config, self.split.to_json(), self.device.type]).encode())
+        for tensor in (self.dataset.labels, self.normalization.mean, self.normalization.std):
+            digest.update(tensor.cpu().numpy().tobytes())
+        return digest.hexdigest()
 
     def batches(
         self,
@@ -102,25 +128,17 @@ class Problem:
 
         Of streamed images only the ``subdomains`` are read; None: the whole images are.
         """
-        training = self.config.training
-        flip_axes = () if training.flip is False else self.dataset.flip_axes
-        if training.flip and not flip_axes:
-            flip_axes = (len(self.dataset.image_size) - 1,)  # asked for: mirror left and right
-        shift = self.dataset.shift if training.shift is None else training.shift
-        rotation = self.dataset.rotation if training.rotation is None else training.rotation
         return Batches(
             self.images,
             self.labels,
             part,
-            batch_size=training.batch_size,
+            batch_size=self.config.training.batch_size,
             seed=derive_seed(self.config.seed, purpose),
-            augmentation=Augmentation(flip_axes, shift, rotation, self.dataset.plane)
-            if augment and (flip_axes or shift or rotation)
-            else None,
+            augmentation=self.augmentation if augment else None,
             transform=self.normalization,
-            balanced=training.sampling == "balanced",
+            balanced=self.config.training.sampling == "balanced",
             subdomains=subdomains,
-            evaluation_size=training.batch_size if self.config.compute.memory else None,
+            evaluation_size=self.config.training.batch_size if self.config.compute.memory else None,
         )
 
     def local_modules(self, purpose: str = "local", indices: Sequence[int] | None = None) -> list[nn.Module]:
@@ -159,6 +177,11 @@ class Problem:
         subdomains = math.prod(self.config.decomposition.grid)
         seed = derive_seed(self.config.seed, purpose)
         return build_aggregation(name, subdomains, self.classes, self.config.aggregation, seed=seed).to(self.device)
+
+    def with_compute(self, **changes: Any) -> Problem:
+        """Return the same problem, computed in another way."""
+        compute = self.config.compute.model_copy(update=changes)
+        return self.with_config(self.config.model_copy(update={"compute": compute}))
 
     def with_config(self, config: Config) -> Problem:
         """Return the same problem under another configuration of the same data."""

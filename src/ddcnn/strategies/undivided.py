@@ -6,10 +6,10 @@ from ddcnn.aggregation import Average
 from ddcnn.network import CNNDNN
 from ddcnn.strategies.problem import Problem
 from ddcnn.strategies.trained import Trained
-from ddcnn.training import Progress, Stage, fit
+from ddcnn.training import Progress, Stage, Workspace, fit
 
 
-def train_global(problem: Problem, progress: Progress) -> Trained:
+def train_global(problem: Problem, progress: Progress, workspace: Workspace | None = None) -> Trained:
     """Train the global CNN; as a `CNNDNN` with one subdomain, whose average is its own probability."""
     network = problem.global_cnn()
     with Stage("global", problem.device) as stage:
@@ -22,7 +22,9 @@ def train_global(problem: Problem, progress: Progress) -> Trained:
             stage="global",
             precision=problem.precision,
             progress=progress,
+            checkpoints=None if workspace is None else workspace.of("global"),
         )
+        stage.add(history.earlier_seconds, history.peak_memory_bytes)
     stage.epochs = len(history.rows)
     stage.critical_path_seconds = stage.seconds
     model = CNNDNN(problem.undivided, network, Average(), normalization=problem.normalization)

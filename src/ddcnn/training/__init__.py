@@ -2,7 +2,7 @@
 
 from ddcnn.training.checkpoint import Checkpoints, State, Workspace
 from ddcnn.training.evaluation import accuracy_of, evaluate, predict_scores
-from ddcnn.training.loop import History, fit
+from ddcnn.training.loop import History, finished, fit
 from ddcnn.training.member_optimizer import MemberOptimizer
 from ddcnn.training.metrics import auc, macro_f1
 from ddcnn.training.precision import PrecisionName, autocast
@@ -28,6 +28,7 @@ __all__ = [
     "autocast",
     "balanced_weights",
     "evaluate",
+    "finished",
     "fit",
     "macro_f1",
     "member_losses",

@@ -195,4 +195,4 @@ class Workspace:
         """Return the checkpoints of one training; ``inputs``, as JSON takes them, are what else it depends on."""
         about = json.dumps([self.fingerprint, stage, inputs or {}], sort_keys=True)
         key = hashlib.sha256(about.encode()).hexdigest()
-        return Checkpoints(self.folder / re.sub(r"[^a-z0-9]+", "-", stage), key, self.note)
+        return Checkpoints(self.folder / f"{re.sub(r'[^a-z0-9]+', '-', stage)}-{key[:12]}", key, self.note)

@@ -95,6 +95,24 @@ def fit(
     return training.run(progress or Progress(), checkpoints)
 
 
+def finished(checkpoints: Checkpoints) -> tuple[list[dict[str, torch.Tensor]], History] | None:
+    """Return the states of all members, and the history, of a training that was finished, perhaps elsewhere."""
+    state = checkpoints.load()
+    if state is None or not state.numbers["finished"]:
+        return None
+    numbers, watch = state.numbers, state.numbers["watch"]
+    history = History(
+        rows=numbers["rows"],
+        best_epochs=watch["best_epochs"],
+        diverged=watch["diverged"],
+        seconds=numbers["seconds"],
+        steps=numbers["steps"],
+        earlier_seconds=numbers["seconds"],
+        peak_memory_bytes=numbers["peak_memory_bytes"],
+    )
+    return [state.part(f"kept/{n}") for n in range(len(history.best_epochs))], history
+
+
 class _Training:
     """A training, its state, and how far it is."""
 

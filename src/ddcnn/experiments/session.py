@@ -1,0 +1,135 @@
+"""A session: a problem, its folder, its workers, and who is told; what every job needs from begin to end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+from ddcnn.config import Config
+from ddcnn.data import Dataset
+from ddcnn.data.store import Stored, reading
+from ddcnn.engines import Engine, build_engine
+from ddcnn.experiments.record import Comparison, Recorder, finish_run, open_run, reopen_run
+from ddcnn.run import CHECKPOINTS, RunFolder
+from ddcnn.strategies import Local, Plan, Problem, Trained, plan_memory, prepare, resolve
+from ddcnn.training import Progress, Stage, Workspace
+
+_MOST_NAMED = 20
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What a run is done with, beside its configuration.
+
+    Attributes
+    ----------
+    progress
+        Who is told how it goes.
+    command
+        How it was started.
+    engine
+        Where local CNNs are trained; None: as the configuration says.
+    resuming
+        Whether the run was begun before.
+    """
+
+    progress: Progress
+    command: str
+    engine: Engine | None
+    resuming: bool = False
+
+
+@dataclass(frozen=True)
+class Session:
+    """A run that is under way. It is a context: workers end with it."""
+
+    problem: Problem
+    folder: RunFolder
+    recorder: Recorder
+    workspace: Workspace
+    engine: Engine
+    choices: dict[str, str]
+    plan: Plan | None
+    command: str
+
+    @classmethod
+    def of(
+        cls,
+        config: Config,
+        job: str,
+        whole: Sequence[str],
+        circumstances: Circumstances,
+        dataset: Dataset | None = None,
+    ) -> Session:
+        """Begin a run, or go on with it; whatever cannot be used is found before its folder is made."""
+        assert config.out is not None
+        progress, plan = circumstances.progress, None
+        if not circumstances.resuming:
+            RunFolder(config.out).check_free(force=config.force)
+        problem = prepare(config, dataset)
+        engine = circumstances.engine or build_engine(config.compute, problem.device.type)
+        if circumstances.resuming:
+            folder, choices = reopen_run(problem)
+        else:
+            _tell_bad_files(problem, progress)
+            problem, choices, plan = _decided(problem, whole, engine)
+            folder = open_run(problem, job=job, command=circumstances.command, choices=choices)
+        for what, text in choices.items():
+            progress.note(f"{what} {text}")
+        workspace = Workspace(folder.path / CHECKPOINTS, problem.fingerprint, progress.note)
+        recorder = Recorder(folder, progress)
+        return cls(problem, folder, recorder, workspace, engine, choices, plan, circumstances.command)
+
+    def __enter__(self) -> Session:
+        """Open the engine."""
+        self.engine.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the engine."""
+        self.engine.__exit__(kind, error, trace)
+
+    def finish(self, trained: dict[str, Trained], local: Local | None) -> Comparison:
+        """Evaluate what was trained, write everything, and seal the run."""
+        stages: dict[str, Stage] = {stage.name: stage for t in trained.values() for stage in t.stages}
+        choices = self.choices
+        if self.plan is not None:
+            peak = max(stage.peak_memory_bytes or 0 for stage in stages.values())
+            choices = choices | {"memory": f"{choices['memory']}, measured peak {peak / 1e9:.2f} GB"}
+        return finish_run(
+            self.folder,
+            self.problem,
+            trained,
+            local=local,
+            stages=list(stages.values()),
+            choices=choices,
+            command=self.command,
+        )
+
+
+def _decided(problem: Problem, whole: Sequence[str], engine: Engine) -> tuple[Problem, dict[str, str], Plan | None]:
+    """Decide what depends on this machine: how many local CNNs at once, on which backend, in which precision."""
+    subdomains = math.prod(problem.config.decomposition.grid)
+    problem, plan = plan_memory(problem, whole)
+    if engine.workers > 1:
+        share = math.ceil(subdomains / engine.workers)
+        problem = problem.with_compute(group=min(problem.group or share, share))
+    problem, choices = resolve(problem)
+    if plan is not None:
+        choices["memory"] = plan.line(subdomains)
+    if isinstance(problem.images, Stored):
+        choices["store"] = reading(problem.images.store, problem.decomposition)
+    return problem, choices, plan
+
+
+def _tell_bad_files(problem: Problem, progress: Progress) -> None:
+    bad = problem.dataset.bad_files
+    if problem.config.data.on_bad_file == "warn":
+        for one in bad[:_MOST_NAMED]:
+            progress.note(f"left out: {one.reason}")
+    if bad:
+        progress.note(f"{len(bad)} file{'s are' if len(bad) > 1 else ' is'} left out, named in bad_files.json")
