@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import tempfile
 import threading
@@ -23,6 +24,7 @@ from ddcnn.errors import RunError
 
 MANIFEST = "manifest.json"
 CHECKPOINTS = "checkpoints"
+_PARTLY = re.compile(r"\..+\.[a-z0-9_]{8}")  # as `write_atomic` calls what it has not renamed yet
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -109,6 +111,12 @@ class RunFolder:
         files = sorted(p for p in self.path.rglob("*") if p.is_file() and p.name != MANIFEST and not self._passing(p))
         sums = {p.relative_to(self.path).as_posix(): _sha256(p.read_bytes()) for p in files}
         self.write_json(MANIFEST, {"version": 1, "sha256": sums})
+
+    def sweep(self) -> None:
+        """Remove what a killed process left half-written."""
+        for path in list(self.path.rglob(".*")):
+            if path.is_file() and _PARTLY.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
     def clean(self) -> None:
         """Remove the checkpoints of a complete run."""

@@ -113,6 +113,7 @@ def reopen_run(problem: Problem) -> tuple[RunFolder, dict[str, str]]:
             f"{folder.path} began with other data or another configuration than there are now; put them back, or "
             "start anew with another --out"
         )
+    folder.sweep()
     return folder, dict(begun["choices"])
 
 
