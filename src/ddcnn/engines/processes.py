@@ -45,10 +45,10 @@ class Processes:
     def __init__(
         self, workers: int | None = None, *, threads: int | None = None, device: str = "cpu", retries: int = 1
     ) -> None:
-        cores = _cores()
+        count = cores()
         gpus = torch.cuda.device_count() if device.startswith("cuda") else 0
-        self.workers = workers or gpus or cores
-        self.threads = threads or max(1, cores // self.workers)
+        self.workers = workers or gpus or count
+        self.threads = threads or max(1, count // self.workers)
         self.devices = [f"cuda:{i % gpus}" if gpus else device for i in range(self.workers)]
         self.retries = retries
         self._running: dict[int, _Worker] = {}
@@ -240,5 +240,6 @@ def pass_on(progress: Progress, what: str, values: Sequence[Any]) -> None:
         getattr(progress, {"epoch": "epoch", "resumed": "resumed", "note": "note"}[what])(*values)
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

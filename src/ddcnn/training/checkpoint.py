@@ -125,6 +125,10 @@ class Checkpoints:
                 f"{path} cannot be written: {error.strerror}; the checkpoint before it is whole: make room, then resume"
             ) from None
 
+    def newest(self) -> bytes:
+        """Return the bytes of the newest checkpoint, to `put` it elsewhere."""
+        return self._generations()[-1][1].read_bytes()
+
     def _generations(self) -> list[tuple[int, Path]]:
         try:
             paths = list(self.folder.iterdir()) if self.folder.is_dir() else []

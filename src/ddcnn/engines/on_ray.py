@@ -1,0 +1,284 @@
+"""Train on a Ray cluster: one that runs somewhere, or one that is started here.
+
+Ray is for trusted networks: it passes Python objects between machines, and whoever reaches its ports can run code. What
+goes to a worker are numbers, arrays and names of functions of ddcnn, which is installed there; what comes back are the
+bytes of a checkpoint, which is checked as one that lies on disk.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import numpy as np
+import torch
+
+from ddcnn.engines.parcel import Parcel
+from ddcnn.engines.processes import cores, pass_on
+from ddcnn.engines.task import Failure, Task
+from ddcnn.engines.worker import Wire, describe, find
+from ddcnn.errors import EngineError
+from ddcnn.training import Checkpoints, Progress
+from ddcnn.training.interruption import INTERRUPTION
+
+Result = TypeVar("Result")
+_CHUNK = 2**25  # bytes of a result in one object
+_AHEAD = 2  # tasks per worker that are handed over at the same time
+_WAIT = 0.2  # seconds between two looks at what workers tell
+_TOKEN = "token"
+
+
+class OnRay:
+    """A Ray cluster, whose nodes need share no disk.
+
+    Parameters
+    ----------
+    workers
+        Tasks at the same time; None: one per GPU or core of the cluster, as ``threads`` allow.
+    threads
+        Cores of each task; None: 1, or an equal share of this machine's cores if the cluster is started here.
+    device
+        ``"cpu"`` or ``"cuda"``.
+    retries
+        How often Ray does a task again whose worker or node is gone, or that could not read or write a file.
+    address
+        ``"auto"`` or ``"ray://host:port"``; None starts a cluster on this machine, which ends with the engine.
+
+    Raises
+    ------
+    EngineError
+        Ray is not installed, or there is no cluster at that address.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        threads: int | None = None,
+        device: str = "cpu",
+        retries: int = 1,
+        address: str | None = None,
+    ) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise EngineError("engine ray needs Ray: pip install 'ddcnn[ray]'") from None
+        self._ray: Any = ray
+        self.address, self.retries = address, retries
+        self.device = "cuda" if device.startswith("cuda") else device
+        self._ours = not ray.is_initialized()
+        if self._ours:
+            self._connect(workers, threads)
+        found = self._ray.cluster_resources()
+        self.gpus = found.get("GPU", 0.0) if self.device == "cuda" else 0.0
+        self.threads = threads or (max(1, cores() // workers) if workers and not address else 1)
+        self.workers = workers or int(self.gpus) or max(1, int(found.get("CPU", 1)) // self.threads)
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the cluster; one that was started here ends."""
+        if self._ours:
+            self._ray.shutdown()
+
+    def run(self, tasks: Sequence[Task[Result]], progress: Progress, scratch: Path | None) -> list[Result | Failure]:
+        """Return results, or why there is none, in the order of the tasks; what lies on disk is not done again."""
+        if scratch is None:
+            raise EngineError("results from a cluster are left in the folder of a run; there is none")
+        found: list[Result | Failure | None] = [task.collect() for task in tasks]
+        waiting = [i for i, result in enumerate(found) if result is None]
+        if waiting:
+            board = _Board(self, [tasks[i] for i in waiting], progress, scratch)
+            with INTERRUPTION.deferred(), closing(board):
+                failures = board.run()
+            for i, failure in zip(waiting, failures, strict=True):
+                found[i] = failure or tasks[i].collect()
+        assert all(result is not None for result in found)
+        return [result for result in found if result is not None]
+
+    def options(self) -> dict[str, Any]:
+        """Return what a task needs of a node, and when it is done again."""
+        return {
+            "num_cpus": self.threads,
+            "num_gpus": min(1.0, self.gpus / self.workers) if self.gpus else 0,
+            "max_retries": self.retries,
+            "retry_exceptions": [OSError],
+        }
+
+    def _connect(self, workers: int | None, threads: int | None) -> None:
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "configure_logging": True}
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            if self.address is not None:
+                self._ray.init(address=self.address, **quiet)
+            else:
+                count = max(cores(), (workers or 1) * (threads or 1))
+                self._ray.init(address="local", num_cpus=count, include_dashboard=False, **quiet)
+        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise EngineError(
+                f"there is no Ray cluster at {self.address or 'this machine'}: {reason}; start one with "
+                "ray start --head, or leave --ray-address out"
+            ) from None
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What a worker is told; all of it is small."""
+
+    function: str
+    arguments: dict[str, Any]
+    key: str
+    folder: str
+    token: str
+    device: str
+    threads: int
+
+
+class _Board:
+    """Tasks that are handed to a cluster, and what is known of them."""
+
+    def __init__(self, engine: OnRay, tasks: Sequence[Task[Any]], progress: Progress, scratch: Path) -> None:
+        self.engine, self.tasks, self.ray = engine, tasks, engine._ray
+        self.progress = [progress.beside() for _ in tasks]
+        self.failures: list[Failure | None] = [None] * len(tasks)
+        self.waiting = list(range(len(tasks)))[::-1]
+        self.pending: dict[Any, int] = {}
+        self.token = os.urandom(16).hex()
+        scratch.mkdir(parents=True, exist_ok=True)
+        (scratch / _TOKEN).write_text(self.token)
+        self.mailbox = self.ray.remote(num_cpus=0)(Mailbox).remote()
+        self.remote = self.ray.remote(perform).options(**engine.options())
+
+    def run(self) -> list[Failure | None]:
+        """Hand over tasks, a few more than there are workers, and collect them as they are done."""
+        while self.waiting or self.pending:
+            while self.waiting and len(self.pending) < _AHEAD * self.engine.workers:
+                self._hand_over(self.waiting.pop())
+            done, _ = self.ray.wait(list(self.pending), timeout=_WAIT)
+            self._hear()
+            for reference in done:
+                i = self.pending.pop(reference)
+                self.failures[i] = self._collect(self.tasks[i], reference)
+            INTERRUPTION.check()
+        self._hear()
+        return self.failures
+
+    def close(self) -> None:
+        """Take back what is not done."""
+        for reference in self.pending:
+            self.ray.cancel(reference, force=True)
+        self.ray.kill(self.mailbox)
+
+    def _hand_over(self, i: int) -> None:
+        task = self.tasks[i]
+        assert task.checkpoints is not None
+        parcel = task.data(True)
+        arrays = self.ray.put(parcel.arrays)
+        folder = str(task.checkpoints.folder.resolve())
+        order = _Order(
+            task.function, dict(task.arguments), task.checkpoints.key, folder, self.token, self.engine.device,
+            self.engine.threads,
+        )  # fmt: skip
+        self.pending[self.remote.remote(i, order, parcel.numbers, arrays, self.mailbox)] = i
+
+    def _hear(self) -> None:
+        for i, what, values in self.ray.get(self.mailbox.take.remote()):
+            pass_on(self.progress[i], what, values)
+
+    def _collect(self, task: Task[Any], reference: Any) -> Failure | None:
+        """Put the result of a task where it belongs; a worker that shares our disk has done so."""
+        assert task.checkpoints is not None
+        try:
+            what, values = self.ray.get(reference)
+            if what == "failed":
+                return Failure(task.name, *values)
+            if what == "sent":
+                content = b"".join(self.ray.get(chunk) for chunk in values)
+                task.checkpoints.put(content, 1)
+        except self.ray.exceptions.RayError as error:
+            return Failure(task.name, f"its worker is gone: {str(error).splitlines()[0]}")
+        if task.collect() is None:
+            return Failure(task.name, "its result did not arrive whole")
+        return None
+
+
+class Mailbox:
+    """Where workers leave what they tell, until somebody looks."""
+
+    def __init__(self) -> None:
+        self._events: list[tuple[int, str, list[Any]]] = []
+
+    def put(self, i: int, what: str, values: list[Any]) -> None:
+        """Leave an event of a task."""
+        self._events.append((i, what, values))
+
+    def take(self) -> list[tuple[int, str, list[Any]]]:
+        """Return all events, once."""
+        events, self._events = self._events, []
+        return events
+
+
+class _Telling(Wire):
+    """Tells events to a mailbox."""
+
+    def __init__(self, tell: Callable[..., None]) -> None:
+        self._images, self._told = 0, 0.0
+        self._tell = tell
+
+    def tell(self, what: str, *values: Any) -> None:
+        self._tell(what, list(values))
+
+
+def perform(
+    i: int, order: _Order, numbers: dict[str, Any], arrays: dict[str, np.ndarray], mailbox: Any
+) -> tuple[str, list[Any]]:
+    """Do one task on a node of the cluster.
+
+    Returns
+    -------
+    what, values
+        ``"left"``: the result lies in the folder, which this node shares. ``"sent"``: references to its bytes, in
+        chunks. ``"failed"``: the reason, and whether it would fail again.
+    """
+    import ray
+
+    torch.set_num_threads(order.threads)
+    telling = _Telling(lambda what, values: mailbox.put.remote(i, what, values))
+    shared = Path(order.folder)
+    is_shared = _token(shared) == order.token
+    with tempfile.TemporaryDirectory(prefix="ddcnn-") as own:
+        checkpoints = Checkpoints(shared if is_shared else Path(own), order.key, telling.note)
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # and nobody writes
+                find(order.function)(Parcel(numbers, arrays), order.arguments, checkpoints, telling, order.device)
+        except OSError:
+            raise  # Ray does it again
+        except Exception as error:  # whatever a user's network raises is the failure of this task alone
+            traceback.print_exc()
+            return "failed", list(describe(error))
+        if is_shared:
+            return "left", []
+        content = checkpoints.newest()
+        return "sent", [ray.put(content[start : start + _CHUNK]) for start in range(0, len(content), _CHUNK)]
+
+
+def _token(folder: Path) -> str | None:
+    """Return what lies beside the checkpoints of the run, if this machine sees them."""
+    try:
+        return (folder.parent / _TOKEN).read_text()
+    except OSError:
+        return None
