@@ -28,7 +28,7 @@ class Slab:
 
     subdomain: int
     pixels: Shaped[Tensor, "n C *r"]
-    reach: tuple[Int64[Tensor, " r"], ...]
+    reach: tuple[Int64[Tensor, "_"], ...]
 
     @classmethod
     def of(cls, images: Shaped[Tensor, "n C *S"], subdomain: Subdomain, augmentation: Augmentation | None) -> Slab:

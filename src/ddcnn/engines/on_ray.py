@@ -69,6 +69,7 @@ class OnRay:
     ) -> None:
         try:
             import ray
+            import ray.util.scheduling_strategies
         except ImportError:
             raise EngineError("engine ray needs Ray: pip install 'ddcnn[ray]'") from None
         self._ray: Any = ray
@@ -159,7 +160,10 @@ class _Board:
         self.token = os.urandom(16).hex()
         scratch.mkdir(parents=True, exist_ok=True)
         (scratch / _TOKEN).write_text(self.token)
-        self.mailbox = self.ray.remote(num_cpus=0)(Mailbox).remote()
+        here = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            self.ray.get_runtime_context().get_node_id(), soft=False
+        )  # a mailbox on a node that may die would take the news of all others with it
+        self.mailbox = self.ray.remote(num_cpus=0, scheduling_strategy=here)(Mailbox).remote()
         self.remote = self.ray.remote(perform).options(**engine.options())
 
     def run(self) -> list[Failure | None]:

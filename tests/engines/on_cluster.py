@@ -1,0 +1,92 @@
+"""Local CNNs trained on Ray clusters of this machine; prints what came of it as JSON. A process of its own: Ray leaves
+threads and settings behind.
+
+    python -m tests.engines.on_cluster DATA FOLDER
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray.cluster_utils import Cluster
+
+from ddcnn.config import Config
+from ddcnn.engines import Engine, InProcess, OnRay, on_ray
+from ddcnn.strategies import Local, Problem, prepare, resolve, train_local
+from ddcnn.training import Progress, Workspace
+
+
+class Watch(Progress):
+    """Counts how often each task began, and does something once, when all that can have begun."""
+
+    def __init__(self, function: Callable[[], None] = lambda: None, after: int = 1) -> None:
+        self.began: dict[str, int] = {}
+        self.notes: list[str] = []
+        self.function, self.after = function, after
+
+    def begin(self, stage: str, *, epochs: int, steps: int, members: int) -> None:
+        self.began[stage] = self.began.get(stage, 0) + 1
+        if len(self.began) >= self.after:
+            function, self.function = self.function, lambda: None
+            function()
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def problem(source: str, group: int, epochs: int) -> Problem:
+    values: dict[str, Any] = {
+        "data": {"source": source},
+        "decomposition": {"grid": "2x2", "overlap": 1},
+        "model": {"name": "tests.engines.broken:tiny"},
+        "training": {"epochs": epochs, "batch_size": 20, "lr": 0.05, "shift": 1, "flip": True},
+        "compute": {"device": "cpu", "precision": "float32", "backend": "fused", "group": group},
+    }
+    return resolve(prepare(Config.parse(values)))[0]
+
+
+def states(local: Local) -> list[dict[str, torch.Tensor]]:
+    return [local.network.member_state(n) for n in range(local.network.members)]
+
+
+def same(a: Local, b: Local) -> bool:
+    return all(torch.equal(x[k], y[k]) for x, y in zip(states(a), states(b), strict=True) for k in x)
+
+
+def on(engine: Engine, p: Problem, folder: Path, watch: Watch) -> Local:
+    with engine:
+        return train_local(p, engine, watch, Workspace(folder, p.fingerprint))
+
+
+def main(source: str, folder: Path) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    results: dict[str, Any] = {}
+
+    p, watch = problem(source, 2, 2), Watch()
+    expected = train_local(p, InProcess(), Progress())
+    results["local"] = same(on(OnRay(2, threads=1), p, folder / "local", watch), expected)
+    results["local began"] = watch.began
+    results["local files"] = [f.name[:10] for f in sorted((folder / "local").rglob("*.safetensors"))]
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(3)]
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
+    p = problem(source, 1, 200)
+    expected = train_local(p, InProcess(), Progress())
+    on_ray._TOKEN = "not where workers look"  # as if the nodes shared no disk
+    watch = Watch(lambda: cluster.remove_node(nodes[-1], allow_graceful=False), after=3)
+    results["cluster"] = same(on(OnRay(3, threads=1, retries=2), p, folder / "cluster", watch), expected)
+    results["cluster began"] = watch.began
+    ray.shutdown()
+    cluster.shutdown()
+    return results
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(sys.argv[1], Path(sys.argv[2]))))

@@ -1,0 +1,50 @@
+"""Ray: the same local CNNs as in one process, on nodes that share no disk, also when one of them dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("ray", reason="the extra ray is not installed")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("ray")
+    rng = np.random.default_rng(0)
+    labels = np.arange(90) % 3
+    images = rng.integers(0, 90, (90, 8, 12), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[2 * label : 2 * label + 3] += 100
+    np.savez(folder / "d.npz", images=images, labels=labels)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.engines.on_cluster", f"npz:{folder / 'd.npz'}", str(folder)],
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=300,
+        check=True,
+        env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0"},
+    )
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.slow
+def test_a_local_cluster_gives_the_same(results: dict[str, Any]) -> None:
+    assert results["local"]
+    assert results["local began"] == {"local/subdomains 0-1": 1, "local/subdomains 2-3": 1}
+    assert results["local files"]  # the workers see our disk, and have left their checkpoints there
+
+
+@pytest.mark.slow
+def test_a_node_that_dies_costs_its_task_a_new_start_and_nothing_else(results: dict[str, Any]) -> None:
+    assert results["cluster"]
+    began = results["cluster began"]
+    assert len(began) == 4
+    assert sorted(began.values()) == [1, 1, 1, 2]
