@@ -20,8 +20,9 @@ from ddcnn.report.html import render
 from ddcnn.report.read import RunFiles
 from ddcnn.report.results import Results
 from ddcnn.run import RunFolder
-from ddcnn.strategies import aggregate, prepare, train_local
-from ddcnn.training import Progress
+from ddcnn.strategies import Local, aggregate, prepare, train_local
+from ddcnn.strategies import local as local_module
+from ddcnn.training import History, Progress, Stage
 
 MISSING = (1, 4)
 
@@ -44,13 +45,12 @@ def degraded(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
         "out": path / "run",
     }
     problem = prepare(Config.parse(values))
-    local = train_local(problem, InProcess(), Progress())
+    local = replace(train_local(problem, InProcess(), Progress()), missing=MISSING)
     trained = {
         label: aggregate(problem, local, name, Progress())
         for label, name in (("average", "average"), ("vote", "vote"), ("cnn-dnn", "dense"))
     }
-    trained = {name: replace(t, network=t.network.without(MISSING)) for name, t in trained.items()}
-    folder = open_run(problem, command="")
+    folder = open_run(problem, job="train", command="", choices={})
     return finish_run(folder, problem, trained, local=local, stages=[local.stage], choices={}, command="")
 
 
@@ -82,6 +82,19 @@ def test_the_average_is_that_of_the_local_cnns_that_are_there(degraded: Comparis
     with torch.no_grad():
         left = network.local_probabilities(images)[:, [0, 2, 3, 5]]
         torch.testing.assert_close(network(images).exp(), left.mean(1))
+
+
+def test_the_dnn_learned_from_those_that_are_there(
+    degraded: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = []
+    monkeypatch.setattr(local_module, "fit", lambda _network, train, *_, **__: inputs.append(train.inputs) or History())
+    problem = prepare(Config.read(degraded.run / "config.yaml", {"out": tmp_path / "run"}))
+    network = degraded.networks["average"].local_cnns
+    local = Local(network, Stage("local", problem.device), History(), problem.split.train, None, MISSING)
+    assert aggregate(problem, local, "dense", Progress()).network.missing == MISSING
+    silent = (inputs[0] == 0.5).all(2).all(0)
+    assert [n for n in range(6) if silent[n]] == list(MISSING)
 
 
 def test_the_report_tells(degraded: Comparison) -> None:
