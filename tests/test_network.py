@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ddcnn.aggregation import Average, Dense, Vote
 from ddcnn.decomposition import Grid
+from ddcnn.errors import AggregationError
 from ddcnn.fusion import LocalCNNs
 from ddcnn.models import Normalization
 from ddcnn.network import CNNDNN
@@ -104,3 +105,63 @@ def test_parameters_are_those_of_its_parts() -> None:
     assert sum(p.numel() for p in network.parameters()) == sum(
         p.numel() for part in (*networks, dense) for p in part.parameters()
     )
+
+
+def _break(network: nn.Module) -> nn.Module:
+    for parameter in network.parameters():
+        nn.init.constant_(parameter, torch.nan)
+    return network
+
+
+@pytest.mark.parametrize("backend", ["fused", "looped"])
+@pytest.mark.parametrize(("parts", "size"), SIZES.values(), ids=SIZES)
+def test_what_a_missing_local_cnn_says_does_not_matter(
+    parts: tuple[int, ...], size: tuple[int, ...], backend: str
+) -> None:
+    grid = Grid(parts, overlap=1)
+    networks = _local_cnns(grid, size)
+    images = torch.randn(4, 2, *size)
+    expected = _by_hand(grid, networks, images)
+    for n in (0, 2):
+        _break(networks[n])
+    present = [n for n in range(len(grid)) if n not in (0, 2)]
+    network = CNNDNN(grid, networks, Average(), image_size=size, backend=backend, missing=[2, 0]).eval()
+    torch.testing.assert_close(network(images), expected[:, present].mean(1).log())
+    expected[:, [0, 2]] = 1 / 3
+    torch.testing.assert_close(network.local_probabilities(images), expected)
+    dense = Dense(len(grid), 3, shortcut=False)
+    network = CNNDNN(grid, network.local_cnns, dense, missing=[0, 2]).eval()
+    torch.testing.assert_close(network(images), dense(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_without_is_the_same_network_with_more_missing() -> None:
+    grid, size = Grid((2, 2)), (6, 7)
+    network = CNNDNN(grid, _local_cnns(grid, size), Dense(4, 3), image_size=size, missing=(1,)).eval()
+    part = network.without([3, 1])
+    assert (network.missing, part.missing, part.without([]).missing) == ((1,), (1, 3), (1, 3))
+    assert not part.training
+    assert part.train().without([0]).training
+    pairs = zip(network.state_dict().items(), part.state_dict().items(), strict=True)
+    assert all(a == b and x.data_ptr() == y.data_ptr() for (a, x), (b, y) in pairs)
+
+
+def test_missing_subdomains_are_no_part_of_the_saved_state() -> None:
+    grid, size = Grid((1, 2)), (5, 8)
+    networks = _local_cnns(grid, size)
+    whole, part = (
+        CNNDNN(grid, networks, Dense(2, 3, hidden=()), image_size=size, missing=missing) for missing in ((), (1,))
+    )
+    assert list(whole.state_dict()) == list(part.state_dict())
+    assert {name.partition(".")[0] for name in whole.state_dict()} == {"local_cnns", "aggregation"}
+    assert [name for name in whole.state_dict() if name.startswith("agg")] == [
+        f"aggregation.{name}" for name in ("scale", "layers.0.weight", "layers.0.bias")
+    ]
+
+
+def test_someone_must_be_left_to_decide() -> None:
+    grid, size = Grid((1, 2)), (5, 8)
+    networks = _local_cnns(grid, size)
+    with pytest.raises(AggregationError, match=r"^subdomain 2 cannot be missing: there is none; use 0 to 1$"):
+        CNNDNN(grid, networks, Average(), image_size=size, missing=[2])
+    with pytest.raises(AggregationError, match=r"^all 2 subdomains are missing; a decision needs at least 1$"):
+        CNNDNN(grid, networks, Average(), image_size=size, missing=[1]).without([0])

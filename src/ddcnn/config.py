@@ -148,7 +148,8 @@ class AggregationConfig(_Section):
     ``aggregate_on`` says from which probabilities the DNN learns. ``train``: those of the training images.
     ``holdout``: those of a part, ``holdout_fraction`` of the training images, that the local CNNs never saw.
     ``crossfit``: those of all training images, each computed by local CNNs that did not see it, which trains the
-    local CNNs ``folds`` more times. ``hidden``, ``features`` and ``shortcut`` are those of `ddcnn.aggregation.Dense`.
+    local CNNs ``folds`` more times. ``hidden``, ``features``, ``shortcut`` and ``subdomain_dropout`` are those of
+    `ddcnn.aggregation.Dense`.
     """
 
     name: AggregationName = "dense"
@@ -158,6 +159,7 @@ class AggregationConfig(_Section):
     hidden: Axes = (256, 128)
     features: Literal["probability", "log"] = "probability"
     shortcut: bool = True
+    subdomain_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     epochs: PositiveInt = 30
     batch_size: PositiveInt = 256
     lr: Annotated[float, Field(gt=0)] = 1e-3

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from ddcnn.aggregation.missing import checked, decide, silence
 from ddcnn.decomposition import Decomposition
 from ddcnn.fusion import Backend, LocalCNNs
 
@@ -32,6 +33,14 @@ class CNNDNN(nn.Module):
         What turns raw pixels into the numbers that the networks see; None: the images are normalised already.
     backend
         As in `ddcnn.fuse`.
+    missing
+        Subdomains whose local CNNs are not to be had, because they failed or were never trained: the others decide
+        without them, and whatever networks stand in their place.
+
+    Raises
+    ------
+    AggregationError
+        There is no such subdomain, or all of them are missing.
     """
 
     def __init__(
@@ -43,6 +52,7 @@ class CNNDNN(nn.Module):
         image_size: Sequence[int] = (),
         normalization: nn.Module | None = None,
         backend: Backend = "auto",
+        missing: Sequence[int] = (),
     ) -> None:
         super().__init__()
         if not isinstance(local_cnns, LocalCNNs):
@@ -51,29 +61,41 @@ class CNNDNN(nn.Module):
         self.normalization = nn.Identity() if normalization is None else normalization
         self.local_cnns = local_cnns
         self.aggregation = aggregation
+        self.missing = checked(missing, local_cnns.members)  # plain numbers: nothing for a GPU to wait for, or to save
+
+    def without(self, missing: Sequence[int]) -> CNNDNN:
+        """Return the same network, with the same parameters, without these subdomains as well."""
+        part = CNNDNN(
+            self.decomposition,
+            self.local_cnns,
+            self.aggregation,
+            normalization=self.normalization,
+            missing=(*self.missing, *missing),
+        )
+        part.training = self.training
+        return part
 
     def forward(self, images: Shaped[Tensor, "B C *S"]) -> Float[Tensor, "B K"]:
         """Return global scores; their softmax is the probability of each class."""
         return self.decide(self.local_probabilities(images))
 
     def local_probabilities(self, images: Shaped[Tensor, "B C *S"]) -> Float[Tensor, "B N K"]:
-        """Return the class probabilities of each local CNN."""
+        """Return the class probabilities of each local CNN; 1/K each where it is missing."""
         scores: Tensor = self.local_cnns(self.normalization(images))
-        return scores.float().softmax(2)
+        return silence(scores.float().softmax(2), self.missing)
 
     def decide(self, probabilities: Float[Tensor, "B N K"]) -> Float[Tensor, "B K"]:
         """Return global scores from local probabilities, always computed in float32."""
         with torch.autocast(probabilities.device.type, enabled=False):
-            scores: Tensor = self.aggregation(probabilities)
-        return scores
+            return decide(self.aggregation, probabilities, self.missing)
 
     def unfused_state(self) -> dict[str, Tensor]:
-        """Return views of what was trained, ``locals.<subdomain>.<name>`` and ``aggregation.<name>``.
+        """Return views of what is there, ``locals.<subdomain>.<name>`` and ``aggregation.<name>``.
 
         The names are those that each local CNN has alone: they do not depend on how, and beside whom, it runs.
         """
         state = {f"aggregation.{name}": value for name, value in self.aggregation.state_dict().items()}
-        for n, prefix in enumerate(self._prefixes()):
+        for n, prefix in self._prefixes().items():
             state |= {prefix + name: value for name, value in self.local_cnns.member_state(n).items()}
         return state
 
@@ -85,12 +107,12 @@ class CNNDNN(nn.Module):
         KeyError, RuntimeError
             Something is missing, or has another shape.
         """
-        for n, prefix in enumerate(self._prefixes()):
+        for n, prefix in self._prefixes().items():
             self.local_cnns.load_member_state(n, _below(prefix, state))
         self.aggregation.load_state_dict(_below("aggregation.", state))
 
-    def _prefixes(self) -> list[str]:
-        return [f"locals.{index}." for index in self.local_cnns.indices]
+    def _prefixes(self) -> dict[int, str]:
+        return {n: f"locals.{i}." for n, i in enumerate(self.local_cnns.indices) if n not in self.missing}
 
 
 def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -108,6 +108,13 @@ def made_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def degraded_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same without the first local CNN."""
+    path = tmp_path_factory.mktemp("cli") / "degraded"
+    return make_run(path, channels=3, size=(16, 16), image_type="uint8", missing=[0])
+
+
+@pytest.fixture(scope="session")
 def float_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of 8x8 one-channel float images."""
     return make_run(
@@ -116,7 +123,13 @@ def float_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_run(
-    path: Path, *, channels: int, size: tuple[int, int], image_type: str, grid: tuple[int, int] = (2, 1)
+    path: Path,
+    *,
+    channels: int,
+    size: tuple[int, int],
+    image_type: str,
+    grid: tuple[int, int] = (2, 1),
+    missing: Sequence[int] = (),
 ) -> Path:
     config = Config.parse(
         {
@@ -145,8 +158,10 @@ def make_run(
     )
     names = ("cnn-dnn", "global")
     rows = [{"name": name, "validation_accuracy": 0.8 - 0.1 * n} for n, name in enumerate(names)]
-    folder.write_json("comparison.json", {"strategies": rows})
-    save_networks(folder, {name: _network(config, name, channels, size, mean, std) for name in names})
+    subdomains = [{"index": n, "missing": n in missing} for n in range(len(Grid(grid)))]
+    folder.write_json("comparison.json", {"strategies": rows, "subdomains": subdomains})
+    networks = {name: _network(config, name, channels, size, mean, std) for name in names}
+    save_networks(folder, networks | {"cnn-dnn": networks["cnn-dnn"].without(missing)})
     folder.seal()
     return path
 

@@ -44,6 +44,11 @@ def test_tables(call: Callable, seen: dict, made_run: Path) -> None:
         assert part in out
 
 
+def test_a_missing_local_cnn(call: Callable, seen: dict, made_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RESULT, "subdomains", [{"index": 0, "accuracy": None}, {"index": 1, "accuracy": 0.5}])
+    assert call("evaluate", made_run).out.count("missing") == 1
+
+
 def test_json(call: Callable, seen: dict, made_run: Path) -> None:
     _, out, err = call("evaluate", made_run, "--json")
     assert json.loads(out) == RESULT

@@ -72,6 +72,18 @@ def test_global_has_no_subdomains(call: Callable, made_run: Path, images: Path) 
     assert "votes" not in call("predict", made_run, images / "a.png", *options, "table").out
 
 
+def test_a_missing_local_cnn_has_no_vote(call: Callable, degraded_run: Path, images: Path) -> None:
+    (row,) = json.loads(call("predict", degraded_run, images / "a.png", "--format", "json").out)
+    with torch.no_grad():
+        p = load(degraded_run)(torch.from_numpy(PIXELS[:1]).permute(0, 3, 1, 2)).softmax(1)
+    assert list(row["probabilities"].values()) == pytest.approx(p[0].tolist(), abs=1e-5)
+    assert row["subdomains"][0] == {"index": 0, "class": None, "probability": None}
+    assert row["subdomains"][1]["probability"] > 0.3
+    (row,) = csv.DictReader(io.StringIO(call("predict", degraded_run, images / "a.png", "--format", "csv").out))
+    assert (row["subdomain_0_class"], row["subdomain_0_probability"]) == ("", "")
+    assert "missing  " in call("predict", degraded_run, images / "a.png").out
+
+
 def test_images_of_another_size(call: Callable, refused: Callable, made_run: Path, tmp_path: Path) -> None:
     Image.new("RGB", (20, 24)).save(tmp_path / "big.png")
     line = refused("predict", made_run, tmp_path / "big.png")

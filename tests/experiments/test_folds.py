@@ -38,6 +38,8 @@ def test_means_are_those_of_the_folds(compared):
             assert row[name] == pytest.approx(np.mean(values))
             low, high = row["intervals"][name]
             assert 0 <= low <= row[name] <= high <= 1
+    one = [fold["details"]["missing"]["transfer"]["one"] for fold in single]
+    assert compared.results["details"]["missing"]["transfer"]["one"] == pytest.approx(np.mean(one, axis=0))
     counts = np.array(compared.results["details"]["confusion"]["global"])
     assert counts.sum() == 2 * 90  # every image is tested once per repeat
     assert compared.results["details"]["samples"] == {"test": 90}

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from ddcnn.aggregation import dense as dense_module
 from ddcnn.engines import InProcess
 from ddcnn.strategies import aggregate, prepare, train_coherent, train_local, transfer
 from ddcnn.strategies import local as local_module
@@ -155,3 +156,28 @@ def test_the_coherent_model_is_clipped_as_a_whole_and_stops(problem):
         assert all(torch.allclose(value, state[name], atol=1e-20) for name, value in module.named_parameters())
     history = trained.histories["coherent"]
     assert len(history.rows) == history.best_epochs[0] + 1 < 9
+
+
+def test_subdomain_dropout_acts_wherever_the_dnn_is_trained(problem, monkeypatch):
+    seen = []
+    drop = dense_module.drop
+
+    def watched(p, probability):
+        seen.append((p.requires_grad, probability))
+        return drop(p, probability)
+
+    monkeypatch.setattr(dense_module, "drop", watched)
+    tiny = {"name": "tests.strategies.tiny:tiny", "width_factor": 0.5}
+    p = problem(model=tiny, aggregation={"subdomain_dropout": 0.5}, training={"epochs": 1})
+    before = torch.get_rng_state()
+    local = train_local(p, InProcess(), Progress())
+    assert not seen
+    first, again = (aggregate(p, local, "dense", Progress()) for _ in range(2))
+    assert set(seen) == {(False, 0.5)}
+    pairs = zip(first.network.aggregation.parameters(), again.network.aggregation.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)  # seeded
+    for train in (lambda: train_coherent(p, Progress()), lambda: transfer(p, first, Progress())):
+        seen.clear()
+        train()
+        assert set(seen) == {(True, 0.5)}
+    assert torch.equal(torch.get_rng_state(), before)

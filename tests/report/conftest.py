@@ -109,10 +109,23 @@ def comparison(
                 }
                 for n in range(N)
             ],
+            "missing": {name: missing(N, ACCURACY[name]) for name in strategies if N > 1 and name != "global"},
             "choices": {"precision": "bfloat16: 1.7 times as fast as float32", "backend": "fused"},
             "versions": {"python": "3.11.9", "torch": "2.13.0", "ddcnn": "0.1.0"},
         },
     }
+
+
+def missing(N: int, accuracy: float) -> dict[str, Any]:
+    """Return accuracies that fall with the number of missing subdomains."""
+    one = [accuracy - 0.01 * (1 + n % 4) for n in range(N)]
+    counts = [2**i for i in range(10) if 2**i < N]
+    means = [accuracy * (1 - 0.8 * (count / N) ** 2) for count in counts]
+    rows = [
+        {"missing": count, "sets": 10, "mean": mean, "min": 0.9 * mean, "max": (mean + accuracy) / 2}
+        for count, mean in zip(counts, means, strict=True)
+    ]
+    return {"one": one, "random": rows}
 
 
 def metrics(N: int, epochs: int = 10, stages: Sequence[str] = tuple(STAGES)) -> list[dict[str, Any]]:

@@ -58,8 +58,9 @@ def test_full_page(make_run):
     assert "bfloat16: 1.7 times as fast as float32" in seen
     headings = re.findall(r"<h2>(.*?)</h2>", text)
     assert headings == [
-        "Comparison", "Test accuracy", "The decomposition", "Accuracy per subdomain", "Training",
-        "Which classes are confused", "Training time", "Parameters", "How it was made",
+        "Comparison", "Test accuracy", "The decomposition", "Accuracy per subdomain",
+        "When subdomains are missing", "Training", "Which classes are confused", "Training time", "Parameters",
+        "How it was made",
     ]  # fmt: skip
     assert text.count("<figcaption>") >= 7
     assert len(text) < 500_000

@@ -12,6 +12,8 @@ TINY = 1e-6  # probabilities below this count as this
 class Average(nn.Module):
     """The mean of the local probabilities ("average probability" in the paper)."""
 
+    takes_any_number = True  # of subdomains, see `ddcnn.aggregation.missing`
+
     def forward(self, p: Float[Tensor, "B N K"]) -> Float[Tensor, "B K"]:
         """Return the logarithm of the mean probabilities.
 
@@ -24,6 +26,8 @@ class Average(nn.Module):
 
 class Vote(nn.Module):
     """Majority vote of the local CNNs; ties are broken by the sum of their probabilities."""
+
+    takes_any_number = True
 
     def forward(self, p: Float[Tensor, "B N K"]) -> Float[Tensor, "B K"]:
         """Return the logarithm of the share of votes.

@@ -11,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ddcnn.aggregation.aggregations import TINY
+from ddcnn.aggregation.missing import drop
+from ddcnn.errors import AggregationError
 
 
 class Dense(nn.Module):
@@ -30,10 +32,18 @@ class Dense(nn.Module):
         Add the sum of the logarithms, times a learned number that starts at 1, to the scores, and start the last
         layer at zero: the DNN starts as a product of experts and learns what is better. In a coherent model each
         local CNN then sees the gradient that it would see alone. Without it (as published) the DNN starts at random.
+    subdomain_dropout
+        Probability, below 1, with which a subdomain says nothing while the DNN is trained, drawn for each sample and
+        subdomain (`ddcnn.aggregation.missing.drop`), so that it learns to decide without some of them.
+
+    Raises
+    ------
+    AggregationError
+        ``subdomain_dropout`` is not a probability below 1.
 
     References
     ----------
-    Klawonn, Lanser, Weber, arXiv 2408.14442; features and shortcut are ours.
+    Klawonn, Lanser, Weber, arXiv 2408.14442; features, shortcut and subdomain dropout are ours.
 
     Examples
     --------
@@ -50,8 +60,12 @@ class Dense(nn.Module):
         hidden: Sequence[int] = (256, 128),
         features: Literal["probability", "log"] = "probability",
         shortcut: bool = True,
+        subdomain_dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        if not 0 <= subdomain_dropout < 1:
+            raise AggregationError(f"subdomain_dropout = {subdomain_dropout} should be at least 0 and below 1")
+        self.subdomain_dropout = subdomain_dropout
         widths = [subdomains * classes, *hidden]
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise(widths):
@@ -68,6 +82,8 @@ class Dense(nn.Module):
 
     def forward(self, p: Float[Tensor, "B N K"]) -> Float[Tensor, "B K"]:
         """Return global scores."""
+        if self.training and self.subdomain_dropout:
+            p = drop(p, self.subdomain_dropout)
         logs = p.clamp_min(TINY).log()
         logs = logs - logs.mean(2, keepdim=True)
         scores: Tensor = self.layers((logs if self.features == "log" else p).flatten(1))

@@ -17,7 +17,14 @@ Builder = Callable[[int, int, AggregationConfig], nn.Module]  # (N, K, configura
 AGGREGATIONS: dict[str, Builder] = {
     "average": lambda _n, _k, _config: Average(),
     "vote": lambda _n, _k, _config: Vote(),
-    "dense": lambda n, k, config: Dense(n, k, hidden=config.hidden, features=config.features, shortcut=config.shortcut),
+    "dense": lambda n, k, config: Dense(
+        n,
+        k,
+        hidden=config.hidden,
+        features=config.features,
+        shortcut=config.shortcut,
+        subdomain_dropout=config.subdomain_dropout,
+    ),
 }
 
 

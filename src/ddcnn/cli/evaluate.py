@@ -96,7 +96,8 @@ def _tables(result: dict[str, Any]) -> list[Table]:
     if len(result["subdomains"]) > 1:
         per_subdomain = Table("subdomain", "accuracy %")
         for row in result["subdomains"]:
-            per_subdomain.add_row(str(row["index"]), _percent(row["accuracy"]))
+            accuracy = row["accuracy"]
+            per_subdomain.add_row(str(row["index"]), "missing" if accuracy is None else _percent(accuracy))
         tables.append(per_subdomain)
     return tables
 

@@ -82,12 +82,15 @@ def _predict(
     for names, images in read_batches(paths, wanted, batch_size):
         with torch.inference_mode():
             local = network.local_probabilities(torch.from_numpy(images))
-            together = network.aggregation(local).float().softmax(1)
+            together = network.decide(local).softmax(1)
         for name, p, votes in zip(names, together, local, strict=True):
             rows.append({"file": name, **_vote(classes, p.tolist())})
             rows[-1]["probabilities"] = {c: round(v, 6) for c, v in zip(classes, p.tolist(), strict=True)}
             parts = enumerate(votes.tolist()) if network.local_cnns.members > 1 else ()  # of global, there are none
-            rows[-1]["subdomains"] = [{"index": n, **_vote(classes, part)} for n, part in parts]
+            silent = {"class": None, "probability": None}
+            rows[-1]["subdomains"] = [
+                {"index": n, **(silent if n in network.missing else _vote(classes, part))} for n, part in parts
+            ]
     return rows
 
 
@@ -105,7 +108,10 @@ def _table(rows: list[dict[str, Any]], strategy: str) -> Table:
     if rows[0]["subdomains"]:
         table.add_column("votes of subdomains 0, 1, ...")
     for row in rows:
-        votes = "  ".join(f"{part['class']} {part['probability']:.2f}" for part in row["subdomains"])
+        votes = "  ".join(
+            "missing" if part["class"] is None else f"{part['class']} {part['probability']:.2f}"
+            for part in row["subdomains"]
+        )
         cells = [row["file"], row["class"], f"{row['probability']:.3f}", *([votes] if votes else [])]
         table.add_row(*(Text(cell) for cell in cells))  # a plain str would be read as markup
     table.caption = f"strategy: {strategy}"

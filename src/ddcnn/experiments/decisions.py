@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from ddcnn.experiments.missing import without_some
 from ddcnn.fusion import LocalCNNs
 from ddcnn.strategies import Problem, Trained, local_probabilities
 from ddcnn.training import accuracy_of, auc, macro_f1
@@ -54,22 +56,31 @@ class Judge:
         """Return the share of right decisions on one part."""
         return float((self._scores(trained, part).argmax(1) == self._labels(part)).double().mean())
 
-    def judge_local(self, network: LocalCNNs) -> list[dict[str, Any]]:
-        """Evaluate each local CNN by itself: accuracies per part, and per class on the test part."""
+    def judge_missing(self, trained: Trained) -> dict[str, Any] | None:
+        """Evaluate one strategy on the test part with subdomains missing, see `without_some`."""
+        network, device = trained.network, self.problem.device
+        network.aggregation.eval()
+        probabilities = self._probabilities(network.local_cnns, "test").to(device)
+        return without_some(network, probabilities, self._labels("test").to(device), self.problem.config.seed)
+
+    def judge_local(self, network: LocalCNNs, missing: Sequence[int] = ()) -> list[dict[str, Any]]:
+        """Evaluate each local CNN by itself: accuracies per part, and per class on the test part; None if missing."""
         per_part = {part: accuracy_of(self._probabilities(network, part), self._labels(part)) for part in PARTS}
         labels, right = self._labels("test"), self._probabilities(network, "test").argmax(2)
-        return [
+        rows: list[dict[str, Any]] = [
             {f"{part}_accuracy": float(per_part[part][n]) for part in PARTS}
             | {"class_accuracy": _class_accuracy(labels, right[:, n], self.problem.classes)}
             for n in range(network.members)
         ]
+        for n in missing:
+            rows[n] = dict.fromkeys(rows[n]) | {"class_accuracy": [None] * self.problem.classes}
+        return rows
 
     @torch.no_grad()
     def _scores(self, trained: Trained, part: str) -> Float[Tensor, "n K"]:
-        aggregation = trained.network.aggregation.eval()
+        trained.network.aggregation.eval()
         probabilities = self._probabilities(trained.network.local_cnns, part).to(self.problem.device)
-        scores: Tensor = aggregation(probabilities)
-        return scores.float().cpu()
+        return trained.network.decide(probabilities).float().cpu()
 
     def _probabilities(self, network: LocalCNNs, part: str) -> Float[Tensor, "n N K"]:
         key = (id(network), part)

@@ -18,7 +18,7 @@ from ddcnn.training import accuracy_of, auc, macro_f1, member_losses, predict_sc
 
 
 def evaluate(run: Path | str, *, data: DataConfig | None = None, strategy: str | None = None) -> dict[str, Any]:
-    """Return accuracy, cross-entropy, confusion and accuracy per subdomain of a strategy of a run.
+    """Return accuracy, cross-entropy, confusion and accuracy per subdomain (None: missing) of a strategy of a run.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def evaluate(run: Path | str, *, data: DataConfig | None = None, strategy: str |
     batches = Batches(dataset.images, dataset.labels, part, transform=network.normalization, subdomains=subdomains)
     local = predict_scores(network.local_cnns, batches).softmax(2)
     with torch.no_grad():
-        scores = network.aggregation(local)
+        scores = network.decide(local)
     counts = confusion(labels, scores.argmax(1), len(dataset.classes))
     return {
         "run": str(folder.path),
@@ -73,5 +73,8 @@ def evaluate(run: Path | str, *, data: DataConfig | None = None, strategy: str |
             for k, (name, row) in enumerate(zip(dataset.classes, counts, strict=True))
         },
         "confusion": counts,
-        "subdomains": [{"index": n, "accuracy": a} for n, a in enumerate(accuracy_of(local, labels).tolist())],
+        "subdomains": [
+            {"index": n, "accuracy": None if n in network.missing else accuracy}
+            for n, accuracy in enumerate(accuracy_of(local, labels).tolist())
+        ],
     }

@@ -17,6 +17,7 @@ import numpy as np
 
 from ddcnn.config import Config
 from ddcnn.data import Dataset, make_split, open_data
+from ddcnn.experiments.missing import mean_of_folds
 from ddcnn.experiments.record import BEGUN, Comparison
 from ddcnn.run import RunFolder
 from ddcnn.strategies import prepare
@@ -87,7 +88,8 @@ def combined(results: Sequence[Mapping[str, Any]], folds: Sequence[int]) -> dict
     details["subdomains"] = [
         _mean([one["details"]["subdomains"][n] for one in results]) for n in range(len(details["subdomains"]))
     ]
-    subdomains = [_mean([one["subdomains"][n] for one in results]) for n in range(len(first["subdomains"]))]
+    details["missing"] = mean_of_folds([one["details"].get("missing", {}) for one in results])
+    subdomains = [_mean([_present(one["subdomains"][n]) for one in results]) for n in range(len(first["subdomains"]))]
     return {**first, "strategies": rows, "subdomains": subdomains, "details": details}
 
 
@@ -147,6 +149,11 @@ def _mean(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             known = [[v for v in column if v is not None] for column in columns]
             first[name] = [float(np.mean(column)) if column else None for column in known]
     return first
+
+
+def _present(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out that a local CNN is missing: in another fold it may be there."""
+    return {name: value for name, value in row.items() if name != "missing"}
 
 
 def _named(results: Mapping[str, Any], name: str) -> Mapping[str, Any]:

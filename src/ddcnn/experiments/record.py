@@ -16,7 +16,7 @@ from ddcnn.experiments.decisions import Judge
 from ddcnn.machine import processor
 from ddcnn.run import CHECKPOINTS, RunFolder, versions
 from ddcnn.strategies import Local, Problem, Trained
-from ddcnn.strategies.saved import describe_data, save_networks
+from ddcnn.strategies.saved import describe_data, missing_of, save_networks
 from ddcnn.training import Progress, Stage
 
 _EXAMPLES = 8
@@ -167,7 +167,9 @@ def environment(device: torch.device, command: str) -> dict[str, Any]:
 def _results(problem: Problem, trained: dict[str, Trained], *, local: Local | None) -> dict[str, Any]:
     judge, config = Judge(problem), problem.config
     decisions = {name: judge.judge(t) for name, t in trained.items()}
-    by_subdomain = [] if local is None else judge.judge_local(local.network)
+    missing = missing_of({name: t.network for name, t in trained.items()})
+    by_subdomain = [] if local is None else judge.judge_local(local.network, missing)
+    degraded = {name: found for name, t in trained.items() if (found := judge.judge_missing(t)) is not None}
     counts = {part: len(getattr(problem.split, part)) for part in ("train", "validation", "test")}
     return {
         "data": config.data.source,
@@ -200,6 +202,7 @@ def _results(problem: Problem, trained: dict[str, Trained], *, local: Local | No
                 "best_epoch": local.history.best_epochs[n],
                 "diverged_epoch": local.history.diverged[n],
             }
+            | ({"missing": True} if n in missing else {})
             for n, s in enumerate(local.network.subdomains)
         ],
         "details": {
@@ -209,6 +212,7 @@ def _results(problem: Problem, trained: dict[str, Trained], *, local: Local | No
             "samples": counts,
             "confusion": {name: d.confusion for name, d in decisions.items()},
             "subdomains": [{"index": n} | row for n, row in enumerate(by_subdomain)],
+            "missing": degraded,
         },
     }
 

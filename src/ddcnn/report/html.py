@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from ddcnn.report import sections, svg
 from ddcnn.report.curves import curves_of
+from ddcnn.report.missing import missing_section
 from ddcnn.report.read import RunFiles, read_run
 from ddcnn.report.results import Results
 from ddcnn.report.tables import cells, columns, is_best
@@ -76,6 +77,8 @@ def _context(run: RunFiles) -> dict[str, Any]:
         "map": sections.subdomain_map(results),
         "off_map": sections.split_by_grid(results)[1],
         "class_map": sections.class_map(results),
+        "absent": [str(s.index) for s in results.subdomains if s.missing],
+        "missing": missing_section(results),
         "details_table": sections.subdomain_rows(results),
         "curves": sections.training(panels),
         "folds": any("/" in name for name in panels) and not details.folds,

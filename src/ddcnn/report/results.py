@@ -56,7 +56,7 @@ class Strategy(_Record):
 
 
 class Subdomain(_Record):
-    """One subdomain; ``box`` is (start, stop) per axis, in pixels."""
+    """One subdomain; ``box`` is (start, stop) per axis, in pixels; ``missing``: the run has no local CNN for it."""
 
     index: int
     box: tuple[tuple[int, int], ...] = ()
@@ -64,6 +64,7 @@ class Subdomain(_Record):
     test_accuracy: Accuracy = None
     best_epoch: Positive = None
     diverged_epoch: Positive = None
+    missing: bool = False
 
 
 class SubdomainDetails(_Record):
@@ -85,11 +86,28 @@ class Stage(_Record):
     peak_memory_bytes: Positive = None
 
 
+class MissingSets(_Record):
+    """Test accuracies of one strategy with so many subdomains ``missing``, over so many ``sets`` of them."""
+
+    missing: Annotated[int, Field(ge=1)] | None = None
+    sets: Positive = None
+    mean: Accuracy = None
+    min: Accuracy = None
+    max: Accuracy = None
+
+
+class Missing(_Record):
+    """Test accuracies of one strategy with subdomains missing: only this ``one``, N values; ``random`` sets."""
+
+    one: tuple[Accuracy, ...] = ()
+    random: tuple[MissingSets, ...] = ()
+
+
 class Details(_Record):
     """What the tables leave out.
 
     ``image_shape`` is (C, *S), ``plane`` the axes of the slices of a volume, ``folds`` the number of folds and of
-    repeats; confusion matrices are K x K counts, rows = true class.
+    repeats; confusion matrices are K x K counts, rows = true class. ``missing`` is by strategy.
     """
 
     command: Text = ""
@@ -101,6 +119,7 @@ class Details(_Record):
     stages: tuple[Stage, ...] = ()
     confusion: dict[str, tuple[tuple[Annotated[int, Field(ge=0)], ...], ...] | None] = {}
     subdomains: tuple[SubdomainDetails, ...] = ()
+    missing: dict[str, Missing | None] = {}
     choices: dict[str, Any] = {}
     versions: dict[str, Any] = {}
 

@@ -97,6 +97,7 @@ def subdomain_rows(results: Results) -> list[tuple[str, ...]]:
         held, seen = (other.validation_accuracy, other.train_accuracy) if other else (None, None)
         accuracies = (percent(a) for a in (s.test_accuracy, held, seen))
         epoch = count(s.best_epoch) + (f" (diverged in {count(s.diverged_epoch)})" if s.diverged_epoch else "")
+        epoch = "missing" if s.missing else epoch
         rows.append((str(s.index), box, count(s.parameters), *accuracies, epoch))
     return rows
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from ddcnn.aggregation.missing import silence
 from ddcnn.config import TrainingConfig
 from ddcnn.data import folds, hold_out
 from ddcnn.data.batches import Batches
@@ -132,7 +133,13 @@ def aggregate(
 ) -> Trained:
     """Put an aggregation on trained local CNNs; a dense network is trained first."""
     aggregation = problem.aggregation(name)
-    network = CNNDNN(problem.decomposition, local.network, aggregation, normalization=problem.normalization)
+    network = CNNDNN(
+        problem.decomposition,
+        local.network,
+        aggregation,
+        normalization=problem.normalization,
+        missing=local.missing,
+    )
     if not list(aggregation.parameters()):
         return Trained(network, [local.stage], {})
     with Stage("dnn", problem.device) as stage:
@@ -152,7 +159,7 @@ def _train_dnn(
     if learned is None:
         learned = local_probabilities(problem, local.network, local.samples)
     validation = local_probabilities(problem, local.network, problem.split.validation)
-    inputs = torch.cat([learned, validation]).to(problem.device)
+    inputs = silence(torch.cat([learned, validation]).to(problem.device), local.missing)
     labels = problem.labels[torch.cat([local.samples, problem.split.validation]).to(problem.device)]
     seed = derive_seed(problem.config.seed, "dnn", "order")
     index = torch.arange(len(inputs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def save_networks(folder: RunFolder, networks: dict[str, CNNDNN]) -> None:
     """Write the parameters of trained networks, by name of the strategy.
 
     ``locals/<index>.safetensors`` (shared by average, vote and cnn-dnn), ``aggregation.safetensors``, and one file
-    each for global, coherent and transfer.
+    each for global, coherent and transfer. A missing local CNN has no file.
     """
     for name, network in networks.items():
         if name in WHOLE:
@@ -34,7 +35,13 @@ def save_networks(folder: RunFolder, networks: dict[str, CNNDNN]) -> None:
     if separate := [network for name, network in networks.items() if name in AGGREGATED]:
         local_cnns = separate[0].local_cnns
         for n in range(local_cnns.members):
-            folder.write_tensors(f"locals/{n}.safetensors", local_cnns.member_state(n))
+            if n not in separate[0].missing:
+                folder.write_tensors(f"locals/{n}.safetensors", local_cnns.member_state(n))
+
+
+def missing_of(networks: dict[str, CNNDNN]) -> tuple[int, ...]:
+    """Return the subdomains whose local CNNs are missing from average, vote and cnn-dnn."""
+    return next((network.missing for name, network in networks.items() if name in AGGREGATED), ())
 
 
 def describe_data(problem: Problem) -> dict[str, Any]:
@@ -65,7 +72,8 @@ def load(run: Path | str, strategy: str | None = None) -> CNNDNN:
     Returns
     -------
     network
-        In eval mode, on the CPU; from raw images (B, C, *S), 0..255 where they were uint8, to scores (B, K).
+        In eval mode, on the CPU; from raw images (B, C, *S), 0..255 where they were uint8, to scores (B, K). Local CNNs
+        that the run ended without are `ddcnn.CNNDNN.missing`.
 
     Raises
     ------
@@ -82,7 +90,7 @@ def load(run: Path | str, strategy: str | None = None) -> CNNDNN:
     available = strategies_of(folder)
     if name not in available:
         raise RunError(f"{folder.path} has no strategy {name!r}: {nearest(name, available)}")
-    network = _build(config, data, name)
+    network = _build(config, data, name, _missing(folder) if name in AGGREGATED else [])
     _fill(folder, network, name)
     return network.eval()
 
@@ -98,7 +106,12 @@ def best_strategy(folder: RunFolder) -> str:
     return str(max(rows, key=lambda row: row["validation_accuracy"] or 0.0)["name"])
 
 
-def _build(config: Config, data: dict[str, Any], name: str) -> CNNDNN:
+def _missing(folder: RunFolder) -> list[int]:
+    rows = folder.read_json("comparison.json").get("subdomains", [])
+    return [row["index"] for row in rows if row.get("missing") and isinstance(row.get("index"), int)]
+
+
+def _build(config: Config, data: dict[str, Any], name: str, missing: Sequence[int]) -> CNNDNN:
     channels, *size = data["image_shape"]
     classes = len(data["classes"])
     grid = Grid(config.decomposition.grid, overlap=config.decomposition.overlap)
@@ -112,12 +125,13 @@ def _build(config: Config, data: dict[str, Any], name: str) -> CNNDNN:
     ]
     last = Average() if name == "global" else build_aggregation(aggregation, len(grid), classes, config.aggregation)
     normalization = Normalization(torch.tensor(data["mean"]), torch.tensor(data["std"]))
-    return CNNDNN(grid, modules, last, image_size=size, normalization=normalization)
+    return CNNDNN(grid, modules, last, image_size=size, normalization=normalization, missing=missing)
 
 
 def _fill(folder: RunFolder, network: CNNDNN, name: str) -> None:
+    members = [n for n in network.local_cnns.indices if n not in network.missing]
     if name in AGGREGATED:
-        parts = {f"locals.{n}": f"locals/{n}.safetensors" for n in network.local_cnns.indices}
+        parts = {f"locals.{n}": f"locals/{n}.safetensors" for n in members}
         parts |= {"aggregation": "aggregation.safetensors"} if AGGREGATED[name] == "dense" else {}
         tensors = {prefix: folder.read_tensors(file) for prefix, file in parts.items()}
         state = {f"{prefix}.{key}": value for prefix, part in tensors.items() for key, value in part.items()}
