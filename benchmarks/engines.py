@@ -203,7 +203,7 @@ def model(arguments: argparse.Namespace, scratch: Path) -> list[str]:
         f"a subdomain alone on one core takes {alone.mean():.2f} s [{alone.min():.2f}, {alone.max():.2f}], a task",
         f"{fixed:.2f} s beside that. The model: tasks go in order to the worker that is free first. It is",
         "checked against one and two workers; what more say is computed, not measured. With a worker per subdomain the",
-        f"critical path is the slowest subdomain and one task's cost, {alone.max() + fixed:.2f} s, without communication:",
+        f"critical path is the slowest subdomain and one task's cost, {alone.max() + fixed:.2f} s, no communication:",
         f"{predicted(1) / predicted(32):.1f} times as fast as one worker.",
         "Published: 31 times on 32 (arXiv 2408.14442).",
         "",

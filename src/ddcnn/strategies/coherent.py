@@ -43,7 +43,7 @@ def transfer(problem: Problem, trained: Trained, progress: Progress, workspace: 
         "lr": config.training.lr * config.transfer.lr_factor,
     }
     training = config.training.model_copy(update=changes)
-    checkpoints = None if workspace is None else workspace.of("transfer")
+    checkpoints = None if workspace is None else workspace.of("transfer", {"missing": list(trained.network.missing)})
     new = _train_whole(problem, network, aggregation, training, 0.0, "transfer", progress, checkpoints)
     return Trained(new.network, [*trained.stages, *new.stages], new.histories)
 
