@@ -124,12 +124,16 @@ def test_a_flip_costs_nothing_and_a_shift_the_neighbours(made: Callable[..., Sto
 
 
 def test_what_another_grid_costs_is_said(made: Callable[..., Stored]) -> None:
-    store = made(make_dataset(samples=2, channels=1, size=(8, 12)), Grid((2, 2))).store
+    dataset = make_dataset(samples=2, channels=1, size=(8, 12))
+    store = made(dataset, Grid((2, 2))).store
     assert reading(store, Grid((2, 2))) == "streamed: a worker reads the chunks of its subdomains and nothing else"
     assert reading(store, Grid((1, 2))) == reading(store, Grid((2, 2)))
     assert reading(store, Grid((4, 4))) == (
         "streamed: made for grid 2x2 with overlap 0, so a worker reads up to 4.00 times the bytes of its subimages"
     )
+    margin = made(dataset, Grid((2, 2), overlap=1), "m.zarr").store
+    assert reading(margin, Grid((2, 2), overlap=1)) == reading(store, Grid((2, 2)))
+    assert "up to 1.46 times" in reading(margin, Grid((2, 2)))  # 5x7 pixels for 4x6
 
 
 def test_a_bare_path_is_told_its_prefix(made: Callable[..., Stored]) -> None:
