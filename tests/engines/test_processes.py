@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import signal
 import subprocess
@@ -223,3 +225,26 @@ def _parent(process: Path) -> int:
     except OSError:
         return 0
     return 0 if fields[0] == "Z" else int(fields[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["processes", "ray"])
+def test_the_same_table_in_every_engine(source: str, tmp_path: Path, engine: str) -> None:
+    if engine == "ray" and importlib.util.find_spec("ray") is None:
+        pytest.skip("the extra ray is not installed")
+    files = []
+    for name in ("in_process", engine):
+        options = ["--data", source, "--model", "tests.strategies.tiny:tiny", "--epochs", "2", "--batch-size", "20",
+                   "--backend", "fused", "--precision", "float32", "--device", "cpu", "--out", str(tmp_path / name),
+                   "--engine", name, "--set", "compute.group=2", "--set", "compute.threads=1"]  # fmt: skip
+        workers = [] if name == "in_process" else ["--workers", "2"]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        subprocess.run(
+            [sys.executable, "-m", "ddcnn", "compare", *options, *workers], check=True, env=environment, timeout=200
+        )
+        files.append({p.name: p.read_bytes() for p in (tmp_path / name).rglob("*.safetensors")})
+        rows = json.loads((tmp_path / name / "comparison.json").read_text())["strategies"]
+        files[-1] |= {
+            row["name"]: [row[k] for k in sorted(row) if k.endswith(("accuracy", "auc", "f1"))] for row in rows
+        }
+    assert files[0] == files[1]
