@@ -165,14 +165,14 @@ def _stamp(share: Volume, grid: _Grid, lungs: np.ndarray, starts: np.ndarray, en
 
 
 def _add_lesion(rng: np.random.Generator, lesions: Volume, grid: _Grid, lungs: np.ndarray) -> None:
-    """Add one ground-glass lesion: an uneven cloud that adds 150 to 300 HU at its centre and fades out."""
-    centre, radius = _place(rng, grid, lungs), rng.uniform(0.13, 0.22)
+    """Add one ground-glass lesion: an uneven cloud that adds 250 to 450 HU at its centre and fades out."""
+    centre, radius = _place(rng, grid, lungs), rng.uniform(0.15, 0.26)
     box = _box(grid, centre, 1.3 * radius)
     part = lesions[box]
     near = _Grid(grid.y[box[0]], grid.x[:, box[1]], grid.z[:, :, box[2]])
     rough = resized(rng.normal(0, 0.35, (4, 4, 4)).astype(np.float32), part.shape)
     shape = np.sqrt(_ball(near, centre, (radius * rng.uniform(0.75, 1.25, 3)).tolist())) + rough
-    cloud = np.float32(rng.uniform(150, 300)) * np.clip(1.6 * (1 - shape), 0, 1)
+    cloud = np.float32(rng.uniform(250, 450)) * np.clip(1.6 * (1 - shape), 0, 1)
     np.maximum(part, cloud, out=part)
 
 
