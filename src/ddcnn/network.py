@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Shaped
@@ -66,3 +66,32 @@ class CNNDNN(nn.Module):
         with torch.autocast(probabilities.device.type, enabled=False):
             scores: Tensor = self.aggregation(probabilities)
         return scores
+
+    def unfused_state(self) -> dict[str, Tensor]:
+        """Return views of what was trained, ``locals.<subdomain>.<name>`` and ``aggregation.<name>``.
+
+        The names are those that each local CNN has alone: they do not depend on how, and beside whom, it runs.
+        """
+        state = {f"aggregation.{name}": value for name, value in self.aggregation.state_dict().items()}
+        for n, prefix in enumerate(self._prefixes()):
+            state |= {prefix + name: value for name, value in self.local_cnns.member_state(n).items()}
+        return state
+
+    def load_unfused_state(self, state: Mapping[str, Tensor]) -> None:
+        """Copy what `unfused_state` returned, here or where other subdomains are held as well.
+
+        Raises
+        ------
+        KeyError, RuntimeError
+            Something is missing, or has another shape.
+        """
+        for n, prefix in enumerate(self._prefixes()):
+            self.local_cnns.load_member_state(n, _below(prefix, state))
+        self.aggregation.load_state_dict(_below("aggregation.", state))
+
+    def _prefixes(self) -> list[str]:
+        return [f"locals.{index}." for index in self.local_cnns.indices]
+
+
+def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +72,16 @@ class Supervised(Single):
         assert isinstance(x, Tensor)  # a model that decides on the whole image is given whole images
         probabilities = self.whole.local_probabilities(x)
         return torch.cat([self.whole.decide(probabilities).unsqueeze(1), probabilities.clamp_min(TINY).log()], 1)
+
+    def member_state(self, n: int) -> dict[str, Tensor]:
+        """Return views of the state of the network, subdomain by subdomain: `CNNDNN.unfused_state`."""
+        assert n == 0
+        return self.whole.unfused_state()
+
+    def load_member_state(self, n: int, state: Mapping[str, Tensor]) -> None:
+        """Copy such a state into the network; it may hold subdomains that the network has not."""
+        assert n == 0
+        self.whole.load_unfused_state(state)
 
     def loss_weights(self, at: float) -> Tensor:
         """Return 1 for the global loss, then the weight of each local one."""

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ddcnn.aggregation import Average, build_aggregation
 from ddcnn.config import Config
@@ -29,7 +28,7 @@ def save_networks(folder: RunFolder, networks: dict[str, CNNDNN]) -> None:
     """
     for name, network in networks.items():
         if name in WHOLE:
-            folder.write_tensors(f"{name}.safetensors", _whole_state(network))
+            folder.write_tensors(f"{name}.safetensors", network.unfused_state())
         elif list(network.aggregation.parameters()):
             folder.write_tensors("aggregation.safetensors", network.aggregation.state_dict())
     if separate := [network for name, network in networks.items() if name in AGGREGATED]:
@@ -117,28 +116,14 @@ def _build(config: Config, data: dict[str, Any], name: str) -> CNNDNN:
 
 
 def _fill(folder: RunFolder, network: CNNDNN, name: str) -> None:
-    members = range(network.local_cnns.members)
     if name in AGGREGATED:
-        states = [folder.read_tensors(f"locals/{n}.safetensors") for n in members]
-        last = folder.read_tensors("aggregation.safetensors") if AGGREGATED[name] == "dense" else {}
+        parts = {f"locals.{n}": f"locals/{n}.safetensors" for n in network.local_cnns.indices}
+        parts |= {"aggregation": "aggregation.safetensors"} if AGGREGATED[name] == "dense" else {}
+        tensors = {prefix: folder.read_tensors(file) for prefix, file in parts.items()}
+        state = {f"{prefix}.{key}": value for prefix, part in tensors.items() for key, value in part.items()}
     else:
-        whole = folder.read_tensors(f"{name}.safetensors")
-        states = [_part(whole, f"locals.{n}.") for n in members]
-        last = _part(whole, "aggregation.")
+        state = folder.read_tensors(f"{name}.safetensors")
     try:
-        for n, state in enumerate(states):
-            network.local_cnns.load_member_state(n, state)
-        network.aggregation.load_state_dict(last)
+        network.load_unfused_state(state)
     except (KeyError, RuntimeError) as error:
         raise RunError(f"{folder.path}: the parameters of {name} do not fit the network: {error}") from None
-
-
-def _whole_state(network: CNNDNN) -> dict[str, Tensor]:
-    state = {f"aggregation.{k}": v for k, v in network.aggregation.state_dict().items()}
-    for n in range(network.local_cnns.members):
-        state |= {f"locals.{n}.{k}": v for k, v in network.local_cnns.member_state(n).items()}
-    return state
-
-
-def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

@@ -108,11 +108,17 @@ class MemberOptimizer:
         ]
 
     def load_states(self, states: Sequence[Mapping[str, Tensor]]) -> None:
-        """Copy the states of all members, which have made equally many steps."""
+        """Copy the states of all members, which have made equally many steps.
+
+        What they hold of parameters that are not here is left out: of a network that is spread over ranks, the state
+        of the whole can be given to each.
+        """
         filled: dict[nn.Parameter, dict[str, Tensor]] = {}
         for parts, state in zip(parts_of(self.trainee), states, strict=True):
             for key, value in state.items():
                 name, _, what = key.rpartition("/")
+                if name not in parts:
+                    continue
                 parameter = parts[name].parameter
                 mine = filled.setdefault(parameter, {})
                 if what == "step":

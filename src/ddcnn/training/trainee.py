@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
@@ -66,7 +66,7 @@ class Single(nn.Module):
         assert n == 0
         return self.network.state_dict()
 
-    def load_member_state(self, n: int, state: dict[str, Tensor]) -> None:
+    def load_member_state(self, n: int, state: Mapping[str, Tensor]) -> None:
         """Copy a state into the network."""
         assert n == 0
         self.network.load_state_dict(state)
@@ -98,17 +98,22 @@ class Part(NamedTuple):
 
 
 def parts_of(trainee: Trainee) -> list[dict[str, Part]]:
-    """Return where the parameters of each member lie, under the member's own names.
+    """Return where the parameters of each member lie, under the names of the member's state.
 
-    It makes no difference to the caller whether members are stacked or run in turn.
+    It makes no difference to the caller whether members, or the local CNNs within one, are stacked or run in turn.
     """
-    names: list[dict[int, str]] = [{} for _ in range(trainee.members)]
-    for n, known in enumerate(names):
+    names: dict[object, tuple[int, str]] = {}
+    for n in range(trainee.members):
         for name, value in trainee.member_state(n).items():
-            known.setdefault(value.data_ptr(), name)  # of a shared parameter, the first name
-    parts: list[dict[str, Part]] = [{} for _ in names]
-    for parameter, owners in trainee.per_parameter(torch.arange(trainee.members)):
-        for row, n in enumerate(owners.flatten().tolist()):
-            part = Part(parameter, row if owners.ndim else None)
-            parts[n][names[n][part.of(parameter).data_ptr()]] = part
+            names.setdefault(_place(value), (n, name))  # of a shared parameter, the first name
+    parts: list[dict[str, Part]] = [{} for _ in range(trainee.members)]
+    for parameter, _ in trainee.per_parameter(torch.arange(trainee.members)):
+        rows = [None] if _place(parameter) in names else range(len(parameter))
+        for part in (Part(parameter, row) for row in rows):
+            n, name = names[_place(part.of(parameter))]
+            parts[n][name] = part
     return parts
+
+
+def _place(tensor: Tensor) -> object:
+    return tensor.data_ptr(), tensor.shape
