@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from ddcnn.decomposition import Decomposition
+from ddcnn.decomposition import Decomposition, Subimages
 from ddcnn.fusion import Backend, LocalCNNs
 
 
@@ -56,9 +56,10 @@ class CNNDNN(nn.Module):
         """Return global scores; their softmax is the probability of each class."""
         return self.decide(self.local_probabilities(images))
 
-    def local_probabilities(self, images: Shaped[Tensor, "B C *S"]) -> Float[Tensor, "B N K"]:
-        """Return the class probabilities of each local CNN."""
-        scores: Tensor = self.local_cnns(self.normalization(images))
+    def local_probabilities(self, images: Shaped[Tensor, "B C *S"] | Subimages) -> Float[Tensor, "B N K"]:
+        """Return the class probabilities of each local CNN, from whole images or from its own subimages."""
+        seen = images.map(self.normalization) if isinstance(images, Subimages) else self.normalization(images)
+        scores: Tensor = self.local_cnns(seen)
         return scores.float().softmax(2)
 
     def decide(self, probabilities: Float[Tensor, "B N K"]) -> Float[Tensor, "B K"]:

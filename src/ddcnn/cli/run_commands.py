@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -124,13 +125,16 @@ def _run(
 
         from ddcnn import experiments
         from ddcnn.cli.display import watching
+        from ddcnn.engines import Place
 
-        with watching(quiet=quiet) as progress, redirect_stdout(sys.stderr) if as_json else nullcontext():
+        first = Place.of(os.environ).rank == 0  # of several ranks one shows what is done
+        with watching(quiet=quiet or not first) as progress, redirect_stdout(sys.stderr) if as_json else nullcontext():
             if file is not None and "recipe" in given.fields:
                 progress.note(f"--recipe {config.recipe} fills only what {file} leaves out")
             run = getattr(experiments, command)
             comparison = run(config, progress=progress, command=given.line)
-    _show(comparison.results, comparison.run, as_json=as_json, quiet=quiet)
+    if first:
+        _show(comparison.results, comparison.run, as_json=as_json, quiet=quiet)
 
 
 def _show(results: Mapping[str, Any], run: Path, *, as_json: bool, quiet: bool) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ddcnn.config import Config
 from ddcnn.data import Dataset
 from ddcnn.data.store import Stored, reading
-from ddcnn.engines import Engine, InProcess
+from ddcnn.engines import ALONE, Engine, InProcess, Ranks, check_alone, joined, refuse_ranks
 from ddcnn.errors import ConfigError
 from ddcnn.experiments.folds import over_folds
 from ddcnn.experiments.record import Comparison, Recorder, finish_run, open_run
@@ -56,6 +56,7 @@ def compare(
     DdcnnError
         Anything that cannot be used; found before the run's folder is made.
     """
+    refuse_ranks("compare")
     aggregation = config.aggregation.model_copy(update={"name": "dense"})
     config = config.model_copy(update={"aggregation": aggregation})
     progress = progress or Progress()
@@ -85,8 +86,18 @@ def train(
 ) -> Comparison:
     """Train one strategy, ``config.strategy``, with the aggregation that the configuration names.
 
-    Parameters and errors are those of `compare`.
+    Parameters and errors are those of `compare`. In processes that ``torchrun`` has started, a coherent model is spread
+    over them: `ddcnn.engines.joined`. Each returns the whole network; one of them shows progress and writes the run.
     """
+    with joined(config.compute.device) as ranks:
+        return _train(config, progress if ranks.first else None, command, engine, ranks)
+
+
+def _train(config: Config, progress: Progress | None, command: str, engine: Engine | None, ranks: Ranks) -> Comparison:
+    if config.strategy != "coherent":
+        check_alone(ranks, f"strategy {config.strategy}")
+    if config.compute.memory is not None:
+        check_alone(ranks, "compute.memory")
     if config.strategy in ("coherent", "transfer") and config.aggregation.name == "vote":
         raise ConfigError(
             f"a {config.strategy} model cannot be trained through votes: no gradient; use dense or average"
@@ -99,9 +110,9 @@ def train(
     if config.data.folds is not None and config.data.fold is None:
         raise ConfigError("train trains one fold: give data.fold, or leave data.folds out; compare trains them all")
     whole = {"global": ("global",), "local": ()}.get(config.strategy, ("coherent",))
-    problem, choices, plan = _begin(config, whole, progress or Progress())
-    folder = open_run(problem, command=command)
-    recorder = Recorder(folder, progress or Progress())
+    problem, choices, plan = _begin(config, whole, progress or Progress(), ranks=ranks)
+    folder = open_run(problem, command=command) if ranks.first else None
+    recorder = (progress or Progress()) if folder is None else Recorder(folder, progress or Progress())
     local = None
     if config.strategy == "global":
         trained = {"global": train_global(problem, recorder)}
@@ -122,16 +133,19 @@ def _with_out(config: Config) -> Config:
 
 
 def _begin(
-    config: Config, whole: Sequence[str], progress: Progress, dataset: Dataset | None = None
+    config: Config, whole: Sequence[str], progress: Progress, dataset: Dataset | None = None, ranks: Ranks = ALONE
 ) -> tuple[Problem, dict[str, str], Plan | None]:
     config = _with_out(config)
     assert config.out is not None
-    RunFolder(config.out).check_free(force=config.force)
-    problem, plan = plan_memory(prepare(config, dataset), whole)
+    if ranks.first:
+        RunFolder(config.out).check_free(force=config.force)
+    problem, plan = plan_memory(prepare(config, dataset, ranks), whole)
     _tell_bad_files(problem, progress)
     problem, choices = resolve(problem)
     if plan is not None:
         choices["memory"] = plan.line(math.prod(config.decomposition.grid))
+    if not ranks.alone:
+        choices["ranks"] = ranks.line(math.prod(config.decomposition.grid))
     if isinstance(problem.images, Stored):
         choices["store"] = reading(problem.images.store, problem.decomposition)
     for what, text in choices.items():
@@ -149,7 +163,7 @@ def _tell_bad_files(problem: Problem, progress: Progress) -> None:
 
 
 def _finish(
-    folder: RunFolder,
+    folder: RunFolder | None,
     problem: Problem,
     trained: dict[str, Trained],
     local: Local | None,

@@ -13,6 +13,7 @@ import torch
 
 from ddcnn.experiments.decisions import Judge
 from ddcnn.machine import processor
+from ddcnn.network import CNNDNN
 from ddcnn.run import RunFolder, versions
 from ddcnn.strategies import Local, Problem, Trained
 from ddcnn.strategies.saved import describe_data, save_networks
@@ -84,7 +85,7 @@ def open_run(problem: Problem, *, command: str) -> RunFolder:
 
 
 def finish_run(
-    folder: RunFolder,
+    folder: RunFolder | None,
     problem: Problem,
     trained: dict[str, Trained],
     *,
@@ -93,7 +94,11 @@ def finish_run(
     choices: dict[str, str],
     command: str,
 ) -> Comparison:
-    """Evaluate what was trained, the test part for the first time, write everything, and seal the run."""
+    """Evaluate what was trained, the test part for the first time, write everything, and seal the run.
+
+    Without a folder nothing is written: of several ranks one writes.
+    """
+    assert problem.config.out is not None
     results = _results(problem, trained, local=local)
     results["details"] |= {
         "command": command,
@@ -101,8 +106,14 @@ def finish_run(
         "choices": choices,
         "versions": environment(problem.device, command)["versions"],
     }
-    results = {"data": results.pop("data"), **results, "run": str(folder.path)}
+    results = {"data": results.pop("data"), **results, "run": str(problem.config.out)}
     networks = {name: t.network for name, t in trained.items()}
+    if folder is not None:
+        _write(folder, problem, results, networks)
+    return Comparison(results, problem.config.out, networks)
+
+
+def _write(folder: RunFolder, problem: Problem, results: dict[str, Any], networks: dict[str, CNNDNN]) -> None:
     save_networks(folder, networks)
     spread = torch.linspace(0, len(problem.split.test) - 1, min(_EXAMPLES, len(problem.split.test))).long()
     chosen = problem.split.test[spread]  # files are often sorted by class
@@ -112,7 +123,6 @@ def finish_run(
     folder.write_tensors("examples.safetensors", examples)
     folder.write_json("comparison.json", results)
     folder.seal()
-    return Comparison(results, folder.path, networks)
 
 
 def environment(device: torch.device, command: str) -> dict[str, Any]:

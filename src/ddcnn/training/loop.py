@@ -98,7 +98,7 @@ def fit(
         history.rows.append(row)
         history.steps += train.steps
         progress.epoch(row)
-        stay = watch.observe(epoch, step.trainee, measured["train_loss"], loss, accuracy)
+        stay = watch.observe(epoch, step.trainee, *step.trainee.agreed(measured["train_loss"], loss, accuracy))
         for n in (n for n, when in enumerate(watch.diverged) if when == epoch):
             progress.note(f"{stage}, {trainee.name(n)}: {_divergence(epoch, watch.best_epochs[n])}")
         if not stay:
