@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -144,15 +145,21 @@ def _run(command: str, source: Source, *, as_json: bool, quiet: bool) -> None:
         job, run = (_begun if source.resume is None else _resumed)(command, source)
 
         from ddcnn.cli.display import watching
+        from ddcnn.engines import Place
 
+        first = Place.of(os.environ).rank == 0  # of several ranks one shows what is done
         try:
-            with watching(quiet=quiet) as progress, redirect_stdout(sys.stderr) if as_json else nullcontext():
+            with (
+                watching(quiet=quiet or not first) as progress,
+                redirect_stdout(sys.stderr) if as_json else nullcontext(),
+            ):
                 comparison = job(progress)
         except (InterruptionError, KeyboardInterrupt):
-            if (run / _CHECKPOINTS).is_dir():
+            if (run / _CHECKPOINTS).is_dir() and first:
                 print(f"go on with: ddcnn {command} --resume {shlex.quote(str(run))}", file=sys.stderr)
             raise
-    _show(comparison.results, comparison.run, as_json=as_json, quiet=quiet)
+    if first:
+        _show(comparison.results, comparison.run, as_json=as_json, quiet=quiet)
 
 
 def _begun(command: str, source: Source) -> tuple[Callable[[Progress], Comparison], Path]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ddcnn.config import Config
 from ddcnn.data import Dataset
-from ddcnn.engines import Engine
+from ddcnn.engines import Engine, Ranks, check_alone, joined, refuse_ranks
 from ddcnn.errors import ConfigError, RunError
 from ddcnn.experiments.folds import over_folds
 from ddcnn.experiments.record import BEGUN, Comparison
@@ -43,6 +43,7 @@ def compare(
     DdcnnError
         Anything that cannot be used; found before the run's folder is made.
     """
+    refuse_ranks("compare")
     aggregation = config.aggregation.model_copy(update={"name": "dense"})
     config = _with_out(config.model_copy(update={"aggregation": aggregation}))
     return _compare(config, Circumstances(progress or Progress(), command, engine))
@@ -53,20 +54,11 @@ def train(
 ) -> Comparison:
     """Train one strategy, ``config.strategy``, with the aggregation that the configuration names.
 
-    Parameters and errors are those of `compare`.
+    Parameters and errors are those of `compare`. In processes that ``torchrun`` has started, a coherent model is spread
+    over them: `ddcnn.engines.joined`. Each returns the whole network; one of them shows progress and writes the run.
     """
-    if config.strategy in ("coherent", "transfer") and config.aggregation.name == "vote":
-        raise ConfigError(
-            f"a {config.strategy} model cannot be trained through votes: no gradient; use dense or average"
-        )
-    if config.strategy in ("global", "coherent") and config.training.subdomains:
-        raise ConfigError(
-            f"training.subdomains is for local CNNs, but strategy {config.strategy} trains one model; leave it out, or "
-            f"use local or transfer"
-        )
-    if config.data.folds is not None and config.data.fold is None:
-        raise ConfigError("train trains one fold: give data.fold, or leave data.folds out; compare trains them all")
-    return _train(_with_out(config), Circumstances(progress or Progress(), command, engine))
+    with joined(config.compute.device) as ranks:
+        return _train(_with_out(config), Circumstances(progress or Progress(), command, engine, ranks=ranks))
 
 
 def resume(
@@ -111,12 +103,14 @@ def resume(
             f"{folder.path} names code of its own, {config.model.name}, which would be imported; if you know where "
             "the run is from, allow it with trust=True (--trust)"
         )
-    circumstances = Circumstances(progress or Progress(), command, engine, resuming=True)
     job = folder.read_json(BEGUN).get("job")
-    return (_train if job == "train" else _compare)(config, circumstances)
+    with joined(config.compute.device) as ranks:
+        circumstances = Circumstances(progress or Progress(), command, engine, resuming=True, ranks=ranks)
+        return (_train if job == "train" else _compare)(config, circumstances)
 
 
 def _compare(config: Config, circumstances: Circumstances) -> Comparison:
+    check_alone(circumstances.ranks, "compare")
     if config.data.folds is None or config.data.fold is not None:
         return _compare_one(config, None, circumstances)
 
@@ -144,6 +138,7 @@ def _compare_one(config: Config, dataset: Dataset | None, circumstances: Circums
 
 
 def _train(config: Config, circumstances: Circumstances) -> Comparison:
+    _check_strategy(config, circumstances.ranks)
     whole = {"global": ("global",), "local": ()}.get(config.strategy, ("coherent",))
     with Session.of(config, "train", whole, circumstances) as session:
         problem, recorder, workspace = session.problem, session.recorder, session.workspace
@@ -157,6 +152,24 @@ def _train(config: Config, circumstances: Circumstances) -> Comparison:
         if config.strategy == "transfer":
             trained["transfer"] = transfer(problem, trained[_NAMES[name]], recorder, workspace)
         return session.finish(trained, local)
+
+
+def _check_strategy(config: Config, ranks: Ranks) -> None:
+    if config.strategy != "coherent":
+        check_alone(ranks, f"strategy {config.strategy}")
+    if config.compute.memory is not None:
+        check_alone(ranks, "compute.memory")
+    if config.strategy in ("coherent", "transfer") and config.aggregation.name == "vote":
+        raise ConfigError(
+            f"a {config.strategy} model cannot be trained through votes: no gradient; use dense or average"
+        )
+    if config.strategy in ("global", "coherent") and config.training.subdomains:
+        raise ConfigError(
+            f"training.subdomains is for local CNNs, but strategy {config.strategy} trains one model; leave it out, or "
+            f"use local or transfer"
+        )
+    if config.data.folds is not None and config.data.fold is None:
+        raise ConfigError("train trains one fold: give data.fold, or leave data.folds out; compare trains them all")
 
 
 def _read(folder: RunFolder) -> Comparison:

@@ -14,6 +14,7 @@ import torch
 from ddcnn.errors import RunError
 from ddcnn.experiments.decisions import Judge
 from ddcnn.machine import processor
+from ddcnn.network import CNNDNN
 from ddcnn.run import CHECKPOINTS, RunFolder, versions
 from ddcnn.strategies import Local, Problem, Trained
 from ddcnn.strategies.saved import describe_data, missing_of, save_networks
@@ -80,10 +81,8 @@ class Recorder(Progress):
         self.watcher.note(text)
 
 
-def open_run(problem: Problem, *, job: str, command: str, choices: dict[str, str]) -> RunFolder:
+def open_run(folder: RunFolder, problem: Problem, *, job: str, command: str, choices: dict[str, str]) -> None:
     """Make the folder of a run, and write what is known before the training."""
-    assert problem.config.out is not None
-    folder = RunFolder(problem.config.out)
     folder.create(force=problem.config.force)
     begun = {"job": job, "fingerprint": problem.fingerprint, "choices": choices}
     folder.write_json(BEGUN, begun)
@@ -94,31 +93,29 @@ def open_run(problem: Problem, *, job: str, command: str, choices: dict[str, str
     if bad := problem.dataset.bad_files:
         files = [{"file": one.file, "reason": one.reason} for one in bad]
         folder.write_json("bad_files.json", {"on_bad_file": problem.config.data.on_bad_file, "files": files})
-    return folder
 
 
-def reopen_run(problem: Problem) -> tuple[RunFolder, dict[str, str]]:
-    """Open the folder of a run that did not finish; return the choices that were made for it, too.
+def reopen_run(folder: RunFolder, problem: Problem) -> dict[str, str]:
+    """Open the folder of a run that did not finish; return the choices that were made for it.
 
     Raises
     ------
     RunError
         It is of other data, or of another configuration.
     """
-    assert problem.config.out is not None
-    folder = RunFolder(problem.config.out)
     begun = folder.read_json(BEGUN)
     if begun.get("fingerprint") != problem.fingerprint:
         raise RunError(
             f"{folder.path} began with other data or another configuration than there are now; put them back, or "
             "start anew with another --out"
         )
-    folder.sweep()
-    return folder, dict(begun["choices"])
+    if problem.ranks.first:
+        folder.sweep()
+    return dict(begun["choices"])
 
 
 def finish_run(
-    folder: RunFolder,
+    folder: RunFolder | None,
     problem: Problem,
     trained: dict[str, Trained],
     *,
@@ -127,7 +124,11 @@ def finish_run(
     choices: dict[str, str],
     command: str,
 ) -> Comparison:
-    """Evaluate what was trained, the test part for the first time, write everything, and seal the run."""
+    """Evaluate what was trained, the test part for the first time, write everything, and seal the run.
+
+    Without a folder nothing is written: of several ranks one writes.
+    """
+    assert problem.config.out is not None
     results = _results(problem, trained, local=local)
     results["details"] |= {
         "command": command,
@@ -135,8 +136,14 @@ def finish_run(
         "choices": choices,
         "versions": environment(problem.device, command)["versions"],
     }
-    results = {"data": results.pop("data"), **results, "run": str(folder.path)}
+    results = {"data": results.pop("data"), **results, "run": str(problem.config.out)}
     networks = {name: t.network for name, t in trained.items()}
+    if folder is not None:
+        _write(folder, problem, results, networks)
+    return Comparison(results, problem.config.out, networks)
+
+
+def _write(folder: RunFolder, problem: Problem, results: dict[str, Any], networks: dict[str, CNNDNN]) -> None:
     save_networks(folder, networks)
     spread = torch.linspace(0, len(problem.split.test) - 1, min(_EXAMPLES, len(problem.split.test))).long()
     chosen = problem.split.test[spread]  # files are often sorted by class
@@ -147,7 +154,6 @@ def finish_run(
     folder.write_json("comparison.json", results)
     folder.seal()
     folder.clean()
-    return Comparison(results, folder.path, networks)
 
 
 def environment(device: torch.device, command: str) -> dict[str, Any]:

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
+import torch
+
 from ddcnn.config import Config
 from ddcnn.data import Dataset
 from ddcnn.data.store import Stored, reading
-from ddcnn.engines import Engine, build_engine
+from ddcnn.engines import ALONE, Engine, Ranks, build_engine
 from ddcnn.experiments.record import Comparison, Recorder, finish_run, open_run, reopen_run
 from ddcnn.run import CHECKPOINTS, RunFolder
 from ddcnn.strategies import Local, Plan, Problem, Trained, plan_memory, prepare, resolve
@@ -33,12 +35,15 @@ class Circumstances:
         Where local CNNs are trained; None: as the configuration says.
     resuming
         Whether the run was begun before.
+    ranks
+        The processes over which a coherent model is spread.
     """
 
     progress: Progress
     command: str
     engine: Engine | None
     resuming: bool = False
+    ranks: Ranks = ALONE
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class Session:
 
     problem: Problem
     folder: RunFolder
-    recorder: Recorder
+    recorder: Progress
     workspace: Workspace
     engine: Engine
     choices: dict[str, str]
@@ -65,21 +70,25 @@ class Session:
     ) -> Session:
         """Begin a run, or go on with it; whatever cannot be used is found before its folder is made."""
         assert config.out is not None
-        progress, plan = circumstances.progress, None
-        if not circumstances.resuming:
-            RunFolder(config.out).check_free(force=config.force)
-        problem = prepare(config, dataset)
+        ranks, plan = circumstances.ranks, None
+        progress = circumstances.progress if ranks.first else Progress()
+        folder = RunFolder(config.out)
+        if ranks.first and not circumstances.resuming:
+            folder.check_free(force=config.force)
+        problem = prepare(config, dataset, ranks)
         engine = circumstances.engine or build_engine(config.compute, problem.device.type)
         if circumstances.resuming:
-            folder, choices = reopen_run(problem)
+            choices = reopen_run(folder, problem)
         else:
             _tell_bad_files(problem, progress)
             problem, choices, plan = _decided(problem, whole, engine)
-            folder = open_run(problem, job=job, command=circumstances.command, choices=choices)
+            if ranks.first:
+                open_run(folder, problem, job=job, command=circumstances.command, choices=choices)
+        ranks.total(torch.zeros(1))  # the others look into the folder when it is made
         for what, text in choices.items():
             progress.note(f"{what} {text}")
-        workspace = Workspace(folder.path / CHECKPOINTS, problem.fingerprint, progress.note)
-        recorder = Recorder(folder, progress)
+        workspace = Workspace(folder.path / CHECKPOINTS, problem.fingerprint, progress.note, writes=ranks.first)
+        recorder = Recorder(folder, progress) if ranks.first else progress
         return cls(problem, folder, recorder, workspace, engine, choices, plan, circumstances.command)
 
     def __enter__(self) -> Session:
@@ -101,7 +110,7 @@ class Session:
             peak = max(stage.peak_memory_bytes or 0 for stage in stages.values())
             choices = choices | {"memory": f"{choices['memory']}, measured peak {peak / 1e9:.2f} GB"}
         return finish_run(
-            self.folder,
+            self.folder if self.problem.ranks.first else None,
             self.problem,
             trained,
             local=local,
@@ -121,6 +130,8 @@ def _decided(problem: Problem, whole: Sequence[str], engine: Engine) -> tuple[Pr
     problem, choices = resolve(problem)
     if plan is not None:
         choices["memory"] = plan.line(subdomains)
+    if not problem.ranks.alone:
+        choices["ranks"] = problem.ranks.line(subdomains)
     if isinstance(problem.images, Stored):
         choices["store"] = reading(problem.images.store, problem.decomposition)
     return problem, choices, plan

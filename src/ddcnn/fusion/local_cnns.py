@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -150,6 +150,23 @@ class LocalCNNs(nn.Module):
             for group, network in zip(self.groups, self._fused(), strict=True)
             for pair in network.per_parameter(values[list(group)])
         ]
+
+    def whole_norm(self, parameters: Sequence[nn.Parameter], norms: Tensor) -> Tensor:  # noqa: ARG002 - all is here
+        """Return the norm of each one's gradient from those of its parts, (P, N)."""
+        return cast(Tensor, torch.linalg.vector_norm(norms, dim=0))
+
+    def agreed(self, *values: Tensor) -> tuple[Tensor, ...]:
+        """Return the values: who else there is, is of no concern to a local CNN."""
+        return values
+
+    @property
+    def spread(self) -> bool:
+        """Whether other processes have parts of it."""
+        return False
+
+    def everywhere(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return tensors named by what they belong to: all there are, are here."""
+        return dict(tensors)
 
     def _cut(self, images: Tensor) -> list[Tensor]:
         if tuple(images.shape[2:]) != self.image_size:

@@ -170,12 +170,15 @@ class _Training:
                 for _ in steps:
                     self._pause(epoch, checkpoints)
         self._end_epoch(epoch, progress)
-        if checkpoints is not None and checkpoints.due and self.watch.active and self.epoch <= self.config.epochs:
-            checkpoints.save(self._state(None))
+        if checkpoints is not None and self.watch.active and self.epoch <= self.config.epochs:
+            (due,) = self.step.trainee.agreed(torch.tensor(checkpoints.due))
+            if due:
+                checkpoints.save(self._state(None))
 
     def _pause(self, epoch: Epoch, checkpoints: Checkpoints | None) -> None:
         """Between two steps: write a checkpoint if it is time for one, and end if that was asked for."""
-        if checkpoints is not None and (checkpoints.overdue or INTERRUPTION.signal is not None):
+        alone = not self.step.trainee.spread  # processes that share a trainee meet between epochs only
+        if checkpoints is not None and alone and (checkpoints.overdue or INTERRUPTION.signal is not None):
             checkpoints.save(self._state(epoch))
         INTERRUPTION.check()
 
@@ -190,7 +193,8 @@ class _Training:
         self.steps += self.train.steps
         self.epoch += 1
         progress.epoch(row)
-        stay = watch.observe(epoch.number, self.step.trainee, measured["train_loss"], loss, accuracy)
+        told = self.step.trainee.agreed(measured["train_loss"], loss, accuracy)
+        stay = watch.observe(epoch.number, self.step.trainee, *told)
         for n in (n for n, when in enumerate(watch.diverged) if when == epoch.number):
             progress.note(f"{self.stage}, {self.trainee.name(n)}: {_divergence(epoch.number, watch.best_epochs[n])}")
         self._leave(stay)
@@ -224,7 +228,7 @@ class _Training:
             "peak_memory_bytes": max(peaks) or None,
             "watch": self.watch.numbers(),
         }
-        return State(tensors, numbers)
+        return State(self.step.trainee.everywhere(tensors), numbers)
 
     def _load(self, state: State) -> State | None:
         """Take over a state; return it if it is from the middle of an epoch."""
