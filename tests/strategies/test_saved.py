@@ -50,7 +50,9 @@ def degraded(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
         label: aggregate(problem, local, name, Progress())
         for label, name in (("average", "average"), ("vote", "vote"), ("cnn-dnn", "dense"))
     }
-    folder = open_run(problem, job="train", command="", choices={})
+    assert problem.config.out is not None
+    folder = RunFolder(problem.config.out)
+    open_run(folder, problem, job="train", command="", choices={})
     return finish_run(folder, problem, trained, local=local, stages=[local.stage], choices={}, command="")
 
 

@@ -40,7 +40,7 @@ def draw_chest(rng: np.random.Generator, size: Sequence[int], *, ill: bool) -> C
     size
         Rows, columns, slices.
     ill
-        Whether there are lesions, 1 to 3 of them.
+        Whether there are lesions, 3 to 6 of them.
     """
     axes = [np.linspace(-1, 1, n, dtype=np.float32) if n > 1 else np.zeros(1, np.float32) for n in size]
     grid = _Grid(axes[0][:, None, None], axes[1][None, :, None], axes[2][None, None, :])
@@ -58,7 +58,7 @@ def draw_chest(rng: np.random.Generator, size: Sequence[int], *, ill: bool) -> C
     values = np.where(_bones(rng, grid, wide, deep) & ~lungs & (skin < 0.9), np.float32(_BONE), values)
     vessels = _vessels(rng, grid, lungs, wide, deep)
     lesions = np.zeros(lungs.shape, np.float32)
-    for _ in range(rng.integers(1, 4) if ill else 0):
+    for _ in range(rng.integers(3, 7) if ill else 0):
         _add_lesion(rng, lesions, grid, lungs)
     nodules = np.zeros(lungs.shape, np.float32)
     for _ in range(rng.integers(0, 4)):  # in both classes: what is dense and round is no lesion
@@ -166,7 +166,7 @@ def _stamp(share: Volume, grid: _Grid, lungs: np.ndarray, starts: np.ndarray, en
 
 def _add_lesion(rng: np.random.Generator, lesions: Volume, grid: _Grid, lungs: np.ndarray) -> None:
     """Add one ground-glass lesion: an uneven cloud that adds 250 to 450 HU at its centre and fades out."""
-    centre, radius = _place(rng, grid, lungs), rng.uniform(0.15, 0.26)
+    centre, radius = _place(rng, grid, lungs), rng.uniform(0.16, 0.3)
     box = _box(grid, centre, 1.3 * radius)
     part = lesions[box]
     near = _Grid(grid.y[box[0]], grid.x[:, box[1]], grid.z[:, :, box[2]])
