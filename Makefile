@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUN := runs/demo
 
-.PHONY: demo test lint bench readme golden clean
+.PHONY: demo test lint audit bench readme golden clean
 
 demo: $(READY)  ## train every strategy on 5,000 digits, print the table, write a report
 	$(BIN)/ddcnn compare --data mnist5k --model vgg9 --grid 2x2 --epochs 8 --out $(RUN) --force
@@ -19,6 +19,9 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+audit: $(READY)  ## known vulnerabilities of the pinned packages, where the index that knows them is reachable
+	$(BIN)/python .ci/audit.py
+
 bench: $(READY)  ## what a fused step saves, what the training loop costs
 	$(BIN)/python benchmarks/fusion.py
 	$(BIN)/python benchmarks/overhead.py
@@ -30,7 +33,7 @@ golden: $(READY)  ## write the golden losses anew: only after a change that is m
 	$(BIN)/python tests/golden/make_golden.py
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-audit build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(None if sys.version_info >= (3, 11) else 'ddcnn needs Python 3.11 or later, this is ' + sys.version.split()[0] + '; try make PYTHON=python3.11')"

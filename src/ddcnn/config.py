@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -24,6 +25,7 @@ from pydantic import (
 
 from ddcnn.errors import ConfigError, nearest
 from ddcnn.recipes import RECIPES
+from ddcnn.strict import MOST_YAML, parse_yaml
 
 StrategyName = Literal["global", "local", "coherent", "transfer"]
 AggregationName = Literal["average", "vote", "dense"]
@@ -50,7 +52,7 @@ def _by_index(value: Any) -> Any:
 
 def _bytes(value: Any) -> Any:
     """Read ``"8GB"`` and ``"512 MiB"`` as well as a number of bytes."""
-    form = r"([0-9]+(?:\.[0-9]+)?) *([KMGT]?)(I?)B?"
+    form = r"([0-9]{1,20}(?:\.[0-9]{1,20})?) *([KMGT]?)(I?)B?"
     found = re.fullmatch(form, value.strip().upper()) if isinstance(value, str) else None
     if not found:
         return value
@@ -72,6 +74,7 @@ PositiveInt = Annotated[int, Field(ge=1)]
 AutoInt = Annotated[int, *_AUTO]
 AutoFloat = Annotated[float, *_AUTO]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+_LONGEST = 200  # characters of a value in a message
 
 
 class _Section(BaseModel):
@@ -156,7 +159,7 @@ class AggregationConfig(_Section):
     aggregate_on: Literal["train", "holdout", "crossfit"] = "train"
     holdout_fraction: Fraction = 0.2
     folds: Annotated[int, Field(ge=2)] = 3
-    hidden: Axes = (256, 128)
+    hidden: Annotated[Axes, Field(max_length=64)] = (256, 128)
     features: Literal["probability", "log"] = "probability"
     shortcut: bool = True
     subdomain_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -299,8 +302,8 @@ class Config(_Section):
         if not isinstance(values, Mapping):
             return values
         name = values.get("recipe", "fast")
-        if name not in RECIPES:
-            raise ConfigError(f"recipe = {name!r} is unknown: {nearest(str(name), RECIPES)}")
+        if not isinstance(name, str) or name not in RECIPES:
+            raise ConfigError(f"recipe = {_short(name)} is unknown: {nearest(_short(name), RECIPES)}")
         return _merge(RECIPES[name](), values)
 
     @classmethod
@@ -313,7 +316,7 @@ class Config(_Section):
             One line that names the field, the value and what is valid.
         """
         try:
-            return cls(**values)
+            return cls.model_validate(dict(values))
         except ValidationError as error:
             raise ConfigError(_one_line(cls, error)) from None
 
@@ -330,13 +333,21 @@ class Config(_Section):
 def read_yaml(path: Path | str) -> dict[str, Any]:
     """Read a mapping from a YAML file."""
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        with Path(path).open(encoding="utf-8") as file:
+            text = file.read(MOST_YAML + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    return mapping_of(text, path)
+
+
+def mapping_of(text: str, source: Path | str) -> dict[str, Any]:
+    """Return the mapping that YAML text holds; ``source`` says in messages where it comes from."""
+    try:
+        values = parse_yaml(text)
+    except ValueError as error:
+        raise ConfigError(f"{source} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} should hold a mapping of fields, got {type(values).__name__}")
+        raise ConfigError(f"{source} should hold a mapping of fields, got {type(values).__name__}")
     return values
 
 
@@ -353,8 +364,8 @@ def assign(values: dict[str, Any], assignment: str) -> None:
         raise ConfigError(f"--set {assignment!r} should look like section.field=value, for example training.lr=0.1")
     *parents, field = name.strip().split(".")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = parse_yaml(text)
+    except ValueError:
         raise ConfigError(f"--set {assignment!r}: {text!r} is not a valid YAML value") from None
     for parent in parents:
         values = values.setdefault(parent, {})
@@ -382,8 +393,14 @@ def _one_line(model: type[BaseModel], error: ValidationError) -> str:
     path = [str(part) for part in first["loc"] if part != "[key]"]
     name = ".".join(path)
     if first["type"] != "extra_forbidden":
-        return f"{name} = {first['input']!r} is not valid: {first['msg']}"
+        return f"{name} = {_short(first['input'])} is not valid: {first['msg']}"
     return f"{name} is not a field of the configuration: {nearest(path[-1], _section(model, path[:-1]).model_fields)}"
+
+
+def _short(value: Any) -> str:
+    """Return a value as one short line, whatever it is."""
+    text = reprlib.repr(value) if isinstance(value, list | dict | int) else repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _section(model: type[BaseModel], path: list[str]) -> type[BaseModel]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from ddcnn.config import Config
+from ddcnn.run import RunFolder
 
 RESULT = {
     "run": "r",
@@ -27,8 +31,8 @@ RESULT = {
 def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     arguments: dict[str, Any] = {}
 
-    def evaluate(run: Path, *, data: Any, strategy: str | None) -> dict[str, Any]:
-        arguments.update(run=run, data=data, strategy=strategy)
+    def evaluate(run: Path, *, data: Any, strategy: str | None, trust: bool) -> dict[str, Any]:
+        arguments.update(run=run, data=data, strategy=strategy, trust=trust)
         print("noise")
         return RESULT
 
@@ -68,3 +72,19 @@ def test_the_data_of_the_run_found_elsewhere(call: Callable, seen: dict, made_ru
 
 def test_not_a_run(refused: Callable, seen: dict, tmp_path: Path) -> None:
     assert "it is not a run" in refused("evaluate", tmp_path)
+
+
+def test_a_folder_that_the_run_names(
+    call: Callable, refused: Callable, seen: dict, made_run: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(made_run, tmp_path / "run")
+    config = Config.read(run / "config.yaml")
+    data = config.data.model_copy(update={"directory": tmp_path / "there"})
+    (run / "config.yaml").write_text(config.model_copy(update={"data": data}).to_yaml())
+    RunFolder(run).seal()
+    assert "names the folder of its data" in refused("evaluate", run)
+    for options, folder in ((["--trust"], "there"), (["--data-dir", tmp_path / "here"], "here")):
+        assert call("evaluate", run, *options).code == 0
+        assert (seen["data"].directory, seen["trust"]) == (tmp_path / folder, "--trust" in options)
+    call("evaluate", run, "--data", "folder:x")
+    assert seen["data"].directory is None

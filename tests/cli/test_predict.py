@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ddcnn.run import RunFolder
 from ddcnn.strategies.saved import load
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
@@ -117,3 +118,19 @@ def test_a_flipped_byte_is_named(refused: Callable, made_run: Path, images: Path
     content[-1] ^= 1
     file.write_bytes(content)
     assert f"{file} is damaged" in refused("predict", damaged, images)
+
+
+def test_code_of_a_stranger(
+    call: Callable, refused: Callable, made_run: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "strangers.py").write_text("from ddcnn.models import VGG9\nprint('hello')\nnetwork = VGG9\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    run = shutil.copytree(made_run, tmp_path / "run")
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace("name: vgg9", "name: strangers:network"))
+    RunFolder(run).seal()
+    line = refused("predict", run, images)
+    assert "import the module 'strangers' and call 'network'" in line
+    assert line.endswith("say so: trust=True, or --trust")
+    code, out, _ = call("predict", run, images, "--trust")
+    assert (code, out.startswith("hello")) == (0, True)

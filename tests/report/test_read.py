@@ -37,9 +37,26 @@ def test_missing_file_is_named(make_run, name):
         ("comparison.json", b'{"strategies": [{}]}', r"strategies.0.name"),
         ("environment.json", b"\xff\xfe", r"environment.json is damaged: not UTF-8 at byte 0"),
         ("config.yaml", b"\xff", r"config.yaml is damaged: not UTF-8"),
+        (
+            "metrics.jsonl",
+            b'{"stage": "local", "epoch": 1000000000}',
+            r"should have a row for each epoch.* epoch 1,000,0",
+        ),
+        ("comparison.json", b'{"details": {"samples": {"test": -1}}}', r"details.samples.test = -1 cannot be used"),
+        ("comparison.json", b'{"strategies": [{"name": "a", "seconds": 1e308}]}', r"seconds = 1e\+308 cannot be used"),
+        ("comparison.json", b'{"details": {"confusion": {"a": [[%d]]}}}' % 10**30, r"a.0.0 = 1000000.* cannot be used"),
+        (
+            "comparison.json",
+            b'{"strategies": [{"name": "%s"}]}' % (b"x" * 1000),
+            r"strategies.0.name = 'xxx.* cannot be",
+        ),
         ("metrics.jsonl", b'{"stage": "local", "epoch": 1}\n{"sta', r"metrics.jsonl line 2 is damaged"),
         ("metrics.jsonl", b'{"stage": "local", "epoch": 0}', r"metrics.jsonl line 1: epoch = 0 cannot be used"),
-        ("examples.safetensors", b"\x00" * 4, r"examples.safetensors is damaged"),
+        (
+            "examples.safetensors",
+            b"\x00" * 4,
+            r"examples.safetensors is not a safetensors file: it announces a header of",
+        ),
     ],
 )
 def test_damaged_file_is_named(make_run, name, content, message):

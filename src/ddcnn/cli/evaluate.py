@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ddcnn.cli.data import data_config
-from ddcnn.cli.options import DataDirOption, ImageSizeOption, JsonOption, OfflineOption, RunArgument, StrategyOption
+from ddcnn.cli.options import (
+    DataDirOption,
+    ImageSizeOption,
+    JsonOption,
+    OfflineOption,
+    RunArgument,
+    StrategyOption,
+    TrustOption,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -38,6 +46,7 @@ def evaluate(
     data_dir: DataDirOption = None,
     offline: OfflineOption = False,
     image_size: ImageSizeOption = None,
+    trust: TrustOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure the accuracy of a run on its test images, or on others: in total, per class, per subdomain.
@@ -51,8 +60,8 @@ def evaluate(
     from ddcnn.cli.display import print_json, print_table
 
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
-        images = _data(run, data, directory=data_dir, offline=offline or None, image_size=image_size)
-        result = experiments.evaluate(run, data=images, strategy=strategy)
+        images = _data(run, data, trust=trust, directory=data_dir, offline=offline or None, image_size=image_size)
+        result = experiments.evaluate(run, data=images, strategy=strategy, trust=trust)
     if as_json:
         print_json(result)
         return
@@ -60,21 +69,21 @@ def evaluate(
         print_table(table)
 
 
-def _data(run: Path, source: str | None, **given: Any) -> DataConfig:
+def _data(run: Path, source: str | None, *, trust: bool, **given: Any) -> DataConfig:
     """Return which images are meant: those of the run, perhaps found elsewhere, or others.
 
     Files of another folder are resized if those of the run were.
     """
-    from ddcnn.config import Config
+    from ddcnn.experiments import own_data
     from ddcnn.run import RunFolder
 
     folder = RunFolder(run)
-    folder.check()
-    own = Config.read(folder.path / "config.yaml").data
     given = {name: value for name, value in given.items() if value is not None}
-    if source in (None, own.source):
-        return data_config(**own.model_dump() | given)
-    return data_config(source=source, **{"image_size": own.image_size} | given)
+    own = own_data(folder, trust=True)
+    if source not in (None, own.source):
+        return data_config(source=source, **{"image_size": own.image_size} | given)
+    own = own_data(folder, trust=trust or "directory" in given)
+    return data_config(**own.model_dump() | given)
 
 
 def _tables(result: dict[str, Any]) -> list[Table]:

@@ -121,9 +121,6 @@ ResumeOption = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
-TrustOption = Annotated[
-    bool, typer.Option("--trust", help="Import code that the run names as its model.", rich_help_panel=OUTPUT)
-]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.", show_default=False)]
 StrategyOption = Annotated[
     str | None,
@@ -131,6 +128,14 @@ StrategyOption = Annotated[
         "--strategy",
         metavar="NAME",
         help="global, average, vote, cnn-dnn, coherent or transfer; default: the best on the validation images.",
+    ),
+]
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="You trust who made the run: import the code that it names, use the folder of data that it names.",
+        rich_help_panel=OUTPUT,
     ),
 ]
 DataDirOption = Annotated[

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddcnn.cli.options import RunArgument, StrategyOption
+from ddcnn.cli.options import RunArgument, StrategyOption, TrustOption
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,6 +45,7 @@ def predict(
     ] = Format.TABLE,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images at once.")] = 64,
     resize: Annotated[bool, typer.Option("--resize", help="Resize images of another size than the run's.")] = False,
+    trust: TrustOption = False,
 ) -> None:
     """Predict the class of images, with its probability and what each subdomain votes for.
 
@@ -59,7 +60,7 @@ def predict(
     from ddcnn.strategies.saved import best_strategy, load
 
     paths = find_files(files)
-    network = load(run, strategy)
+    network = load(run, strategy, trust=trust)
     folder = RunFolder(run)
     data = folder.read_json("data.json")
     rows = _predict(network, Wanted.of(data, resize=resize), data["classes"], paths, batch_size)

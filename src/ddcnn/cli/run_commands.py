@@ -110,7 +110,7 @@ def report(run: RunArgument) -> None:
     from ddcnn.report import write_report
     from ddcnn.run import RunFolder
 
-    RunFolder(run).check()
+    RunFolder(run).manifest()  # a run that did not finish has no report
     print_path("report", write_report(run))
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ddcnn.atomic import write_atomic
 from ddcnn.errors import RunError
-from ddcnn.run import write_atomic
 
 _NUMBERS = "numbers.json"
 

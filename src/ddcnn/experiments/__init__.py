@@ -1,7 +1,7 @@
 """Questions, each a set of strategy runs; the first: which strategy is how accurate, how large, how fast."""
 
 from ddcnn.experiments.compare import compare, resume, train
-from ddcnn.experiments.evaluation import evaluate
+from ddcnn.experiments.evaluation import evaluate, own_data
 from ddcnn.experiments.record import Comparison
 
-__all__ = ["Comparison", "compare", "evaluate", "resume", "train"]
+__all__ = ["Comparison", "compare", "evaluate", "own_data", "resume", "train"]

@@ -7,17 +7,20 @@ from typing import Any
 
 import torch
 
-from ddcnn.config import Config, DataConfig
+from ddcnn.config import DataConfig
 from ddcnn.data import Split, open_data
 from ddcnn.data.batches import Batches
-from ddcnn.errors import DataError
+from ddcnn.errors import DataError, RunError
 from ddcnn.experiments.decisions import confusion
 from ddcnn.run import RunFolder
+from ddcnn.strategies.needed import read_config, read_data
 from ddcnn.strategies.saved import best_strategy, load
 from ddcnn.training import accuracy_of, auc, macro_f1, member_losses, predict_scores
 
 
-def evaluate(run: Path | str, *, data: DataConfig | None = None, strategy: str | None = None) -> dict[str, Any]:
+def evaluate(
+    run: Path | str, *, data: DataConfig | None = None, strategy: str | None = None, trust: bool = False
+) -> dict[str, Any]:
     """Return accuracy, cross-entropy, confusion and accuracy per subdomain (None: missing) of a strategy of a run.
 
     Parameters
@@ -26,19 +29,18 @@ def evaluate(run: Path | str, *, data: DataConfig | None = None, strategy: str |
         The folder of the run.
     data
         Other data, all of which is used. Of the run's own data (None, or the same source), only the test part is.
-    strategy
-        As in `ddcnn.load`.
+    strategy, trust
+        As in `ddcnn.load`; of a run that is not trusted, no folder that it names is used as `data.directory`.
 
     Raises
     ------
     RunError, DataError
         The run cannot be read, or the data has other classes or another image shape than the run's.
     """
-    network = load(run, strategy)
+    network = load(run, strategy, trust=trust)
     folder = RunFolder(run)
     expected = folder.read_json("data.json")
-    own = Config.read(folder.path / "config.yaml").data
-    config = data or own
+    config, source = data or own_data(folder, trust=trust), read_config(folder).data.source
     dataset = open_data(config)
     for what, got, wanted in (
         ("classes", list(dataset.classes), expected["classes"]),
@@ -47,8 +49,10 @@ def evaluate(run: Path | str, *, data: DataConfig | None = None, strategy: str |
         if got != wanted:
             raise DataError(f"{config.source} has {what} {got}, but the run was trained on {wanted}")
     part = torch.arange(len(dataset.labels))
-    if config.source == own.source:
+    if config.source == source:
         part = Split.from_json(folder.read_text("split.json")).test
+        if not len(part):
+            raise RunError(f"{folder.path / 'split.json'} leaves no image for the test; train again")
         if int(part.max()) >= len(dataset.labels):
             raise DataError(f"{config.source} has {len(dataset.labels)} images, fewer than when the run was trained")
     labels = dataset.labels[part]
@@ -62,7 +66,7 @@ def evaluate(run: Path | str, *, data: DataConfig | None = None, strategy: str |
         "run": str(folder.path),
         "strategy": strategy or best_strategy(folder),
         "data": config.source,
-        "part": "test" if config.source == own.source else "all",
+        "part": "test" if config.source == source else "all",
         "samples": len(part),
         "accuracy": float((scores.argmax(1) == labels).float().mean()),
         "auc": auc(scores.double().log_softmax(1), labels),
@@ -78,3 +82,27 @@ def evaluate(run: Path | str, *, data: DataConfig | None = None, strategy: str |
             for n, accuracy in enumerate(accuracy_of(local, labels).tolist())
         ],
     }
+
+
+def own_data(folder: RunFolder, *, trust: bool) -> DataConfig:
+    """Return which data a run was trained on.
+
+    Raises
+    ------
+    RunError
+        They are to be resized to what no image of the run had; or the run names the folder that they are in, or are
+        downloaded to, and is not trusted.
+    """
+    folder.manifest()  # a run that is not complete has nothing to say
+    config, size = read_config(folder).data, tuple(read_data(folder, trust=trust)["image_shape"][1:])
+    if config.image_size not in (None, size) and config.image_size * len(size) != size:
+        raise RunError(
+            f"{folder.path / 'config.yaml'}: data.image_size = {config.image_size} does not fit the images of "
+            f"data.json, {size}; train again"
+        )
+    if config.directory is not None and not trust:
+        raise RunError(
+            f"{folder.path / 'config.yaml'} names the folder of its data, {str(config.directory)!r}, where files would "
+            f"be written as well; if that is right, name it with --data-dir, or say --trust"
+        )
+    return config

@@ -20,6 +20,7 @@ from ddcnn.report.results import Results
 from ddcnn.report.tables import cells, columns, is_best
 from ddcnn.report.verdict import number_of_subdomains, verdict
 from ddcnn.report.words import STRATEGIES, by, count, percent
+from ddcnn.run import REPORT, RunFolder
 
 _NBSP = "\N{NO-BREAK SPACE}"
 
@@ -34,15 +35,13 @@ def write_report(run_dir: Path | str) -> Path:
     RunError
         A file of the run is missing or damaged, or the folder cannot be written to.
     """
-    from ddcnn.run import RunFolder  # imports torch
-
     folder = RunFolder(run_dir)
-    if complete := folder.is_complete():
-        folder.check()
-    folder.write_text("report.html", render(read_run(run_dir)))
+    complete = folder.is_complete()
     if complete:
-        folder.seal()
-    return folder.path / "report.html"
+        folder.check(but=[REPORT])
+    write = folder.add_sealed if complete else folder.write_text
+    write(REPORT, render(read_run(run_dir)))
+    return folder.path / REPORT
 
 
 def render(run: RunFiles) -> str:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load
 
 from ddcnn.errors import RunError
 from ddcnn.report.results import Results, Row, parse
+from ddcnn.run import RunFolder
+
+_MOST_POINTS = 10**8  # of training curves
+_MOST_DRAWN = 2**30  # bytes of examples: more is not worth the memory of a drawing
 
 
 @dataclass(frozen=True)
@@ -54,35 +56,15 @@ def read_run(run_dir: Path | str) -> RunFiles:
     RunError
         One line that names the file that is missing or damaged, and how.
     """
-    folder = Path(run_dir)
-    if not folder.is_dir():
-        raise RunError(f"{folder} is not a run folder; give the folder that `ddcnn compare` or `ddcnn train` wrote")
-    results = Results.parse(_json(folder / "comparison.json"), str(folder / "comparison.json"))
-    rows = _rows(folder / "metrics.jsonl")
-    config = _text(folder / "config.yaml")
-    environment = _json(folder / "environment.json")
-    examples = _examples(folder / "examples.safetensors")
+    folder = RunFolder(run_dir)
+    if not folder.path.is_dir():
+        raise RunError(f"{run_dir} is not a run folder; give the folder that `ddcnn compare` or `ddcnn train` wrote")
+    results = Results.parse(folder.read_json("comparison.json"), str(folder.path / "comparison.json"))
+    rows = _rows(folder)
+    config = folder.read_text("config.yaml")
+    environment = folder.read_json("environment.json")
+    examples = _examples(folder)
     return RunFiles(results, rows, config, environment, *examples)
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise RunError(f"{path} is missing; the run is not complete") from None
-    except OSError as error:
-        raise RunError(f"{path} cannot be read: {error.strerror}") from None
-
-
-def _text(path: Path) -> str:
-    try:
-        return _bytes(path).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise RunError(f"{path} is damaged: not UTF-8 at byte {error.start}") from None
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return _mapping(_text(path), str(path))
 
 
 def _mapping(text: str, source: str) -> dict[str, Any]:
@@ -95,19 +77,27 @@ def _mapping(text: str, source: str) -> dict[str, Any]:
     return values
 
 
-def _rows(path: Path) -> tuple[Row, ...]:
-    lines = enumerate(_text(path).splitlines(), start=1)
+def _rows(folder: RunFolder) -> tuple[Row, ...]:
+    path = folder.path / "metrics.jsonl"
+    lines = enumerate(folder.read_text("metrics.jsonl").splitlines(), start=1)
     sources = ((line, f"{path} line {number}") for number, line in lines if line.strip())
-    return tuple(parse(Row, _mapping(line, source), source) for line, source in sources)
+    rows = tuple(parse(Row, _mapping(line, source), source) for line, source in sources)
+    last = max((row.epoch for row in rows), default=0)
+    widest = max((len(values) for row in rows for values in (row.train_accuracy, row.validation_accuracy)), default=0)
+    if last > len(rows) or len(rows) * widest > _MOST_POINTS:
+        raise RunError(
+            f"{path} should have a row for each epoch, and at most {_MOST_POINTS:,} values in all, got {len(rows):,} "
+            f"rows of up to {widest:,} values and an epoch {last:,}"
+        )
+    return rows
 
 
-def _examples(path: Path) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
-    if not path.exists():
+def _examples(folder: RunFolder) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    name = "examples.safetensors"
+    path = folder.path / name
+    if not folder.has(name) or path.stat().st_size > _MOST_DRAWN:
         return None, None, None
-    try:
-        tensors = load(_bytes(path))
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise RunError(f"{path} is damaged: {' '.join(str(error).split())}") from None
+    tensors = folder.read_arrays(name)
     if not {"images", "labels"} <= tensors.keys():
         raise RunError(f"{path} should hold images and labels, got {', '.join(sorted(tensors)) or 'nothing'}")
     images, labels = tensors["images"], tensors["labels"]

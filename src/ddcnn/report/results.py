@@ -21,8 +21,10 @@ def _printable(value: Any) -> Any:
     return re.sub(r"[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]", "\N{REPLACEMENT CHARACTER}", str(value))
 
 
+_LARGEST = 10**15  # nothing that is counted or timed is more, and drawings of more fail
+Count = Annotated[int, Field(ge=0, le=_LARGEST)]
 Number = Annotated[float | None, BeforeValidator(_finite)]
-Positive = Annotated[Annotated[float, Field(ge=0)] | None, BeforeValidator(_finite)]
+Positive = Annotated[Annotated[float, Field(ge=0, le=_LARGEST)] | None, BeforeValidator(_finite)]
 Accuracy = Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(_finite)]
 Text = Annotated[str, BeforeValidator(_printable)]
 
@@ -41,7 +43,7 @@ class _Record(BaseModel):
 class Strategy(_Record):
     """What one strategy reached, and at what cost; over folds, the means, with their 95 % intervals by name."""
 
-    name: Text
+    name: Annotated[Text, Field(max_length=100)]
     train_accuracy: Accuracy = None
     validation_accuracy: Accuracy = None
     test_accuracy: Accuracy = None
@@ -114,10 +116,10 @@ class Details(_Record):
     classes: tuple[Text, ...] = ()
     image_shape: tuple[int, ...] = ()
     plane: tuple[int, int] = (-2, -1)
-    samples: dict[str, int | None] = {}
+    samples: dict[str, Count | None] = {}
     folds: tuple[Annotated[int, Field(ge=1)], ...] = ()
     stages: tuple[Stage, ...] = ()
-    confusion: dict[str, tuple[tuple[Annotated[int, Field(ge=0)], ...], ...] | None] = {}
+    confusion: dict[str, tuple[tuple[Count, ...], ...] | None] = {}
     subdomains: tuple[SubdomainDetails, ...] = ()
     missing: dict[str, Missing | None] = {}
     choices: dict[str, Any] = {}

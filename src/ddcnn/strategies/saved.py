@@ -10,15 +10,12 @@ import torch
 
 from ddcnn.aggregation import Average, build_aggregation
 from ddcnn.config import Config
-from ddcnn.decomposition import Grid
 from ddcnn.errors import RunError, nearest
-from ddcnn.models import Normalization, build, width_rule
+from ddcnn.models import MODELS, Normalization, build
 from ddcnn.network import CNNDNN
 from ddcnn.run import RunFolder
+from ddcnn.strategies.needed import AGGREGATED, WHOLE, check_parameters, geometry, read_config, read_data, untrusted
 from ddcnn.strategies.problem import Problem
-
-AGGREGATED = {"average": "average", "vote": "vote", "cnn-dnn": "dense"}
-WHOLE = ("global", "coherent", "transfer")
 
 
 def save_networks(folder: RunFolder, networks: dict[str, CNNDNN]) -> None:
@@ -58,7 +55,7 @@ def describe_data(problem: Problem) -> dict[str, Any]:
     }
 
 
-def load(run: Path | str, strategy: str | None = None) -> CNNDNN:
+def load(run: Path | str, strategy: str | None = None, *, trust: bool = False) -> CNNDNN:
     """Load a trained network from a run.
 
     Parameters
@@ -68,6 +65,9 @@ def load(run: Path | str, strategy: str | None = None) -> CNNDNN:
     strategy
         ``"global"``, ``"average"``, ``"vote"``, ``"cnn-dnn"``, ``"coherent"`` or ``"transfer"``; None takes the one
         with the best validation accuracy.
+    trust
+        Whether you trust who made the run. Only then is a network of the form ``module:function`` imported, which runs
+        its code, and are images of any size accepted; a run with a network of ddcnn needs no trust.
 
     Returns
     -------
@@ -78,47 +78,62 @@ def load(run: Path | str, strategy: str | None = None) -> CNNDNN:
     Raises
     ------
     RunError
-        The run is missing, not complete or damaged, or has no such strategy.
+        The run is missing, not complete or damaged, has no such strategy, or its files do not fit one another.
     """
     folder = RunFolder(run)
     folder.check()
     if (folder.path / "folds").is_dir():
         raise RunError(f"{folder.path} compares folds; give one of them, such as {folder.path / 'folds' / '0'}")
-    config = Config.read(folder.path / "config.yaml")
-    data = folder.read_json("data.json")
+    config, data = read_config(folder), read_data(folder, trust=trust)
     name = strategy or best_strategy(folder)
     available = strategies_of(folder)
     if name not in available:
         raise RunError(f"{folder.path} has no strategy {name!r}: {nearest(name, available)}")
-    network = _build(config, data, name, _missing(folder) if name in AGGREGATED else [])
+    missing = _missing(folder) if name in AGGREGATED else []
+    if config.model.name in MODELS:
+        check_parameters(folder, config, data, name, missing=missing, trust=trust)
+    elif ":" in config.model.name and not trust:
+        raise RunError(untrusted(folder, config.model.name))
+    network = _build(config, data, name, missing)
     _fill(folder, network, name)
     return network.eval()
 
 
 def strategies_of(folder: RunFolder) -> list[str]:
     """Return the names of the strategies that a run has."""
-    return [str(row["name"]) for row in folder.read_json("comparison.json")["strategies"]]
+    return [name for name, _ in _validated(folder)]
 
 
 def best_strategy(folder: RunFolder) -> str:
     """Return the name of the strategy with the best validation accuracy; among equals, the first."""
-    rows = folder.read_json("comparison.json")["strategies"]
-    return str(max(rows, key=lambda row: row["validation_accuracy"] or 0.0)["name"])
+    return max(_validated(folder), key=lambda row: row[1])[0]
+
+
+def _validated(folder: RunFolder) -> list[tuple[str, float]]:
+    """Return name and validation accuracy of each strategy of a run."""
+    rows = folder.read_json("comparison.json").get("strategies")
+    rows = rows if isinstance(rows, list) else []
+    found = [(row.get("name"), row.get("validation_accuracy") or 0.0) for row in rows if isinstance(row, dict)]
+    right = [(name, v) for name, v in found if name in (*AGGREGATED, *WHOLE) and isinstance(v, int | float)]
+    if not rows or len(right) < len(rows):
+        raise RunError(
+            f"{folder.path / 'comparison.json'} should list strategies ({', '.join((*AGGREGATED, *WHOLE))}) with their "
+            f"validation accuracy; train again"
+        )
+    return right
 
 
 def _missing(folder: RunFolder) -> list[int]:
-    rows = folder.read_json("comparison.json").get("subdomains", [])
-    return [row["index"] for row in rows if row.get("missing") and isinstance(row.get("index"), int)]
+    rows = folder.read_json("comparison.json").get("subdomains")
+    known = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    return [row["index"] for row in known if row.get("missing") and isinstance(row.get("index"), int)]
 
 
 def _build(config: Config, data: dict[str, Any], name: str, missing: Sequence[int]) -> CNNDNN:
     channels, *size = data["image_shape"]
     classes = len(data["classes"])
-    grid = Grid(config.decomposition.grid, overlap=config.decomposition.overlap)
-    width = config.model.width_factor or width_rule(len(grid))
+    grid, width = geometry(config, tuple(size), name)
     aggregation = AGGREGATED.get(name, config.aggregation.name)
-    if name == "global":
-        grid, width = Grid((1,) * len(size)), 1.0
     modules = [
         build(config.model.name, channels, classes, s.shape, width=width, options=config.model.options)
         for s in grid.subdomains(size)

@@ -22,8 +22,8 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
+from ddcnn.atomic import write_atomic
 from ddcnn.errors import RunError
-from ddcnn.run import write_atomic
 
 _NAME = re.compile(r"([0-9]{9})-([0-9a-f]{64})\.safetensors")
 _GENERATIONS = 2

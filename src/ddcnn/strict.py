@@ -1,0 +1,68 @@
+"""Read JSON and YAML that a stranger may have written: plain values of bounded size, or one line that says why not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+import yaml
+
+MOST_YAML = 2**20  # characters
+_MOST_VALUES = 100_000
+_LONGEST = 4096  # characters of one value: to read a number, or to print it, may take quadratic time
+
+
+def parse_json(text: str) -> Any:
+    """Return the value of JSON text; NaN and infinity, which JSON does not have, are refused.
+
+    Raises
+    ------
+    ValueError
+        One line that says what is wrong.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def parse_yaml(text: str) -> Any:
+    """Return the value of YAML text: no tags that make Python objects, no aliases that multiply.
+
+    Raises
+    ------
+    ValueError
+        One line that says what is wrong.
+    """
+    if len(text) > MOST_YAML:
+        raise ValueError(f"it has {len(text):,} characters, at most {MOST_YAML:,} are read")
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _size(node, {}) > _MOST_VALUES:
+            raise ValueError(f"it holds more than {_MOST_VALUES:,} values, those that aliases repeat counted each time")
+        return loader.construct_document(node)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except Exception as error:  # "!!bool x" and its like raise anything
+        raise ValueError(" ".join(str(error).split())) from None
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a number")
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """Return how many values a node stands for; more than any limit if it contains itself."""
+    if id(node) not in known:
+        known[id(node)] = _MOST_VALUES + 1
+        if isinstance(node, yaml.ScalarNode):
+            if len(node.value) > _LONGEST:
+                raise ValueError(f"a value has {len(node.value):,} characters, at most {_LONGEST:,} are read")
+            children = []
+        else:
+            children = [one for part in node.value for one in (part if isinstance(part, tuple) else (part,))]
+        known[id(node)] = 1 + sum(_size(child, known) for child in children)
+    return known[id(node)]
