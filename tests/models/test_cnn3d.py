@@ -88,3 +88,12 @@ def test_least_sizes_are_the_least() -> None:
         assert model(torch.randn(1, 1, *(least,) * 3)).shape == (1, 2)
         with pytest.raises(RuntimeError):
             model(torch.randn(1, 1, *(least - 1,) * 3))
+
+
+def test_narrower_blocks() -> None:
+    """The number by hand: convolutions 27 * in * out + out, norms 2 * out, dense layers in * out + out."""
+    model = CNN3D(1, 2, (64, 64, 64), block_channels=(32, 32, 64, 128), hidden=256)
+    convolutions = sum(27 * a * b + b + 2 * b for a, b in ((1, 32), (32, 32), (32, 64), (64, 128)))
+    assert sum(p.numel() for p in model.parameters()) == convolutions + 128 * 256 + 256 + 256 * 2 + 2
+    with pytest.raises(ModelError, match="cnn3d has four blocks, got block_channels of 3; give four numbers"):
+        CNN3D(1, 2, (64, 64, 64), block_channels=(32, 32, 64))

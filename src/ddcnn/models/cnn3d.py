@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor, nn
@@ -9,7 +10,6 @@ from torch import Tensor, nn
 from ddcnn.errors import ModelError
 from ddcnn.models.layers import AVERAGE_POOL, BATCH_NORM, CONV, MAX_POOL, check_axes, he_init, scaled
 
-_CHANNELS = (64, 64, 128, 256)
 _LEAST = {"valid": 46, "same": 16}  # pixels that leave one after four blocks: n -> (n - 2) // 2, or n // 2
 
 
@@ -34,6 +34,8 @@ class CNN3D(nn.Module):
         ``"valid"`` as published, ``"same"`` with zeros, or ``"auto"``: valid if the image is large enough for it.
     dropout
         Probability before the last layer.
+    block_channels, hidden
+        Channels of the blocks, each of which halves the image, and units of the dense layer, before ``width``.
 
     References
     ----------
@@ -49,21 +51,25 @@ class CNN3D(nn.Module):
         width: float = 1.0,
         padding: Literal["auto", "valid", "same"] = "auto",
         dropout: float = 0.3,
+        block_channels: Sequence[int] = (64, 64, 128, 256),
+        hidden: int = 512,
     ) -> None:
         super().__init__()
         axes = check_axes(image_size)
+        if len(block_channels) != 4:
+            raise ModelError(f"cnn3d has four blocks, got block_channels of {len(block_channels)}; give four numbers")
         margin = 0 if _padding(image_size, padding) == "valid" else 1
         blocks: list[nn.Module] = []
         channels = in_channels
-        for out in (scaled(n, width) for n in _CHANNELS):
+        for out in (scaled(n, width) for n in block_channels):
             blocks.append(CONV[axes](channels, out, 3, padding=margin))
             # the example's epsilon; its momentum of 0.99 suits trainings far longer than ours, so torch's 0.9 stays
             blocks += [nn.ReLU(), MAX_POOL[axes](2), BATCH_NORM[axes](out, eps=1e-3)]
             channels = out
-        hidden = scaled(512, width)
+        units = scaled(hidden, width)
         self.features = nn.Sequential(*blocks, AVERAGE_POOL[axes](1), nn.Flatten())
         self.classifier = nn.Sequential(
-            nn.Linear(channels, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, classes)
+            nn.Linear(channels, units), nn.ReLU(), nn.Dropout(dropout), nn.Linear(units, classes)
         )
         he_init(self)
 
