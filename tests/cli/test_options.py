@@ -35,6 +35,9 @@ VALUES = {
     "--precision": ("bfloat16", "bfloat16"),
     "--backend": ("looped", "looped"),
     "--memory": ("8GB", 8_000_000_000),
+    "--engine": ("processes", "processes"),
+    "--workers": ("3", 3),
+    "--ray-address": ("auto", "auto"),
     "--out": ("there", Path("there")),
     "--force": (None, True),
 }

@@ -38,7 +38,7 @@ def test_the_same_as_from_memory(make_config, source, tmp_path, strategy, rotati
     for file in files:
         assert (tmp_path / "store" / file).read_bytes() == (tmp_path / "memory" / file).read_bytes(), file
     assert "times the bytes of its subimages" in stored.results["details"]["choices"]["store"]
-    again = ddcnn.evaluate(tmp_path / "store")
+    again = ddcnn.evaluate(tmp_path / "store", trust=True)
     assert again["accuracy"] == stored.results["strategies"][-1]["test_accuracy"]
 
 
