@@ -44,6 +44,14 @@ class TrainingError(DdcnnError):
     """A training cannot go on."""
 
 
+class RankError(DdcnnError):
+    """Another rank is gone, or cannot be reached."""
+
+
+class EndedError(RankError):
+    """Another rank has ended with an error, which it has told: this one ends with it."""
+
+
 class RunError(DdcnnError):
     """A run folder is missing, incomplete, damaged or in the way."""
 

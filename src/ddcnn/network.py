@@ -9,7 +9,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from ddcnn.aggregation.missing import checked, decide, silence
-from ddcnn.decomposition import Decomposition
+from ddcnn.decomposition import Decomposition, Subimages
 from ddcnn.fusion import Backend, LocalCNNs
 
 
@@ -79,9 +79,10 @@ class CNNDNN(nn.Module):
         """Return global scores; their softmax is the probability of each class."""
         return self.decide(self.local_probabilities(images))
 
-    def local_probabilities(self, images: Shaped[Tensor, "B C *S"]) -> Float[Tensor, "B N K"]:
-        """Return the class probabilities of each local CNN; 1/K each where it is missing."""
-        scores: Tensor = self.local_cnns(self.normalization(images))
+    def local_probabilities(self, images: Shaped[Tensor, "B C *S"] | Subimages) -> Float[Tensor, "B N K"]:
+        """Return the class probabilities of each local CNN, on whole images or its subimages; 1/K if it is missing."""
+        seen = images.map(self.normalization) if isinstance(images, Subimages) else self.normalization(images)
+        scores: Tensor = self.local_cnns(seen)
         return silence(scores.float().softmax(2), self.missing)
 
     def decide(self, probabilities: Float[Tensor, "B N K"]) -> Float[Tensor, "B K"]:

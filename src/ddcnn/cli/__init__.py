@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from ddcnn.cli import data, evaluate, predict, prepare, run_commands
-from ddcnn.errors import DdcnnError, InterruptionError
+from ddcnn.errors import DdcnnError, EndedError, InterruptionError
 
 __all__ = ["app", "main"]
 
@@ -59,9 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         message = _message(error)
         if message is None:
             raise
-        print("error:", " ".join(message.split()), file=sys.stderr)
+        if not isinstance(error, EndedError):  # another rank has said it
+            print(f"error: {_rank()}{' '.join(message.split())}", file=sys.stderr)
         code = 2
-    if code in (75, 130):
+    if code in (75, 130) and os.environ.get("RANK", "0") == "0":
         print("interrupted", file=sys.stderr)
     sys.exit(code)
 
@@ -70,6 +71,12 @@ def _invoke(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
     result = command.main(arguments or ["--help"], prog_name="ddcnn", standalone_mode=False, obj=arguments)
     return result if isinstance(result, int) else 0
+
+
+def _rank() -> str:
+    """Return which of several ranks this is: ``rank 1 of 4: ``."""
+    count = os.environ.get("WORLD_SIZE", "1")
+    return "" if count == "1" else f"rank {os.environ.get('RANK', '?')} of {count}: "
 
 
 def _message(error: Exception) -> str | None:

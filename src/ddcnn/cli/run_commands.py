@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -27,7 +28,7 @@ from ddcnn.cli.options import (
     in_words_of_options,
     with_fields,
 )
-from ddcnn.errors import ConfigError, InterruptionError
+from ddcnn.errors import ConfigError, InterruptionError, RankError
 
 if TYPE_CHECKING:
     from ddcnn.config import Config
@@ -144,15 +145,22 @@ def _run(command: str, source: Source, *, as_json: bool, quiet: bool) -> None:
         job, run = (_begun if source.resume is None else _resumed)(command, source)
 
         from ddcnn.cli.display import watching
+        from ddcnn.engines import Place
 
+        first = Place.of(os.environ).rank == 0  # of several ranks one shows what is done
+        quiet = quiet or not first
         try:
-            with watching(quiet=quiet) as progress, redirect_stdout(sys.stderr) if as_json else nullcontext():
+            with (
+                watching(quiet=quiet) as progress,
+                redirect_stdout(sys.stderr) if as_json else nullcontext(),
+            ):
                 comparison = job(progress)
-        except (InterruptionError, KeyboardInterrupt):
-            if (run / _CHECKPOINTS).is_dir():
+        except (InterruptionError, RankError, KeyboardInterrupt):
+            if first and (run / _CHECKPOINTS).is_dir():
                 print(f"go on with: ddcnn {command} --resume {shlex.quote(str(run))}", file=sys.stderr)
             raise
-    _show(comparison.results, comparison.run, as_json=as_json, quiet=quiet)
+    if first:
+        _show(comparison.results, comparison.run, as_json=as_json, quiet=quiet)
 
 
 def _begun(command: str, source: Source) -> tuple[Callable[[Progress], Comparison], Path]:

@@ -1,10 +1,34 @@
-"""Where local CNNs are trained: in this process, in worker processes, or on a Ray cluster."""
+"""Where local CNNs are trained: in this process, in worker processes, or on a Ray cluster.
+
+And the ranks over which one coherent model is spread.
+"""
 
 from ddcnn.engines.in_process import InProcess
+from ddcnn.engines.joining import Place, check_alone, joined, refuse_ranks
 from ddcnn.engines.on_ray import OnRay
 from ddcnn.engines.parcel import Parcel
 from ddcnn.engines.processes import Processes
+from ddcnn.engines.ranks import ALONE, Ranks
 from ddcnn.engines.registry import build_engine
+from ddcnn.engines.spread import SpreadCheckpoints
+from ddcnn.engines.streams import OwnStream
 from ddcnn.engines.task import Engine, Failure, Task
 
-__all__ = ["Engine", "Failure", "InProcess", "OnRay", "Parcel", "Processes", "Task", "build_engine"]
+__all__ = [
+    "ALONE",
+    "Engine",
+    "Failure",
+    "InProcess",
+    "OnRay",
+    "OwnStream",
+    "Parcel",
+    "Place",
+    "Processes",
+    "Ranks",
+    "SpreadCheckpoints",
+    "Task",
+    "build_engine",
+    "check_alone",
+    "joined",
+    "refuse_ranks",
+]

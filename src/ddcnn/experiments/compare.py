@@ -9,7 +9,7 @@ from typing import Any
 
 from ddcnn.config import Config
 from ddcnn.data import Dataset
-from ddcnn.engines import Engine
+from ddcnn.engines import Engine, check_alone, joined, refuse_ranks
 from ddcnn.errors import ConfigError, RunError
 from ddcnn.experiments.folds import over_folds
 from ddcnn.experiments.record import BEGUN, Comparison
@@ -43,6 +43,7 @@ def compare(
     DdcnnError
         Anything that cannot be used; found before the run's folder is made.
     """
+    refuse_ranks("compare")
     aggregation = config.aggregation.model_copy(update={"name": "dense"})
     config = _with_out(config.model_copy(update={"aggregation": aggregation}))
     return _compare(config, Circumstances(progress or Progress(), command, engine))
@@ -53,8 +54,16 @@ def train(
 ) -> Comparison:
     """Train one strategy, ``config.strategy``, with the aggregation that the configuration names.
 
-    Parameters and errors are those of `compare`.
+    Parameters and errors are those of `compare`. In processes that ``torchrun`` has started, a coherent model is spread
+    over them: `ddcnn.engines.joined`. Each returns the whole network; one of them shows progress and writes the run.
     """
+    with joined(config.compute.device) as ranks:
+        _check_trainable(config)
+        circumstances = Circumstances(progress or Progress(), command, engine, ranks=ranks)
+        return _train(_with_out(config), circumstances)
+
+
+def _check_trainable(config: Config) -> None:
     if config.strategy in ("coherent", "transfer") and config.aggregation.name == "vote":
         raise ConfigError(
             f"a {config.strategy} model cannot be trained through votes: no gradient; use dense or average"
@@ -66,7 +75,6 @@ def train(
         )
     if config.data.folds is not None and config.data.fold is None:
         raise ConfigError("train trains one fold: give data.fold, or leave data.folds out; compare trains them all")
-    return _train(_with_out(config), Circumstances(progress or Progress(), command, engine))
 
 
 def resume(
@@ -80,7 +88,8 @@ def resume(
 ) -> Comparison:
     """Go on with a run that was interrupted or killed; one that is complete is only read.
 
-    On a CPU, with as many threads, it ends bit-equal to a run that was never interrupted.
+    On a CPU, with as many threads, it ends bit-equal to a run that was never interrupted. A coherent model can go on
+    over another number of ranks, within rounding; all of them must be able to read the folder.
 
     Parameters
     ----------
@@ -112,8 +121,11 @@ def resume(
             "the run is from, allow it with trust=True (--trust)"
         )
     circumstances = Circumstances(progress or Progress(), command, engine, resuming=True)
-    job = folder.read_json(BEGUN).get("job")
-    return (_train if job == "train" else _compare)(config, circumstances)
+    if folder.read_json(BEGUN).get("job") != "train":
+        refuse_ranks("compare")
+        return _compare(config, circumstances)
+    with joined(config.compute.device) as ranks:
+        return _train(config, replace(circumstances, ranks=ranks))
 
 
 def _compare(config: Config, circumstances: Circumstances) -> Comparison:
@@ -144,6 +156,10 @@ def _compare_one(config: Config, dataset: Dataset | None, circumstances: Circums
 
 
 def _train(config: Config, circumstances: Circumstances) -> Comparison:
+    if not circumstances.ranks.alone:
+        _check_spreadable(config, circumstances)
+    if not circumstances.ranks.first:
+        circumstances = replace(circumstances, progress=Progress())
     whole = {"global": ("global",), "local": ()}.get(config.strategy, ("coherent",))
     with Session.of(config, "train", whole, circumstances) as session:
         problem, recorder, workspace = session.problem, session.recorder, session.workspace
@@ -157,6 +173,16 @@ def _train(config: Config, circumstances: Circumstances) -> Comparison:
         if config.strategy == "transfer":
             trained["transfer"] = transfer(problem, trained[_NAMES[name]], recorder, workspace)
         return session.finish(trained, local)
+
+
+def _check_spreadable(config: Config, circumstances: Circumstances) -> None:
+    ranks = circumstances.ranks
+    if config.strategy != "coherent":
+        check_alone(ranks, f"strategy {config.strategy}")
+    if config.compute.memory is not None:
+        check_alone(ranks, "a run with compute.memory")
+    if config.compute.engine != "in_process" or circumstances.engine is not None:
+        check_alone(ranks, "an engine")
 
 
 def _read(folder: RunFolder) -> Comparison:

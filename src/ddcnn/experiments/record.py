@@ -14,6 +14,7 @@ import torch
 from ddcnn.errors import RunError
 from ddcnn.experiments.decisions import Judge
 from ddcnn.machine import processor
+from ddcnn.network import CNNDNN
 from ddcnn.run import CHECKPOINTS, RunFolder, versions
 from ddcnn.strategies import Local, Problem, Trained
 from ddcnn.strategies.saved import describe_data, missing_of, save_networks
@@ -118,7 +119,7 @@ def reopen_run(problem: Problem) -> tuple[RunFolder, dict[str, str]]:
 
 
 def finish_run(
-    folder: RunFolder,
+    folder: RunFolder | None,
     problem: Problem,
     trained: dict[str, Trained],
     *,
@@ -127,7 +128,11 @@ def finish_run(
     choices: dict[str, str],
     command: str,
 ) -> Comparison:
-    """Evaluate what was trained, the test part for the first time, write everything, and seal the run."""
+    """Evaluate what was trained, the test part for the first time, write everything, and seal the run.
+
+    Without a folder nothing is written: of several ranks one writes.
+    """
+    assert problem.config.out is not None
     results = _results(problem, trained, local=local)
     results["details"] |= {
         "command": command,
@@ -135,8 +140,14 @@ def finish_run(
         "choices": choices,
         "versions": environment(problem.device, command)["versions"],
     }
-    results = {"data": results.pop("data"), **results, "run": str(folder.path)}
+    results = {"data": results.pop("data"), **results, "run": str(problem.config.out)}
     networks = {name: t.network for name, t in trained.items()}
+    if folder is not None:
+        _write(folder, problem, results, networks)
+    return Comparison(results, problem.config.out, networks)
+
+
+def _write(folder: RunFolder, problem: Problem, results: dict[str, Any], networks: dict[str, CNNDNN]) -> None:
     save_networks(folder, networks)
     spread = torch.linspace(0, len(problem.split.test) - 1, min(_EXAMPLES, len(problem.split.test))).long()
     chosen = problem.split.test[spread]  # files are often sorted by class
@@ -147,7 +158,6 @@ def finish_run(
     folder.write_json("comparison.json", results)
     folder.seal()
     folder.clean()
-    return Comparison(results, folder.path, networks)
 
 
 def environment(device: torch.device, command: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from types import TracebackType
 from ddcnn.config import Config
 from ddcnn.data import Dataset
 from ddcnn.data.store import Stored, reading
-from ddcnn.engines import Engine, build_engine
+from ddcnn.engines import ALONE, Engine, Ranks, build_engine
 from ddcnn.experiments.record import Comparison, Recorder, finish_run, open_run, reopen_run
 from ddcnn.run import CHECKPOINTS, RunFolder
 from ddcnn.strategies import Local, Plan, Problem, Trained, plan_memory, prepare, resolve
@@ -33,21 +33,24 @@ class Circumstances:
         Where local CNNs are trained; None: as the configuration says.
     resuming
         Whether the run was begun before.
+    ranks
+        The processes over which a coherent model is spread.
     """
 
     progress: Progress
     command: str
     engine: Engine | None
     resuming: bool = False
+    ranks: Ranks = ALONE
 
 
 @dataclass(frozen=True)
 class Session:
-    """A run that is under way. It is a context: workers end with it."""
+    """A run that is under way. It is a context: workers end with it. Of several ranks one has the folder."""
 
     problem: Problem
-    folder: RunFolder
-    recorder: Recorder
+    folder: RunFolder | None
+    recorder: Progress
     workspace: Workspace
     engine: Engine
     choices: dict[str, str]
@@ -65,21 +68,25 @@ class Session:
     ) -> Session:
         """Begin a run, or go on with it; whatever cannot be used is found before its folder is made."""
         assert config.out is not None
-        progress, plan = circumstances.progress, None
-        if not circumstances.resuming:
+        progress, plan, ranks = circumstances.progress, None, circumstances.ranks
+        folder, choices = None, dict[str, str]()
+        if ranks.first and not circumstances.resuming:
             RunFolder(config.out).check_free(force=config.force)
-        problem = prepare(config, dataset)
+        problem = prepare(config, dataset, ranks)
         engine = circumstances.engine or build_engine(config.compute, problem.device.type)
-        if circumstances.resuming:
-            folder, choices = reopen_run(problem)
-        else:
+        if not circumstances.resuming:
             _tell_bad_files(problem, progress)
             problem, choices, plan = _decided(problem, whole, engine)
-            folder = open_run(problem, job=job, command=circumstances.command, choices=choices)
+            if ranks.first:
+                folder = open_run(problem, job=job, command=circumstances.command, choices=choices)
+        elif ranks.first:
+            folder, choices = reopen_run(problem)
+        if not ranks.alone:
+            choices["ranks"] = ranks.line(math.prod(config.decomposition.grid))
         for what, text in choices.items():
             progress.note(f"{what} {text}")
-        workspace = Workspace(folder.path / CHECKPOINTS, problem.fingerprint, progress.note)
-        recorder = Recorder(folder, progress)
+        workspace = Workspace(config.out / CHECKPOINTS, problem.fingerprint, progress.note)
+        recorder = progress if folder is None else Recorder(folder, progress)
         return cls(problem, folder, recorder, workspace, engine, choices, plan, circumstances.command)
 
     def __enter__(self) -> Session:

@@ -151,6 +151,14 @@ class LocalCNNs(nn.Module):
             for pair in network.per_parameter(values[list(group)])
         ]
 
+    def whole_norm(self, parameters: Sequence[nn.Parameter], norms: Tensor) -> Tensor:  # noqa: ARG002 - all is here
+        """Return the norm of each one's gradient from those of its parts, (P, N)."""
+        return cast(Tensor, torch.linalg.vector_norm(norms, dim=0))
+
+    def agreed(self, *values: Tensor) -> tuple[Tensor, ...]:
+        """Return the values: who else there is, is of no concern to a local CNN."""
+        return values
+
     def _cut(self, images: Tensor) -> list[Tensor]:
         if tuple(images.shape[2:]) != self.image_size:
             expected, got = (_x(size) for size in (self.image_size, images.shape[2:]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping
+from typing import cast
 
 import torch
 
@@ -17,6 +18,7 @@ from ddcnn.strategies.problem import Problem
 from ddcnn.training.precision import PrecisionName, autocast
 
 _BACKENDS: tuple[BackendName, ...] = ("fused", "vmapped", "looped")
+_PRECISIONS: tuple[PrecisionName, ...] = ("float32", "bfloat16")
 
 
 def resolve(problem: Problem) -> tuple[Problem, dict[str, str]]:
@@ -24,7 +26,7 @@ def resolve(problem: Problem) -> tuple[Problem, dict[str, str]]:
 
     A few training steps of the local CNNs that are trained at once are timed for each combination. bfloat16 is a
     candidate because it has the range of float32; where the processor has no instructions for it, it loses the
-    measurement.
+    measurement. Rank 0 decides for all ranks; each proves for its own local CNNs that they can do it.
 
     Returns
     -------
@@ -36,12 +38,26 @@ def resolve(problem: Problem) -> tuple[Problem, dict[str, str]]:
     Raises
     ------
     FusionError
-        ``fused`` was asked for, but is not possible.
+        ``fused`` was asked for, or decided by rank 0, but is not possible.
     """
+    reasons: dict[str, str] = {}
+    decided = torch.zeros(2, dtype=torch.int64)
+    if problem.ranks.first:
+        problem, reasons = _resolved(problem)
+        backend = cast(BackendName, problem.backend)
+        decided = torch.tensor([_PRECISIONS.index(problem.precision), _BACKENDS.index(backend)])
+    problem.ranks.take_over([decided])
+    if not problem.ranks.first:
+        p, b = decided.tolist()
+        problem, reasons = _resolved(problem.with_compute(precision=_PRECISIONS[p], backend=_BACKENDS[b]))
+    return problem, reasons
+
+
+def _resolved(problem: Problem) -> tuple[Problem, dict[str, str]]:
     compute = problem.config.compute
     images = problem.batches(problem.split.train, "choices", _subdomains(problem)).first()
     networks, obstacles = _backends(problem, images)
-    precisions: list[PrecisionName] = ["float32", "bfloat16"] if compute.precision == "auto" else [compute.precision]
+    precisions: list[PrecisionName] = [*_PRECISIONS] if compute.precision == "auto" else [compute.precision]
     candidates = {
         f"{precision} {backend}": _in_precision(precision, network, images)
         for precision in precisions

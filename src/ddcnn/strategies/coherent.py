@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -11,16 +12,17 @@ from torch import Tensor, nn
 from ddcnn.aggregation.aggregations import TINY
 from ddcnn.config import TrainingConfig
 from ddcnn.decomposition import Subimages
+from ddcnn.engines import ALONE, OwnStream, Ranks, SpreadCheckpoints
 from ddcnn.fusion import LocalCNNs
 from ddcnn.network import CNNDNN
 from ddcnn.strategies.problem import Problem
 from ddcnn.strategies.trained import Trained
-from ddcnn.training import Checkpoints, Progress, Single, Stage, Workspace, fit
+from ddcnn.training import Checkpoints, Keeper, Progress, Single, Stage, Workspace, fit
 
 
 def train_coherent(problem: Problem, progress: Progress, workspace: Workspace | None = None) -> Trained:
     """Train local CNNs and aggregation as one model, from random parameters (the same as those of "local")."""
-    network = problem.local_cnns(problem.local_modules())
+    network = problem.local_cnns(problem.local_modules(indices=problem.owned), problem.owned)
     aggregation = problem.aggregation(problem.config.aggregation.name)
     weight = problem.config.coherent.local_weight
     checkpoints = None if workspace is None else workspace.of("coherent")
@@ -61,20 +63,45 @@ class Supervised(Single):
     local_weight
         Weight of the sum of the local CNNs' own losses at the start, from where it falls linearly to 0 at the end; 0
         trains on the global loss alone, as published.
+    ranks
+        The network may have the local CNNs that one of these ranks owns. What the other ranks' local CNNs say is then
+        a constant here: the loss is that of the whole model on each rank, and the gradient is that of its own part.
+        Layers that draw, such as dropout, draw from a stream of the rank's own in the local CNNs, and from one that is
+        the same everywhere in the aggregation.
     """
 
-    def __init__(self, network: CNNDNN, local_weight: float) -> None:
+    def __init__(self, network: CNNDNN, local_weight: float, ranks: Ranks = ALONE) -> None:
         super().__init__(network)
         self.whole = network
         self.local_weight = local_weight
+        self.ranks = ranks
+        self.subdomains = len(network.decomposition.subdomains(network.local_cnns.image_size))
+        self.drawing = OwnStream(ranks)
 
     def forward(self, x: Tensor | Subimages) -> Tensor:
         """Return (B, 1, K) global scores; while training, those of the local CNNs follow: (B, 1 + N, K)."""
+        with self.drawing.drawn(x.device):
+            own = self.whole.local_probabilities(x)
+        probabilities = self.ranks.gather(own, self.subdomains)
+        scores = self.whole.decide(probabilities).unsqueeze(1)
         if not self.training or not self.local_weight:
-            return super().forward(x)
-        assert isinstance(x, Tensor)  # a model that decides on the whole image is given whole images
-        probabilities = self.whole.local_probabilities(x)
-        return torch.cat([self.whole.decide(probabilities).unsqueeze(1), probabilities.clamp_min(TINY).log()], 1)
+            return scores
+        return torch.cat([scores, probabilities.clamp_min(TINY).log()], 1)
+
+    def whole_norm(self, parameters: Sequence[nn.Parameter], norms: Tensor) -> Tensor:
+        """Return the norm of the gradient of all ranks; that of the aggregation, which all have, counts once."""
+        if self.ranks.alone:
+            return super().whole_norm(parameters, norms)
+        everywhere = {id(p) for p in self.whole.aggregation.parameters()}
+        counts = [float(self.ranks.first or id(p) not in everywhere) for p in parameters]
+        squares = (norms.double().square() * norms.new_tensor(counts, dtype=torch.float64).unsqueeze(1)).sum(0)
+        return self.ranks.total(squares).sqrt().to(norms)
+
+    def agreed(self, *values: Tensor) -> tuple[Tensor, ...]:
+        """Return rank 0's values, and take over its aggregation: on unequal processors rounding would part them."""
+        mine = [value.detach().clone() for value in values]
+        self.ranks.take_over([*mine, *self.whole.aggregation.state_dict().values()])
+        return tuple(mine)
 
     def member_state(self, n: int) -> dict[str, Tensor]:
         """Return views of the state of the network, subdomain by subdomain: `CNNDNN.unfused_state`."""
@@ -88,7 +115,7 @@ class Supervised(Single):
 
     def loss_weights(self, at: float) -> Tensor:
         """Return 1 for the global loss, then the weight of each local one."""
-        members = self.whole.local_cnns.members if self.local_weight else 0
+        members = self.subdomains if self.local_weight else 0
         return torch.tensor([1.0] + [self.local_weight * (1 - at)] * members)
 
 
@@ -104,20 +131,35 @@ def _train_whole(
 ) -> Trained:
     assert problem.config.aggregation.name != "vote"  # `ddcnn.train` refuses it
     whole = CNNDNN(problem.decomposition, network, aggregation)
+    trainee = Supervised(whole, local_weight, problem.ranks)
+    subdomains, keeper = None, cast(Keeper | None, checkpoints)
+    if not problem.ranks.alone:
+        subdomains = network.subdomains
+        keeper = None if checkpoints is None else SpreadCheckpoints(problem.ranks, checkpoints, trainee.drawing)
     with Stage(name, problem.device) as stage:
         history = fit(
-            Supervised(whole, local_weight),
-            problem.batches(problem.split.train, "order", augment=True),
-            problem.batches(problem.split.validation, "order"),
+            trainee,
+            problem.batches(problem.split.train, "order", subdomains, augment=True),
+            problem.batches(problem.split.validation, "order", subdomains),
             training,
             classes=problem.classes,
             stage=name,
             precision=problem.precision,
             progress=progress,
-            checkpoints=checkpoints,
+            checkpoints=keeper,
         )
         stage.add(history.earlier_seconds, history.peak_memory_bytes)
     stage.epochs = len(history.rows)
     stage.critical_path_seconds = stage.seconds
+    whole = _assembled(problem, whole)
     whole.normalization = problem.normalization
     return Trained(whole, [stage], {name: history})
+
+
+def _assembled(problem: Problem, network: CNNDNN) -> CNNDNN:
+    """Return the network with the local CNNs of all ranks, on each of them."""
+    if problem.ranks.alone:
+        return network
+    whole = CNNDNN(problem.decomposition, problem.local_cnns(problem.local_modules()), network.aggregation)
+    whole.load_unfused_state(problem.ranks.union(network.unfused_state()))
+    return whole

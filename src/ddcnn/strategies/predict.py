@@ -1,4 +1,4 @@
-"""What local CNNs say of some samples: as many of them at once as are trained at once."""
+"""What local CNNs say of some samples: as many of them at once as are trained at once; each on its own rank."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from ddcnn.training import predict_scores
 
 def local_probabilities(problem: Problem, network: LocalCNNs, samples: Int64[Tensor, " m"]) -> Float[Tensor, "m N K"]:
     """Return the probabilities of every local CNN, on the CPU."""
-    at_once = problem.group or network.members
+    here = range(network.members) if problem.ranks.alone else problem.owned
+    at_once = problem.group or len(here)
     parts = []
-    for start in range(0, network.members, at_once):
-        members = range(start, min(start + at_once, network.members))
+    for start in range(0, len(here), at_once):
+        members = here[start : start + at_once]
         part = network
         if len(members) < network.members:
             part = network.subset(members)
         batches = problem.batches(samples, "order", part.subdomains)
         parts.append(predict_scores(part, batches, precision=problem.precision).softmax(2))
-    return torch.cat(parts, 1)
+    return problem.ranks.gather(torch.cat(parts, 1), network.members)

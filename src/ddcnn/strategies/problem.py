@@ -21,6 +21,7 @@ from ddcnn.data.augmentation import Augmentation
 from ddcnn.data.batches import Batches
 from ddcnn.data.lazy import Images, OnHost
 from ddcnn.decomposition import Decomposition, Grid, Subdomain, Subimages
+from ddcnn.engines import ALONE, Ranks
 from ddcnn.errors import ConfigError, ModelError
 from ddcnn.fusion import Backend, LocalCNNs
 from ddcnn.models import Normalization, build, width_rule
@@ -47,6 +48,8 @@ class Problem:
         All samples, resident on the device; images of a store, or those that the device has no room for, are streamed.
     normalization
         Measured on the training images.
+    ranks
+        The processes over which a coherent model is spread.
     """
 
     config: Config
@@ -56,6 +59,7 @@ class Problem:
     images: Tensor | Images
     labels: Tensor
     normalization: Normalization
+    ranks: Ranks = ALONE
 
     @property
     def decomposition(self) -> Decomposition:
@@ -89,11 +93,15 @@ class Problem:
         return self.config.compute.group
 
     @property
+    def owned(self) -> tuple[int, ...]:
+        """The subdomains of this rank; without other ranks, all."""
+        return self.ranks.owned(math.prod(self.config.decomposition.grid))
+
+    @property
     def groups(self) -> tuple[tuple[int, ...], ...]:
-        """The subdomains whose local CNNs are trained at once, group by group; the sizes differ by at most one."""
-        subdomains = range(math.prod(self.config.decomposition.grid))
-        count = math.ceil(len(subdomains) / (self.group or len(subdomains)))
-        return tuple(tuple(part.tolist()) for part in np.array_split(subdomains, count))
+        """Those whose local CNNs are trained at once here, group by group; the sizes differ by at most one."""
+        count = math.ceil(len(self.owned) / (self.group or len(self.owned)))
+        return tuple(tuple(part.tolist()) for part in np.array_split(self.owned, count))
 
     @property
     def augmentation(self) -> Augmentation | None:
@@ -194,7 +202,7 @@ class Problem:
         )
 
 
-def prepare(config: Config, dataset: Dataset | None = None) -> Problem:
+def prepare(config: Config, dataset: Dataset | None = None, ranks: Ranks = ALONE) -> Problem:
     """Read (or take) and split the data, place it on the device, and check that every network fits its subimages.
 
     Raises
@@ -202,8 +210,10 @@ def prepare(config: Config, dataset: Dataset | None = None) -> Problem:
     DdcnnError
         Whatever cannot be used is found here, before anything is trained or written.
     """
-    dataset = dataset or open_data(config.data)
+    dataset = dataset or ranks.one_first(lambda: open_data(config.data))
     split = make_split(dataset, config.data, config.seed)
+    if not ranks.alone:
+        ranks.same("configuration, labels or split", _digest(config, dataset, split))
     device = find_device(config.compute.device)
     training = with_batch_size(config.training, samples=len(split.train), pixels=math.prod(dataset.image_size))
     config = config.model_copy(update={"training": training})
@@ -219,6 +229,7 @@ def prepare(config: Config, dataset: Dataset | None = None) -> Problem:
         images=images,
         labels=dataset.labels.to(device),
         normalization=Normalization.of_moments(dataset.moments(split.train), math.prod(dataset.image_size)).to(device),
+        ranks=ranks,
     )
     _check_subdomains(problem)
     _check_networks(problem)
@@ -242,6 +253,13 @@ def find_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"compute.device = {name!r} cannot be used here: {reason}; use cpu or auto") from None
     return device
+
+
+def _digest(config: Config, dataset: Dataset, split: Split) -> bytes:
+    """Return the SHA-256 of what may not differ between ranks; where files are may."""
+    described = config.model_dump_json(exclude={"out": True, "force": True, "data": {"directory"}})
+    labels = dataset.labels.numpy().tobytes()
+    return hashlib.sha256(b"".join([described.encode(), labels, split.to_json().encode()])).digest()
 
 
 def _check_subdomains(problem: Problem) -> None:

@@ -14,19 +14,19 @@ Stack = list[tuple[nn.Parameter, torch.Size]]
 
 
 @torch.no_grad()
-def clip_gradients(stacks: Sequence[Stack], max_norm: float) -> None:
+def clip_gradients(trainee: Trainee, stacks: Sequence[Stack], max_norm: float) -> None:
     """Shorten the gradient of each member that is longer than ``max_norm``, as ``torch.nn.utils.clip_grad_norm_``.
 
-    The norm is that over all parameters of one member. Nothing waits for the device.
+    The norm is that over all parameters of one member. Nothing waits for the device, unless for another process.
     """
     for stack in stacks:
-        gradients = [(p.grad, shape) for p, shape in stack if p.grad is not None]
+        gradients = [(p, p.grad, shape) for p, shape in stack if p.grad is not None]
         if not gradients:
             continue
-        norms = [torch.linalg.vector_norm(g.reshape(shape.numel(), -1), dim=1) for g, shape in gradients]
-        total = torch.linalg.vector_norm(torch.stack(norms), dim=0)
+        norms = [torch.linalg.vector_norm(g.reshape(shape.numel(), -1), dim=1) for _, g, shape in gradients]
+        total = trainee.whole_norm([p for p, _, _ in gradients], torch.stack(norms))
         shares = (max_norm / (total + 1e-6)).clamp(max=1.0)
-        for gradient, shape in gradients:
+        for _, gradient, shape in gradients:
             gradient.mul_(shares.view(shape))
 
 

@@ -67,7 +67,7 @@ class MemberOptimizer:
     def step(self, schedule: float = 1.0) -> None:
         """Update all members from their gradients; ``schedule`` multiplies every learning rate."""
         if self.config.clip_norm is not None:
-            clip_gradients(self._stacks, self.config.clip_norm)
+            clip_gradients(self.trainee, self._stacks, self.config.clip_norm)
         if self._each:
             self._step_each(schedule)
         else:

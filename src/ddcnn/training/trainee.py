@@ -37,6 +37,18 @@ class Trainee(Protocol):
     def per_parameter(self, values: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
         """Pair each parameter with its part of (M,) values, in a shape that broadcasts against it."""
 
+    def whole_norm(self, parameters: Sequence[nn.Parameter], norms: Tensor) -> Tensor:
+        """Return the norm (M,) of each member's gradient from those of its parts, (P, M), one per parameter.
+
+        A trainee that is spread over processes counts the parts that the others have.
+        """
+
+    def agreed(self, *values: Tensor) -> tuple[Tensor, ...]:
+        """Return what has been measured after an epoch, the same in all processes that have a part of the trainee.
+
+        What is decided from it is then decided by all of them.
+        """
+
     def subset(self, members: Sequence[int]) -> Trainee:
         """Return copies of some members, in that order, as a trainee of their own."""
 
@@ -74,6 +86,14 @@ class Single(nn.Module):
     def per_parameter(self, values: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
         """Pair each parameter with the one value."""
         return [(p, values[0]) for p in self.network.parameters()]
+
+    def whole_norm(self, parameters: Sequence[nn.Parameter], norms: Tensor) -> Tensor:  # noqa: ARG002 - all is here
+        """Return the norm of the gradient from those of its parts."""
+        return cast(Tensor, torch.linalg.vector_norm(norms, dim=0))
+
+    def agreed(self, *values: Tensor) -> tuple[Tensor, ...]:
+        """Return the values: there is nobody else."""
+        return values
 
     def subset(self, members: Sequence[int]) -> Single:
         """Return the network itself: there is no smaller part."""

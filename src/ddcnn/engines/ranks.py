@@ -1,0 +1,241 @@
+"""One coherent model spread over several processes: which subdomains each owns, and what they exchange.
+
+Every rank computes the local probabilities of its own subdomains. One all-gather then gives all ranks (B, N, K), from
+where each computes the same decision and the same loss, with its own copy of the aggregation. Backward needs no
+communication: a rank keeps the part of the gradient that belongs to its own probabilities.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from safetensors.torch import load, save
+from torch import Tensor
+from torch.distributed.distributed_c10d import Store
+
+from ddcnn.errors import ConfigError, RankError
+
+Result = TypeVar("Result")
+
+_LONG = timedelta(days=1)  # the others may wait for a download
+
+
+@dataclass(eq=False)
+class Ranks:
+    """The processes that share one coherent model; by itself, one process that has it all.
+
+    Attributes
+    ----------
+    rank, count
+        Which of how many this is, from 0.
+    local_rank
+        The same among those on this machine.
+    exchange
+        Where numbers that are exchanged have to be: a GPU for NCCL, else the CPU.
+    received
+        How many local probabilities were received so far, those of this rank included.
+    store
+        Where ranks leave each other short notes; None: there are no others.
+    """
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int = 0
+    exchange: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    received: int = 0
+    store: Store | None = None
+
+    @property
+    def alone(self) -> bool:
+        """Whether there are no others."""
+        return self.count == 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the rank that shows progress and writes the run."""
+        return self.rank == 0
+
+    def line(self, subdomains: int) -> str:
+        """Return in one line who has what.
+
+        >>> Ranks(0, 2).line(5)
+        '2 over gloo, of which each owns 3 or 2 of 5 subdomains'
+        """
+        backend = "gloo" if self.exchange.type == "cpu" else "NCCL"
+        numbers = dict.fromkeys(len(part) for part in shares(subdomains, self.count))
+        each = " or ".join(map(str, numbers))
+        return f"{self.count} over {backend}, of which each owns {each} of {subdomains} subdomains"
+
+    def owned(self, subdomains: int) -> tuple[int, ...]:
+        """Return the subdomains of this rank: neighbours, and of all ranks' numbers none differs by more than one.
+
+        Raises
+        ------
+        ConfigError
+            There are fewer subdomains than ranks.
+
+        Examples
+        --------
+        >>> [Ranks(rank, 2).owned(5) for rank in range(2)]
+        [(0, 1, 2), (3, 4)]
+        """
+        return shares(subdomains, self.count)[self.rank]
+
+    def gather(self, p: Float[Tensor, "B n K"], subdomains: int) -> Float[Tensor, "B N K"]:
+        """Return the local probabilities of all subdomains; gradients reach those of this rank alone."""
+        if self.alone:
+            return p
+        numbers = [len(part) for part in shares(subdomains, self.count)]
+        sent = p.new_zeros(p.shape[0], max(numbers), p.shape[2], device=self.exchange)
+        sent[:, : p.shape[1]] = p.detach()
+        parts = [torch.empty_like(sent) for _ in numbers]
+        with answered():
+            dist.all_gather(parts, sent)
+        self.received += self.count * sent.numel()
+        rows = [part[:, :number].to(p.device) for part, number in zip(parts, numbers, strict=True)]
+        rows[self.rank] = p
+        return torch.cat(rows, 1)
+
+    def total(self, values: Tensor) -> Tensor:
+        """Return the sums over all ranks, the same bits on each."""
+        return self._reduced(values, dist.ReduceOp.SUM)
+
+    def most(self, values: Tensor) -> Tensor:
+        """Return the maxima over all ranks."""
+        return self._reduced(values, dist.ReduceOp.MAX)
+
+    def take_over(self, tensors: Sequence[Tensor]) -> None:
+        """Replace the numbers of tensors by those that rank 0 has."""
+        if self.alone or not tensors:
+            return
+        there = [tensor.detach().to(self.exchange).contiguous() for tensor in tensors]
+        content = torch.cat([tensor.view(-1).view(torch.uint8) for tensor in there])
+        with answered():
+            dist.broadcast(content, 0)
+        parts = content.split([tensor.nbytes for tensor in tensors])
+        with torch.no_grad():
+            for tensor, part in zip(tensors, parts, strict=True):
+                tensor.copy_(part.clone().view(tensor.dtype).view(tensor.shape))
+
+    def union(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the tensors of all ranks by name, on the CPU; of a name that several have, those of the first.
+
+        They travel as safetensors, which can hold nothing but numbers.
+        """
+        if self.alone:
+            return dict(state)
+        own = save({name: value.detach().cpu().contiguous().clone() for name, value in state.items()})
+        everything: dict[str, Tensor] = {}
+        for owner in range(self.count):
+            everything = load(self.shared(own, owner)) | everything
+        return everything
+
+    def shared(self, content: bytes, owner: int = 0) -> bytes:
+        """Return the bytes that one rank has."""
+        length = self.total(torch.tensor([len(content) if owner == self.rank else 0]))
+        if self.alone or not int(length):
+            return content if self.alone else b""
+        sent = torch.empty(int(length), dtype=torch.uint8)
+        if owner == self.rank:
+            sent = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        sent = sent.to(self.exchange)
+        with answered():
+            dist.broadcast(sent, owner)
+        return sent.cpu().numpy().tobytes()
+
+    def same(self, what: str, digest: bytes) -> None:
+        """Make sure that all ranks have the same 32 bytes.
+
+        Raises
+        ------
+        ConfigError
+            This rank has others than rank 0: ``what`` says of what they are the digest.
+        """
+        mine = torch.frombuffer(bytearray(digest), dtype=torch.uint8)
+        expected = mine.clone()
+        self.take_over([expected])
+        if not torch.equal(mine, expected):
+            raise ConfigError(f"{what} differ from those of rank 0; start all ranks with the same command and data")
+
+    def one_first(self, function: Callable[[], Result]) -> Result:
+        """Run a function on one rank of each machine, and then on its others, which find what that has left there."""
+        if self.store is None:
+            return function()
+        key = f"went first/{self.rank - self.local_rank}"
+        if self.local_rank:
+            with answered():
+                self.store.wait([key], _LONG)
+            return function()
+        try:
+            return function()
+        finally:
+            self.store.set(key, "")
+
+    def _reduced(self, values: Tensor, operation: dist.ReduceOp.RedOpType) -> Tensor:
+        if self.alone:
+            return values
+        there = values.detach().to(self.exchange, copy=True)
+        with answered():
+            dist.all_reduce(there, operation)
+        return there.to(values.device)
+
+
+ALONE = Ranks()
+
+
+def shares(subdomains: int, ranks: int) -> list[tuple[int, ...]]:
+    """Return the subdomains of each rank.
+
+    Raises
+    ------
+    ConfigError
+        There are fewer subdomains than ranks.
+    """
+    if subdomains < ranks:
+        raise ConfigError(f"{ranks} ranks cannot share {subdomains} subdomains; start at most {subdomains} ranks")
+    return [tuple(part.tolist()) for part in np.array_split(np.arange(subdomains), ranks)]
+
+
+@contextmanager
+def answered() -> Iterator[None]:
+    """Turn what PyTorch says of a lost connection into an error of ours.
+
+    Raises
+    ------
+    RankError
+        Another rank has gone, or has not answered in time.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise RankError(
+            "another rank is gone (killed, or its machine or network failed) or did not answer within "
+            f"{patience().total_seconds():g} seconds; what was done is in the run's checkpoints: resume it"
+        ) from error
+
+
+def patience() -> timedelta:
+    """Return how long a rank waits for the others: 10 minutes, or ``$DDCNN_RANK_TIMEOUT`` seconds.
+
+    Raises
+    ------
+    ConfigError
+        The variable is no positive number.
+    """
+    text = os.environ.get("DDCNN_RANK_TIMEOUT", "600")
+    try:
+        seconds = float(text)
+        if not 0 < seconds < 1e8:
+            raise ValueError
+    except ValueError:
+        raise ConfigError(f"DDCNN_RANK_TIMEOUT should be a positive number of seconds, got {text!r}") from None
+    return timedelta(seconds=seconds)

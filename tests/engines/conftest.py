@@ -1,0 +1,3 @@
+from tests.experiments.conftest import source
+
+__all__ = ["source"]

@@ -1,0 +1,172 @@
+"""What each rank of a test does: a program of its own, and what the tests need to start it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ddcnn.aggregation import Dense
+from ddcnn.config import Config, TrainingConfig
+from ddcnn.decomposition import Grid, Subimages, cut
+from ddcnn.engines import Ranks, joined
+from ddcnn.fusion import LocalCNNs
+from ddcnn.network import CNNDNN
+from ddcnn.strategies import local_probabilities, prepare, resolve, train_coherent
+from ddcnn.strategies.coherent import Supervised
+from ddcnn.training import MemberOptimizer, Progress, Step
+from ddcnn.training.step import deterministic_layers
+
+ROOT = Path(__file__).parents[2]
+SIZE, K, B, STEPS = (4, 13), 3, 12, 20
+
+
+@dataclass(frozen=True)
+class Case:
+    """One training of the coherent model."""
+
+    local_weight: float
+    options: dict[str, Any]
+    label_smoothing: float = 0.0
+    class_weights: bool = False
+    dropout: float = 0.0
+
+
+CASES = {
+    "sgd": Case(0.0, {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.1}),
+    "nesterov, local losses": Case(1.0, {"optimizer": "sgd", "weight_decay": 0.01}),
+    "adam, smoothed": Case(1.0, {"optimizer": "adam", "lr": 0.01}, 0.1, class_weights=True),
+    "adamw, clipped": Case(0.0, {"optimizer": "adamw", "lr": 0.03, "weight_decay": 0.1, "clip_norm": 0.2}),
+    "sgd, clipped, local losses": Case(1.0, {"optimizer": "sgd", "clip_norm": 0.5}, 0.1),
+}
+DROPOUT = Case(1.0, {"optimizer": "sgd"}, dropout=0.5)
+
+
+def start(count: int, *command: str, **environment: str) -> list[subprocess.Popen[str]]:
+    """Start a Python program as each of several ranks, without a launcher."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    common |= {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
+    }
+    return [
+        subprocess.Popen(
+            [sys.executable, *command],
+            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)} | environment,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(count)
+    ]
+
+
+def ended(processes: list[subprocess.Popen[str]], seconds: float = 60) -> list[tuple[int, str, str]]:
+    """Wait for all; return exit code, stdout and stderr of each."""
+    try:
+        outputs = [process.communicate(timeout=seconds) for process in processes]
+        return [(process.returncode, *output) for process, output in zip(processes, outputs, strict=True)]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def trained(case: Case, subdomains: int, ranks: Ranks) -> dict[str, Tensor]:
+    """Train for 20 steps; return the losses, and what this rank has of the parameters and of the optimiser's state."""
+    grid = Grid((1, subdomains))
+    torch.manual_seed(0)
+    networks, aggregation = [_cnn(case.dropout) for _ in range(subdomains)], _aggregation(subdomains, case.dropout)
+    nn.init.normal_(aggregation[0].layers[-1].weight, std=0.1)
+    data = [(torch.randn(B, 1, *SIZE), torch.randint(K, (B,))) for _ in range(STEPS // 5)]
+    own = ranks.owned(subdomains)
+    local_cnns = LocalCNNs(grid, [networks[n] for n in own], image_size=SIZE, indices=own, backend="fused")
+    trainee = Supervised(CNNDNN(grid, local_cnns, aggregation), case.local_weight, ranks).train()
+    weights = torch.tensor([0.5, 1.0, 2.0]) if case.class_weights else None
+    config = TrainingConfig(**{"lr": 0.1, **case.options})
+    step = Step(trainee, MemberOptimizer(trainee, config), "float32", case.label_smoothing, weights)
+    losses = []
+    with deterministic_layers(torch.device("cpu"), 7):
+        for i, (images, labels) in enumerate(5 * data):
+            given = images if ranks.alone else Subimages(tuple(cut(images, local_cnns.subdomains)))
+            losses.append(step(given, labels, schedule=1 - i / 40, at=i / STEPS)[0])
+    (state,) = step.optimizer.states()
+    return {"losses": torch.stack(losses)} | trainee.member_state(0) | {f"state {k}": v for k, v in state.items()}
+
+
+def _cnn(dropout: float) -> nn.Module:
+    """Return a network of which no parameter has a gradient of rounding errors alone, which Adam would enlarge."""
+    layers = [nn.Conv2d(1, 3, 2, bias=False), nn.BatchNorm2d(3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()]
+    return nn.Sequential(*layers, *([nn.Dropout(dropout)] if dropout else []), nn.Linear(12, K))
+
+
+def _aggregation(subdomains: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(Dense(subdomains, K, hidden=(6,)), nn.Dropout(dropout / 2))
+
+
+def _train_all(ranks: Ranks, out: Path) -> None:
+    found: dict[str, Tensor] = {}
+    for subdomains in (4, 5):
+        for name, case in CASES.items():
+            if subdomains < ranks.count:
+                continue
+            before = ranks.received
+            own = trained(case, subdomains, ranks)
+            mine = {"losses": own.pop("losses"), "received": torch.tensor(ranks.received - before)}
+            own |= {f"rank {ranks.rank} {key}": value for key, value in mine.items()}
+            found |= {f"{subdomains}/{name}/{key}": value for key, value in ranks.union(own).items()}
+    own = trained(DROPOUT, 4, ranks)
+    found |= ranks.union({f"dropout/rank {ranks.rank} {key}": value for key, value in own.items()})
+    found |= ranks.union({f"agreed/rank {ranks.rank} {key}": value for key, value in _agreed(ranks).items()})
+    if ranks.first:
+        save_file({name: value.contiguous().clone() for name, value in found.items()}, out)
+
+
+def _agreed(ranks: Ranks) -> dict[str, Tensor]:
+    """Return what becomes of values and of an aggregation that differ between ranks."""
+    grid, own = Grid((1, 4)), ranks.owned(4)
+    local_cnns = LocalCNNs(grid, [_cnn(0) for _ in own], image_size=SIZE, indices=own, backend="fused")
+    aggregation = _aggregation(4, 0)
+    nn.init.constant_(aggregation[0].layers[0].weight, 10.0 + ranks.rank)
+    trainee = Supervised(CNNDNN(grid, local_cnns, aggregation), 0.0, ranks)
+    loss, accuracy = trainee.agreed(torch.tensor([1.0 + ranks.rank]), torch.tensor([20.0 + ranks.rank]).double())
+    return {"loss": loss, "accuracy": accuracy, "weight": aggregation[0].layers[0].weight.detach()[0, 0]}
+
+
+def _train_from_store(ranks: Ranks, store: Path, out: Path) -> None:
+    """Note which subdomains' shards a rank has opened by the end of the training and of an evaluation."""
+    values = {
+        "data": {"source": f"zarr:{store}"},
+        "model": {"name": "tests.strategies.tiny:tiny"},
+        "decomposition": {"grid": "2x3"},
+        "training": {"epochs": 1, "batch_size": 16},
+        "compute": {"device": "cpu", "precision": "float32", "backend": "fused"},
+    }
+    problem, _ = resolve(prepare(Config.parse(values), ranks=ranks))
+    whole = train_coherent(problem, Progress()).network
+    said = local_probabilities(problem, whole.local_cnns, problem.split.test)
+    assert said.shape[1] == 6
+    opened = sorted({n for n, _ in problem.images.store._shards})
+    mine = {"opened": torch.tensor(opened), "bytes": torch.tensor(problem.images.store.bytes_read)}
+    found = ranks.union({f"rank {ranks.rank} {key}": value for key, value in mine.items()})
+    if ranks.first:
+        save_file(found, out)
+
+
+if __name__ == "__main__":
+    torch.manual_seed(1)
+    what, *paths = sys.argv[1:]
+    with joined("cpu") as these:
+        {"train": _train_all, "store": _train_from_store}[what](these, *map(Path, paths))
