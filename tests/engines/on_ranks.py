@@ -51,20 +51,16 @@ DROPOUT = Case(1.0, {"optimizer": "sgd"}, dropout=0.5)
 
 
 def start(count: int, *command: str, **environment: str) -> list[subprocess.Popen[str]]:
-    """Start a Python program as each of several ranks, without a launcher."""
+    """Start a Python program as each of several ranks, without a launcher; variables that are empty are not set."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     common = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    common |= {
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
-        "TORCH_CPP_LOG_LEVEL": "ERROR",
-    }
+    common |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", **environment}
     return [
         subprocess.Popen(
             [sys.executable, *command],
-            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)} | environment,
+            env={k: v for k, v in (os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}).items() if v},
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
