@@ -123,7 +123,7 @@ def _train_all(ranks: Ranks, out: Path) -> None:
             mine = {"losses": own.pop("losses"), "received": torch.tensor(ranks.received - before)}
             own |= {f"rank {ranks.rank} {key}": value for key, value in mine.items()}
             found |= {f"{subdomains}/{name}/{key}": value for key, value in ranks.union(own).items()}
-    own = trained(DROPOUT, 4, ranks)
+    own = trained(DROPOUT, 5, ranks)
     found |= ranks.union({f"dropout/rank {ranks.rank} {key}": value for key, value in own.items()})
     found |= ranks.union({f"agreed/rank {ranks.rank} {key}": value for key, value in _agreed(ranks).items()})
     if ranks.first:
