@@ -65,7 +65,7 @@ def outcomes_of(*command: str, **environment: str) -> tuple[list[tuple[int, str,
     [
         ("error", [2, 2], r"error: rank 1 of 2: image 7 cannot be read"),
         ("kill", [2, -9], r"error: rank 0 of 2: another rank is gone \(killed, or its machine or network failed\) or "
-         r"did not answer within 600 seconds; start again with the same command"),
+         r"did not answer within 600 seconds; what was done is in the run's checkpoints: resume it"),
         ("bug", [2, 1], None),
     ],
 )  # fmt: skip
@@ -75,7 +75,7 @@ def test_a_rank_that_ends_ends_the_others(
     begin = time.perf_counter()
     command = (*TRAIN, *FAILING, "--data", source, "--out", str(tmp_path / "run"))
     outcomes, errors = outcomes_of(*command, HOW_TO_END=how)
-    assert time.perf_counter() - begin < 60  # and not the ten minutes of a timeout
+    assert time.perf_counter() - begin < 240  # and not the ten minutes of a timeout
     assert [code for code, _, _ in outcomes] == codes, outcomes
     if expected is None:
         assert errors == []
@@ -149,7 +149,7 @@ def test_torchrun_trains_what_one_process_trains(source: str, tmp_path: Path) ->
     options = ("--backend", "fused", "--model", "tests.strategies.tiny:tiny", "--batch-size", "16", "--epochs", "2")
     options += ("--data", source, "--set", "training.shift=1", "--lr", "0.0003")
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    (spread,) = ended(start(1, *torchrun, *TRAIN, *options, "--out", str(tmp_path / "ranks")), 120)
+    (spread,) = ended(start(1, *torchrun, *TRAIN, *options, "--out", str(tmp_path / "ranks")))
     (alone,) = ended(start(1, *TRAIN, *options, "--out", str(tmp_path / "alone")))
     assert (spread[0], alone[0]) == (0, 0), (spread, alone)
     tables = [re.sub(r"[\d.]+ +│ +[\d.]+ +│ +\d+ +│\n└.*", "", out, flags=re.S) for _, out, _ in (spread, alone)]

@@ -11,14 +11,14 @@ from ddcnn.engines.streams import OwnStream
 from ddcnn.training import Checkpoints, State
 from ddcnn.training.checkpoint import packed, unpacked
 
-_BETWEEN = 2.0  # seconds: so long may a signal wait, and so rarely do ranks ask each other
+_BETWEEN = 1.0  # seconds: so long may a signal wait, and so rarely do ranks ask each other
 
 
 class SpreadCheckpoints:
     """The `ddcnn.training.Checkpoints` that rank 0 keeps for all ranks.
 
     State is kept under the names of the subdomains, so it goes on with another number of ranks, or with none. All
-    ranks write, and end, after the same step: every few seconds they tell each other three numbers.
+    ranks write, and end, after the same step: about once a second they tell each other three numbers.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError
@@ -53,6 +53,7 @@ class State:
         return {name.removeprefix(start): value for name, value in self.tensors.items() if name.startswith(start)}
 
 
+@runtime_checkable
 class Keeper(Protocol):
     """Where the state of a training is kept; `Checkpoints` is one."""
 
