@@ -80,10 +80,7 @@ class CNNDNN(nn.Module):
         return self.decide(self.local_probabilities(images))
 
     def local_probabilities(self, images: Shaped[Tensor, "B C *S"] | Subimages) -> Float[Tensor, "B N K"]:
-        """Return the class probabilities of each local CNN; 1/K each where it is missing.
-
-        From whole images, or from the subimages of its local CNNs.
-        """
+        """Return the class probabilities of each local CNN, on whole images or its subimages; 1/K if it is missing."""
         seen = images.map(self.normalization) if isinstance(images, Subimages) else self.normalization(images)
         scores: Tensor = self.local_cnns(seen)
         return silence(scores.float().softmax(2), self.missing)

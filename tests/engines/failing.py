@@ -1,9 +1,10 @@
-"""A network that ends its rank in the middle of the training: by an error, or as if the machine had lost power."""
+"""A network that ends its rank in the middle of the training: by an error, a signal, or as if the power had failed."""
 
 from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from ddcnn.errors import DataError
 from tests.strategies.tiny import tiny
 
-_STEPS = int(os.environ.get("FAIL_AFTER", "8"))
+_STEPS = 8
 
 
 class Failing(nn.Module):
@@ -23,13 +24,24 @@ class Failing(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.steps += self.training
-        if self.steps > _STEPS and os.environ.get("RANK") == "1":
-            if os.environ["HOW_TO_END"] == "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
-            raise DataError("image 7 cannot be read") if os.environ["HOW_TO_END"] == "error" else KeyError("a bug")
+        if self.training and os.environ.get("HOW_TO_END") == "signal":
+            time.sleep(0.1)  # ranks ask each other once a second
+        if self.steps == _STEPS and os.environ.get("RANK") == "1":
+            _end(os.environ.get("HOW_TO_END"))
         return x
 
 
-def network(in_channels: int, classes: int, image_size: Sequence[int], *, width: float) -> nn.Module:
+def _end(how: str | None) -> None:
+    if how == "error":
+        raise DataError("image 7 cannot be read")
+    if how == "bug":
+        raise KeyError("a bug")
+    if how is not None:
+        os.kill(os.getpid(), signal.SIGKILL if how == "kill" else signal.SIGTERM)
+
+
+def network(
+    in_channels: int, classes: int, image_size: Sequence[int], *, width: float, dropout: float = 0.0
+) -> nn.Module:
     """Return a network that is trained in no time."""
-    return nn.Sequential(Failing(), tiny(in_channels, classes, image_size, width=width))
+    return nn.Sequential(Failing(), nn.Dropout(dropout), tiny(in_channels, classes, image_size, width=width))

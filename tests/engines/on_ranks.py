@@ -70,7 +70,7 @@ def start(count: int, *command: str, **environment: str) -> list[subprocess.Pope
     ]
 
 
-def ended(processes: list[subprocess.Popen[str]], seconds: float = 60) -> list[tuple[int, str, str]]:
+def ended(processes: list[subprocess.Popen[str]], seconds: float = 240) -> list[tuple[int, str, str]]:
     """Wait for all; return exit code, stdout and stderr of each."""
     try:
         outputs = [process.communicate(timeout=seconds) for process in processes]
@@ -78,6 +78,7 @@ def ended(processes: list[subprocess.Popen[str]], seconds: float = 60) -> list[t
     finally:
         for process in processes:
             process.kill()
+            process.communicate()
 
 
 def trained(case: Case, subdomains: int, ranks: Ranks) -> dict[str, Tensor]:

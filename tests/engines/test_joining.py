@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import time
 from pathlib import Path
 
@@ -66,7 +65,7 @@ def outcomes_of(*command: str, **environment: str) -> tuple[list[tuple[int, str,
     [
         ("error", [2, 2], r"error: rank 1 of 2: image 7 cannot be read"),
         ("kill", [2, -9], r"error: rank 0 of 2: another rank is gone \(killed, or its machine or network failed\) or "
-         r"did not answer within 600 seconds; start again with the same command"),
+         r"did not answer within 600 seconds; what was done is in the run's checkpoints: resume it"),
         ("bug", [2, 1], None),
     ],
 )  # fmt: skip
@@ -76,7 +75,7 @@ def test_a_rank_that_ends_ends_the_others(
     begin = time.perf_counter()
     command = (*TRAIN, *FAILING, "--data", source, "--out", str(tmp_path / "run"))
     outcomes, errors = outcomes_of(*command, HOW_TO_END=how)
-    assert time.perf_counter() - begin < 60  # and not the ten minutes of a timeout
+    assert time.perf_counter() - begin < 240  # and not the ten minutes of a timeout
     assert [code for code, _, _ in outcomes] == codes, outcomes
     if expected is None:
         assert errors == []
@@ -150,7 +149,7 @@ def test_torchrun_trains_what_one_process_trains(source: str, tmp_path: Path) ->
     options = ("--backend", "fused", "--model", "tests.strategies.tiny:tiny", "--batch-size", "16", "--epochs", "2")
     options += ("--data", source, "--set", "training.shift=1", "--lr", "0.0003")
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    (spread,) = ended(start(1, *torchrun, *TRAIN, *options, "--out", str(tmp_path / "ranks")), 120)
+    (spread,) = ended(start(1, *torchrun, *TRAIN, *options, "--out", str(tmp_path / "ranks")))
     (alone,) = ended(start(1, *TRAIN, *options, "--out", str(tmp_path / "alone")))
     assert (spread[0], alone[0]) == (0, 0), (spread, alone)
     tables = [re.sub(r"[\d.]+ +│ +[\d.]+ +│ +\d+ +│\n└.*", "", out, flags=re.S) for _, out, _ in (spread, alone)]
@@ -167,36 +166,12 @@ def test_torchrun_trains_what_one_process_trains(source: str, tmp_path: Path) ->
     assert details["choices"]["ranks"] == "2 over gloo, of which each owns 2 of 4 subdomains"
 
 
-@pytest.mark.slow
-def test_a_run_goes_on_with_another_number_of_ranks(source: str, tmp_path: Path) -> None:
-    options = (*TRAIN, "--backend", "looped", "--model", "tests.engines.failing:network", "--batch-size", "16")
-    options += ("--epochs", "4", "--data", source, "--set", "training.shift=1", "--lr", "0.0003")
-    (whole,) = ended(start(1, *options, "--out", str(tmp_path / "whole")))
-    assert whole[0] == 0, whole
-    killed = ended(start(2, *options, "--out", str(tmp_path / "2"), FAIL_AFTER="10", HOW_TO_END="kill"))
-    assert [code for code, _, _ in killed] == [2, -9], killed
-    files = sorted((tmp_path / "2" / "checkpoints").rglob("*.safetensors"))
-    assert files  # of epochs 1 and 2, at four steps each
-    shutil.copytree(tmp_path / "2", tmp_path / "1")
-    shutil.copytree(tmp_path / "2", tmp_path / "4")
-    expected = _read(tmp_path / "whole")
-    for count in (1, 2, 4):
-        resume = ("-m", "ddcnn", "train", "--resume", str(tmp_path / f"{count}"), "--trust")
-        outcomes = ended(start(count, *resume, FAIL_AFTER="1000"))
-        assert [code for code, _, _ in outcomes] == [0] * count, outcomes
-        assert "goes on in epoch" in outcomes[0][2]
-        row, metrics, network = _read(tmp_path / f"{count}")
-        assert row == expected[0]
-        assert len(metrics) == 4
-        torch.testing.assert_close(network, expected[2], rtol=1e-3, atol=1e-4)
-
-
 def _read(run: Path) -> tuple[dict, list[dict], dict[str, torch.Tensor]]:
     (row,) = json.loads((run / "comparison.json").read_text())["strategies"]
     names = ("name", "train_accuracy", "validation_accuracy", "test_accuracy", "test_auc", "parameters", "epochs")
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     metrics = [{k: v[0] if isinstance(v, list) else v for k, v in epoch.items()} for epoch in metrics]
-    state = {name: value for name, value in ddcnn.load(run, trust=True).unfused_state().items() if "num_batches" not in name}
+    state = {name: value for name, value in ddcnn.load(run).unfused_state().items() if "num_batches" not in name}
     return {name: row[name] for name in names}, metrics, state
 
 

@@ -48,3 +48,18 @@ def test_alone_it_is_the_common_stream() -> None:
 
 def test_a_seed_of_64_bits() -> None:
     drawn(Ranks(1, 2), seeds=(2**64 - 1,))
+
+
+def test_it_goes_on_from_its_state() -> None:
+    expected, _ = drawn(Ranks(1, 2), seeds=(2**64 - 1,))
+    first, second = OwnStream(Ranks(1, 2)), OwnStream(Ranks(1, 2))
+    torch.manual_seed(2**64 - 1)
+    with first.drawn(CPU):
+        torch.rand(3)
+    second.load(first.state())
+    with second.drawn(CPU):
+        assert torch.equal(torch.rand(3), expected[1])
+    second.load({})
+    with second.drawn(CPU):
+        assert torch.equal(torch.rand(3), expected[0])
+    assert OwnStream(Ranks(1, 2)).state() == {}

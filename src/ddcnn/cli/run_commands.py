@@ -28,7 +28,7 @@ from ddcnn.cli.options import (
     in_words_of_options,
     with_fields,
 )
-from ddcnn.errors import ConfigError, InterruptionError
+from ddcnn.errors import ConfigError, InterruptionError, RankError
 
 if TYPE_CHECKING:
     from ddcnn.config import Config
@@ -148,14 +148,15 @@ def _run(command: str, source: Source, *, as_json: bool, quiet: bool) -> None:
         from ddcnn.engines import Place
 
         first = Place.of(os.environ).rank == 0  # of several ranks one shows what is done
+        quiet = quiet or not first
         try:
             with (
-                watching(quiet=quiet or not first) as progress,
+                watching(quiet=quiet) as progress,
                 redirect_stdout(sys.stderr) if as_json else nullcontext(),
             ):
                 comparison = job(progress)
-        except (InterruptionError, KeyboardInterrupt):
-            if (run / _CHECKPOINTS).is_dir() and first:
+        except (InterruptionError, RankError, KeyboardInterrupt):
+            if first and (run / _CHECKPOINTS).is_dir():
                 print(f"go on with: ddcnn {command} --resume {shlex.quote(str(run))}", file=sys.stderr)
             raise
     if first:

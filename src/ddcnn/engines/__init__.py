@@ -1,4 +1,7 @@
-"""Where local CNNs are trained: here, in worker processes, or on Ray; and ranks, over which one model is spread."""
+"""Where local CNNs are trained: in this process, in worker processes, or on a Ray cluster.
+
+And the ranks over which one coherent model is spread.
+"""
 
 from ddcnn.engines.in_process import InProcess
 from ddcnn.engines.joining import Place, check_alone, joined, refuse_ranks
@@ -7,6 +10,7 @@ from ddcnn.engines.parcel import Parcel
 from ddcnn.engines.processes import Processes
 from ddcnn.engines.ranks import ALONE, Ranks
 from ddcnn.engines.registry import build_engine
+from ddcnn.engines.spread import SpreadCheckpoints
 from ddcnn.engines.streams import OwnStream
 from ddcnn.engines.task import Engine, Failure, Task
 
@@ -21,6 +25,7 @@ __all__ = [
     "Place",
     "Processes",
     "Ranks",
+    "SpreadCheckpoints",
     "Task",
     "build_engine",
     "check_alone",

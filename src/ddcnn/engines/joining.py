@@ -14,7 +14,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from ddcnn.engines.ranks import ALONE, Ranks, answered, patience
-from ddcnn.errors import ConfigError, EndedError
+from ddcnn.errors import ConfigError, EndedError, InterruptionError
 
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -156,7 +156,7 @@ def _told(store: Store, place: Place) -> Iterator[None]:
         first = note
         with suppress(RuntimeError):  # the store is gone too: then each rank says what it knows
             first = store.compare_set("ended", "", note).decode()
-        if first != note:
+        if first != note and not isinstance(error, InterruptionError):
             raise EndedError(first) from error
         raise
 

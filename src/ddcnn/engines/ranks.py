@@ -107,12 +107,11 @@ class Ranks:
 
     def total(self, values: Tensor) -> Tensor:
         """Return the sums over all ranks, the same bits on each."""
-        if self.alone:
-            return values
-        there = values.detach().to(self.exchange, copy=True)
-        with answered():
-            dist.all_reduce(there)
-        return there.to(values.device)
+        return self._reduced(values, dist.ReduceOp.SUM)
+
+    def most(self, values: Tensor) -> Tensor:
+        """Return the maxima over all ranks."""
+        return self._reduced(values, dist.ReduceOp.MAX)
 
     def take_over(self, tensors: Sequence[Tensor]) -> None:
         """Replace the numbers of tensors by those that rank 0 has."""
@@ -134,19 +133,24 @@ class Ranks:
         """
         if self.alone:
             return dict(state)
-        own = bytearray(save({name: value.detach().cpu().contiguous().clone() for name, value in state.items()}))
-        lengths = torch.zeros(self.count, dtype=torch.int64)
-        lengths[self.rank] = len(own)
+        own = save({name: value.detach().cpu().contiguous().clone() for name, value in state.items()})
         everything: dict[str, Tensor] = {}
-        for owner, length in enumerate(self.total(lengths).tolist()):
-            content = torch.empty(length, dtype=torch.uint8)
-            if owner == self.rank:
-                content = torch.frombuffer(own, dtype=torch.uint8)
-            content = content.to(self.exchange)
-            with answered():
-                dist.broadcast(content, owner)
-            everything = load(content.cpu().numpy().tobytes()) | everything
+        for owner in range(self.count):
+            everything = load(self.shared(own, owner)) | everything
         return everything
+
+    def shared(self, content: bytes, owner: int = 0) -> bytes:
+        """Return the bytes that one rank has."""
+        length = self.total(torch.tensor([len(content) if owner == self.rank else 0]))
+        if self.alone or not int(length):
+            return content if self.alone else b""
+        sent = torch.empty(int(length), dtype=torch.uint8)
+        if owner == self.rank:
+            sent = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        sent = sent.to(self.exchange)
+        with answered():
+            dist.broadcast(sent, owner)
+        return sent.cpu().numpy().tobytes()
 
     def same(self, what: str, digest: bytes) -> None:
         """Make sure that all ranks have the same 32 bytes.
@@ -175,6 +179,14 @@ class Ranks:
             return function()
         finally:
             self.store.set(key, "")
+
+    def _reduced(self, values: Tensor, operation: dist.ReduceOp.RedOpType) -> Tensor:
+        if self.alone:
+            return values
+        there = values.detach().to(self.exchange, copy=True)
+        with answered():
+            dist.all_reduce(there, operation)
+        return there.to(values.device)
 
 
 ALONE = Ranks()
@@ -207,7 +219,7 @@ def answered() -> Iterator[None]:
     except RuntimeError as error:
         raise RankError(
             "another rank is gone (killed, or its machine or network failed) or did not answer within "
-            f"{patience().total_seconds():g} seconds; start again with the same command"
+            f"{patience().total_seconds():g} seconds; what was done is in the run's checkpoints: resume it"
         ) from error
 
 

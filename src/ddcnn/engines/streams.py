@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -29,6 +29,19 @@ class OwnStream:
         self._seed: int | None = None
         self._cpu = torch.empty(0, dtype=torch.uint8)
         self._gpus: list[Tensor] = []
+
+    def state(self) -> dict[str, Tensor]:
+        """Return where it has come to."""
+        if self._seed is None:
+            return {}
+        seed = torch.frombuffer(bytearray(self._seed.to_bytes(8, "little")), dtype=torch.uint8)
+        return {"seed": seed, "cpu": self._cpu} | {f"gpu{i}": gpu for i, gpu in enumerate(self._gpus)}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Go on where another came to; from nothing, begin anew."""
+        self._seed = int.from_bytes(state["seed"].numpy().tobytes(), "little") if state else None
+        self._cpu = state.get("cpu", self._cpu)
+        self._gpus = [value for name, value in sorted(state.items()) if name.startswith("gpu")]
 
     @contextmanager
     def drawn(self, device: torch.device) -> Iterator[None]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ddcnn.config import Config
 from ddcnn.data import Dataset
-from ddcnn.engines import Engine, Ranks, check_alone, joined, refuse_ranks
+from ddcnn.engines import Engine, check_alone, joined, refuse_ranks
 from ddcnn.errors import ConfigError, RunError
 from ddcnn.experiments.folds import over_folds
 from ddcnn.experiments.record import BEGUN, Comparison
@@ -58,7 +58,23 @@ def train(
     over them: `ddcnn.engines.joined`. Each returns the whole network; one of them shows progress and writes the run.
     """
     with joined(config.compute.device) as ranks:
-        return _train(_with_out(config), Circumstances(progress or Progress(), command, engine, ranks=ranks))
+        _check_trainable(config)
+        circumstances = Circumstances(progress or Progress(), command, engine, ranks=ranks)
+        return _train(_with_out(config), circumstances)
+
+
+def _check_trainable(config: Config) -> None:
+    if config.strategy in ("coherent", "transfer") and config.aggregation.name == "vote":
+        raise ConfigError(
+            f"a {config.strategy} model cannot be trained through votes: no gradient; use dense or average"
+        )
+    if config.strategy in ("global", "coherent") and config.training.subdomains:
+        raise ConfigError(
+            f"training.subdomains is for local CNNs, but strategy {config.strategy} trains one model; leave it out, or "
+            f"use local or transfer"
+        )
+    if config.data.folds is not None and config.data.fold is None:
+        raise ConfigError("train trains one fold: give data.fold, or leave data.folds out; compare trains them all")
 
 
 def resume(
@@ -72,7 +88,8 @@ def resume(
 ) -> Comparison:
     """Go on with a run that was interrupted or killed; one that is complete is only read.
 
-    On a CPU, with as many threads, it ends bit-equal to a run that was never interrupted.
+    On a CPU, with as many threads, it ends bit-equal to a run that was never interrupted. A coherent model can go on
+    over another number of ranks, within rounding; all of them must be able to read the folder.
 
     Parameters
     ----------
@@ -103,10 +120,12 @@ def resume(
             f"{folder.path} names code of its own, {config.model.name}, which would be imported; if you know where "
             "the run is from, allow it with trust=True (--trust)"
         )
-    job = folder.read_json(BEGUN).get("job")
+    circumstances = Circumstances(progress or Progress(), command, engine, resuming=True)
+    if folder.read_json(BEGUN).get("job") != "train":
+        refuse_ranks("compare")
+        return _compare(config, circumstances)
     with joined(config.compute.device) as ranks:
-        circumstances = Circumstances(progress or Progress(), command, engine, resuming=True, ranks=ranks)
-        return (_train if job == "train" else _compare)(config, circumstances)
+        return _train(config, replace(circumstances, ranks=ranks))
 
 
 def _compare(config: Config, circumstances: Circumstances) -> Comparison:
@@ -138,7 +157,10 @@ def _compare_one(config: Config, dataset: Dataset | None, circumstances: Circums
 
 
 def _train(config: Config, circumstances: Circumstances) -> Comparison:
-    _check_strategy(config, circumstances.ranks)
+    if not circumstances.ranks.alone:
+        _check_spreadable(config, circumstances)
+    if not circumstances.ranks.first:
+        circumstances = replace(circumstances, progress=Progress())
     whole = {"global": ("global",), "local": ()}.get(config.strategy, ("coherent",))
     with Session.of(config, "train", whole, circumstances) as session:
         problem, recorder, workspace = session.problem, session.recorder, session.workspace
@@ -154,22 +176,14 @@ def _train(config: Config, circumstances: Circumstances) -> Comparison:
         return session.finish(trained, local)
 
 
-def _check_strategy(config: Config, ranks: Ranks) -> None:
+def _check_spreadable(config: Config, circumstances: Circumstances) -> None:
+    ranks = circumstances.ranks
     if config.strategy != "coherent":
         check_alone(ranks, f"strategy {config.strategy}")
     if config.compute.memory is not None:
-        check_alone(ranks, "compute.memory")
-    if config.strategy in ("coherent", "transfer") and config.aggregation.name == "vote":
-        raise ConfigError(
-            f"a {config.strategy} model cannot be trained through votes: no gradient; use dense or average"
-        )
-    if config.strategy in ("global", "coherent") and config.training.subdomains:
-        raise ConfigError(
-            f"training.subdomains is for local CNNs, but strategy {config.strategy} trains one model; leave it out, or "
-            f"use local or transfer"
-        )
-    if config.data.folds is not None and config.data.fold is None:
-        raise ConfigError("train trains one fold: give data.fold, or leave data.folds out; compare trains them all")
+        check_alone(ranks, "a run with compute.memory")
+    if config.compute.engine != "in_process" or circumstances.engine is not None:
+        check_alone(ranks, "an engine")
 
 
 def _read(folder: RunFolder) -> Comparison:

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
-import torch
-
 from ddcnn.config import Config
 from ddcnn.data import Dataset
 from ddcnn.data.store import Stored, reading
@@ -48,10 +46,10 @@ class Circumstances:
 
 @dataclass(frozen=True)
 class Session:
-    """A run that is under way. It is a context: workers end with it."""
+    """A run that is under way. It is a context: workers end with it. Of several ranks one has the folder."""
 
     problem: Problem
-    folder: RunFolder
+    folder: RunFolder | None
     recorder: Progress
     workspace: Workspace
     engine: Engine
@@ -70,25 +68,27 @@ class Session:
     ) -> Session:
         """Begin a run, or go on with it; whatever cannot be used is found before its folder is made."""
         assert config.out is not None
-        ranks, plan = circumstances.ranks, None
-        progress = circumstances.progress if ranks.first else Progress()
-        folder = RunFolder(config.out)
+        progress, plan, ranks = circumstances.progress, None, circumstances.ranks
+        folder, choices = None, dict[str, str]()
         if ranks.first and not circumstances.resuming:
-            folder.check_free(force=config.force)
+            RunFolder(config.out).check_free(force=config.force)
         problem = prepare(config, dataset, ranks)
         engine = circumstances.engine or build_engine(config.compute, problem.device.type)
-        if circumstances.resuming:
-            choices = reopen_run(folder, problem)
-        else:
+        if not circumstances.resuming:
             _tell_bad_files(problem, progress)
             problem, choices, plan = _decided(problem, whole, engine)
             if ranks.first:
+                folder = RunFolder(config.out)
                 open_run(folder, problem, job=job, command=circumstances.command, choices=choices)
-        ranks.total(torch.zeros(1))  # the others look into the folder when it is made
+        elif ranks.first:
+            folder = RunFolder(config.out)
+            choices = reopen_run(folder, problem)
+        if not ranks.alone:
+            choices["ranks"] = ranks.line(math.prod(config.decomposition.grid))
         for what, text in choices.items():
             progress.note(f"{what} {text}")
-        workspace = Workspace(folder.path / CHECKPOINTS, problem.fingerprint, progress.note, writes=ranks.first)
-        recorder = Recorder(folder, progress) if ranks.first else progress
+        workspace = Workspace(config.out / CHECKPOINTS, problem.fingerprint, progress.note)
+        recorder = progress if folder is None else Recorder(folder, progress)
         return cls(problem, folder, recorder, workspace, engine, choices, plan, circumstances.command)
 
     def __enter__(self) -> Session:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -158,15 +158,6 @@ class LocalCNNs(nn.Module):
     def agreed(self, *values: Tensor) -> tuple[Tensor, ...]:
         """Return the values: who else there is, is of no concern to a local CNN."""
         return values
-
-    @property
-    def spread(self) -> bool:
-        """Whether other processes have parts of it."""
-        return False
-
-    def everywhere(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return tensors named by what they belong to: all there are, are here."""
-        return dict(tensors)
 
     def _cut(self, images: Tensor) -> list[Tensor]:
         if tuple(images.shape[2:]) != self.image_size:

@@ -49,9 +49,7 @@ def resolve(problem: Problem) -> tuple[Problem, dict[str, str]]:
     problem.ranks.take_over([decided])
     if not problem.ranks.first:
         p, b = decided.tolist()
-        chosen = {"precision": _PRECISIONS[p], "backend": _BACKENDS[b]}
-        compute = problem.config.compute.model_copy(update=chosen)
-        problem, reasons = _resolved(problem.with_config(problem.config.model_copy(update={"compute": compute})))
+        problem, reasons = _resolved(problem.with_compute(precision=_PRECISIONS[p], backend=_BACKENDS[b]))
     return problem, reasons
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +12,12 @@ from torch import Tensor, nn
 from ddcnn.aggregation.aggregations import TINY
 from ddcnn.config import TrainingConfig
 from ddcnn.decomposition import Subimages
-from ddcnn.engines import ALONE, OwnStream, Ranks
+from ddcnn.engines import ALONE, OwnStream, Ranks, SpreadCheckpoints
 from ddcnn.fusion import LocalCNNs
 from ddcnn.network import CNNDNN
 from ddcnn.strategies.problem import Problem
 from ddcnn.strategies.trained import Trained
-from ddcnn.training import Checkpoints, Progress, Single, Stage, Workspace, fit
+from ddcnn.training import Checkpoints, Keeper, Progress, Single, Stage, Workspace, fit
 
 
 def train_coherent(problem: Problem, progress: Progress, workspace: Workspace | None = None) -> Trained:
@@ -74,14 +75,14 @@ class Supervised(Single):
         self.whole = network
         self.local_weight = local_weight
         self.ranks = ranks
-        self._all = len(network.decomposition.subdomains(network.local_cnns.image_size))
-        self._drawing = OwnStream(ranks)
+        self.subdomains = len(network.decomposition.subdomains(network.local_cnns.image_size))
+        self.drawing = OwnStream(ranks)
 
     def forward(self, x: Tensor | Subimages) -> Tensor:
         """Return (B, 1, K) global scores; while training, those of the local CNNs follow: (B, 1 + N, K)."""
-        with self._drawing.drawn(x.device):
+        with self.drawing.drawn(x.device):
             own = self.whole.local_probabilities(x)
-        probabilities = self.ranks.gather(own, self._all)
+        probabilities = self.ranks.gather(own, self.subdomains)
         scores = self.whole.decide(probabilities).unsqueeze(1)
         if not self.training or not self.local_weight:
             return scores
@@ -102,15 +103,6 @@ class Supervised(Single):
         self.ranks.take_over([*mine, *self.whole.aggregation.state_dict().values()])
         return tuple(mine)
 
-    @property
-    def spread(self) -> bool:
-        """Whether there are other ranks."""
-        return not self.ranks.alone
-
-    def everywhere(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the tensors of all ranks; each has those of its own subdomains."""
-        return self.ranks.union(tensors)
-
     def member_state(self, n: int) -> dict[str, Tensor]:
         """Return views of the state of the network, subdomain by subdomain: `CNNDNN.unfused_state`."""
         assert n == 0
@@ -123,7 +115,7 @@ class Supervised(Single):
 
     def loss_weights(self, at: float) -> Tensor:
         """Return 1 for the global loss, then the weight of each local one."""
-        members = self._all if self.local_weight else 0
+        members = self.subdomains if self.local_weight else 0
         return torch.tensor([1.0] + [self.local_weight * (1 - at)] * members)
 
 
@@ -139,10 +131,14 @@ def _train_whole(
 ) -> Trained:
     assert problem.config.aggregation.name != "vote"  # `ddcnn.train` refuses it
     whole = CNNDNN(problem.decomposition, network, aggregation)
-    subdomains = None if problem.ranks.alone else network.subdomains
+    trainee = Supervised(whole, local_weight, problem.ranks)
+    subdomains, keeper = None, cast(Keeper | None, checkpoints)
+    if not problem.ranks.alone:
+        subdomains = network.subdomains
+        keeper = None if checkpoints is None else SpreadCheckpoints(problem.ranks, checkpoints, trainee.drawing)
     with Stage(name, problem.device) as stage:
         history = fit(
-            Supervised(whole, local_weight, problem.ranks),
+            trainee,
             problem.batches(problem.split.train, "order", subdomains, augment=True),
             problem.batches(problem.split.validation, "order", subdomains),
             training,
@@ -150,7 +146,7 @@ def _train_whole(
             stage=name,
             precision=problem.precision,
             progress=progress,
-            checkpoints=checkpoints,
+            checkpoints=keeper,
         )
         stage.add(history.earlier_seconds, history.peak_memory_bytes)
     stage.epochs = len(history.rows)

@@ -1,6 +1,6 @@
 """One step, one loop: how a network, or many independent ones at once, are trained and measured."""
 
-from ddcnn.training.checkpoint import Checkpoints, State, Workspace
+from ddcnn.training.checkpoint import Checkpoints, Keeper, State, Workspace
 from ddcnn.training.evaluation import accuracy_of, evaluate, predict_scores
 from ddcnn.training.loop import History, finished, fit
 from ddcnn.training.member_optimizer import MemberOptimizer
@@ -14,6 +14,7 @@ from ddcnn.training.trainee import Single, Trainee
 __all__ = [
     "Checkpoints",
     "History",
+    "Keeper",
     "MemberOptimizer",
     "PrecisionName",
     "Progress",

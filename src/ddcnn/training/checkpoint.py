@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError
@@ -51,6 +51,27 @@ class State:
         """Return the tensors whose names begin with ``prefix/``, without it."""
         start = f"{prefix}/"
         return {name.removeprefix(start): value for name, value in self.tensors.items() if name.startswith(start)}
+
+
+@runtime_checkable
+class Keeper(Protocol):
+    """Where the state of a training is kept; `Checkpoints` is one."""
+
+    def load(self) -> State | None:
+        """Return the newest state that is whole; None if there is none."""
+
+    @property
+    def due(self) -> bool:
+        """Whether a state should be saved at the end of an epoch."""
+
+    def asked(self, signal: int | None) -> tuple[bool, int | None]:
+        """Return between two steps whether to save a state, and a signal to end by, if there is one.
+
+        ``signal`` is what this process was sent.
+        """
+
+    def save(self, state: State) -> None:
+        """Keep a state."""
 
 
 @dataclass
@@ -105,6 +126,10 @@ class Checkpoints:
     def overdue(self) -> bool:
         """Whether a checkpoint should be written even within an epoch."""
         return time.monotonic() - self._written >= max(_MOST_SECONDS, self._cost / _SHARE)
+
+    def asked(self, signal: int | None) -> tuple[bool, int | None]:
+        """Return whether to write between two steps, and the signal."""
+        return self.overdue or signal is not None, signal
 
     def save(self, state: State) -> None:
         """Write a state; the one before stays, those before it go."""

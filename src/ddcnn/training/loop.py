@@ -12,9 +12,9 @@ import torch
 
 from ddcnn.config import TrainingConfig
 from ddcnn.data.batches import Batches
-from ddcnn.errors import TrainingError
+from ddcnn.errors import InterruptionError, TrainingError
 from ddcnn.seeds import derive_seed
-from ddcnn.training.checkpoint import Checkpoints, State
+from ddcnn.training.checkpoint import Checkpoints, Keeper, State
 from ddcnn.training.epoch import Epoch, plain, sound
 from ddcnn.training.evaluation import evaluate
 from ddcnn.training.interruption import INTERRUPTION
@@ -75,7 +75,7 @@ def fit(
     own: Sequence[TrainingConfig] | None = None,
     precision: PrecisionName = "float32",
     progress: Progress | None = None,
-    checkpoints: Checkpoints | None = None,
+    checkpoints: Keeper | None = None,
 ) -> History:
     """Train all members of a trainee in place, and leave each with the parameters of its selected epoch.
 
@@ -138,7 +138,7 @@ class _Training:
         self._earlier_seconds = 0.0
         self._earlier_peak: int | None = None
 
-    def run(self, progress: Progress, checkpoints: Checkpoints | None) -> History:
+    def run(self, progress: Progress, checkpoints: Keeper | None) -> History:
         config, train = self.config, self.train
         progress.begin(self.stage, epochs=config.epochs, steps=train.steps, members=self.trainee.members)
         found = None if checkpoints is None else checkpoints.load()
@@ -158,7 +158,7 @@ class _Training:
         progress.end()
         return self._history()
 
-    def _one_epoch(self, under_way: State | None, progress: Progress, checkpoints: Checkpoints | None) -> None:
+    def _one_epoch(self, under_way: State | None, progress: Progress, checkpoints: Keeper | None) -> None:
         active = self.watch.active
         self.step.optimizer.scale(self.watch.factors[active])
         epoch = Epoch(self.step, self.train, self.config, self.epoch)
@@ -175,12 +175,16 @@ class _Training:
             if due:
                 checkpoints.save(self._state(None))
 
-    def _pause(self, epoch: Epoch, checkpoints: Checkpoints | None) -> None:
+    def _pause(self, epoch: Epoch, checkpoints: Keeper | None) -> None:
         """Between two steps: write a checkpoint if it is time for one, and end if that was asked for."""
-        alone = not self.step.trainee.spread  # processes that share a trainee meet between epochs only
-        if checkpoints is not None and alone and (checkpoints.overdue or INTERRUPTION.signal is not None):
+        if checkpoints is None:
+            INTERRUPTION.check()
+            return
+        write, signal = checkpoints.asked(INTERRUPTION.signal)
+        if write:
             checkpoints.save(self._state(epoch))
-        INTERRUPTION.check()
+        if signal is not None:
+            raise InterruptionError(signal)
 
     def _end_epoch(self, epoch: Epoch, progress: Progress) -> None:
         watch, members = self.watch, self.trainee.members
@@ -193,8 +197,8 @@ class _Training:
         self.steps += self.train.steps
         self.epoch += 1
         progress.epoch(row)
-        told = self.step.trainee.agreed(measured["train_loss"], loss, accuracy)
-        stay = watch.observe(epoch.number, self.step.trainee, *told)
+        trainee = self.step.trainee
+        stay = watch.observe(epoch.number, trainee, *trainee.agreed(measured["train_loss"], loss, accuracy))
         for n in (n for n, when in enumerate(watch.diverged) if when == epoch.number):
             progress.note(f"{self.stage}, {self.trainee.name(n)}: {_divergence(epoch.number, watch.best_epochs[n])}")
         self._leave(stay)
@@ -228,7 +232,7 @@ class _Training:
             "peak_memory_bytes": max(peaks) or None,
             "watch": self.watch.numbers(),
         }
-        return State(self.step.trainee.everywhere(tensors), numbers)
+        return State(tensors, numbers)
 
     def _load(self, state: State) -> State | None:
         """Take over a state; return it if it is from the middle of an epoch."""

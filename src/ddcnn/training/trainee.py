@@ -49,13 +49,6 @@ class Trainee(Protocol):
         What is decided from it is then decided by all of them.
         """
 
-    @property
-    def spread(self) -> bool:
-        """Whether other processes have parts of the trainee, and have to be met for `agreed` and `everywhere`."""
-
-    def everywhere(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return tensors named by what they belong to, those of all processes that have a part of the trainee."""
-
     def subset(self, members: Sequence[int]) -> Trainee:
         """Return copies of some members, in that order, as a trainee of their own."""
 
@@ -101,15 +94,6 @@ class Single(nn.Module):
     def agreed(self, *values: Tensor) -> tuple[Tensor, ...]:
         """Return the values: there is nobody else."""
         return values
-
-    @property
-    def spread(self) -> bool:
-        """Whether other processes have parts of it."""
-        return False
-
-    def everywhere(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the tensors: there is nobody else."""
-        return dict(tensors)
 
     def subset(self, members: Sequence[int]) -> Single:
         """Return the network itself: there is no smaller part."""
