@@ -171,7 +171,8 @@ def _read(run: Path) -> tuple[dict, list[dict], dict[str, torch.Tensor]]:
     names = ("name", "train_accuracy", "validation_accuracy", "test_accuracy", "test_auc", "parameters", "epochs")
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     metrics = [{k: v[0] if isinstance(v, list) else v for k, v in epoch.items()} for epoch in metrics]
-    state = {name: value for name, value in ddcnn.load(run, trust=True).unfused_state().items() if "num_batches" not in name}
+    state = ddcnn.load(run, trust=True).unfused_state()
+    state = {name: value for name, value in state.items() if "num_batches" not in name}
     return {name: row[name] for name in names}, metrics, state
 
 
