@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from torch.distributed.rendezvous import rendezvous
 from ddcnn.engines.ranks import ALONE, Ranks, answered, patience
 from ddcnn.errors import ConfigError, EndedError, InterruptionError
 
+_SEEING_OFF = 3.0  # seconds; one that was killed never leaves a note
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -156,9 +158,18 @@ def _told(store: Store, place: Place) -> Iterator[None]:
         first = note
         with suppress(RuntimeError):  # the store is gone too: then each rank says what it knows
             first = store.compare_set("ended", "", note).decode()
+            _see_off(store, place)
         if first != note and not isinstance(error, InterruptionError):
             raise EndedError(first) from error
         raise
+
+
+def _see_off(store: Store, place: Place) -> None:
+    """Let rank 0, whose process holds the store, wait a little until all have left their notes and read the first."""
+    store.add("left", 1)
+    deadline = time.monotonic() + _SEEING_OFF
+    while place.rank == 0 and store.add("left", 0) < place.count and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 @contextmanager
