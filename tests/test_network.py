@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ddcnn.aggregation import Average, Dense, Vote
-from ddcnn.decomposition import Grid
+from ddcnn.decomposition import Grid, Subimages, cut
 from ddcnn.errors import AggregationError
 from ddcnn.fusion import LocalCNNs
 from ddcnn.models import Normalization
@@ -51,6 +51,15 @@ def test_local_cnns_already_fused() -> None:
     assert network.local_cnns is local_cnns
     x = torch.randn(3, 2, *size)
     torch.testing.assert_close(network(x), _by_hand(grid, networks, x).mean(1).log())
+
+
+def test_subimages_are_seen_as_they_are_in_the_image() -> None:
+    grid, size = Grid((2, 3), overlap=1), (7, 11)
+    images = torch.randint(0, 256, (4, 2, *size), dtype=torch.uint8)
+    networks, normalization = _local_cnns(grid, size), Normalization.of(images)
+    network = CNNDNN(grid, networks, Average(), image_size=size, normalization=normalization).eval()
+    parts = Subimages(tuple(cut(images, grid.subdomains(size))))
+    torch.testing.assert_close(network.local_probabilities(parts), _by_hand(grid, networks, normalization(images)))
 
 
 @pytest.mark.parametrize("aggregation", [Average(), Vote()])

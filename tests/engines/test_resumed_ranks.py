@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import ddcnn
+from ddcnn.training.checkpoint import unpacked
 from tests.engines.on_ranks import ended, start
 
 pytestmark = pytest.mark.slow
@@ -36,7 +37,8 @@ def interrupted(source: str, run: Path, *options: str) -> None:
     assert [code for code, _, _ in outcomes] == [75, 75], outcomes
     assert outcomes[0][2] == f"go on with: ddcnn train --resume {run}\ninterrupted\n"
     assert outcomes[1][2] == ""
-    assert list(run.glob("checkpoints/coherent-*/*.safetensors"))
+    newest = max(run.glob("checkpoints/coherent-*/*.safetensors"))
+    assert unpacked(newest.read_bytes(), newest).numbers["done"] > 0  # not that of the epoch before
     assert not (run / "manifest.json").exists()
 
 

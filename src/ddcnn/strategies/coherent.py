@@ -75,14 +75,14 @@ class Supervised(Single):
         self.whole = network
         self.local_weight = local_weight
         self.ranks = ranks
-        self.subdomains = len(network.decomposition.subdomains(network.local_cnns.image_size))
+        self._all = len(network.decomposition.subdomains(network.local_cnns.image_size))
         self.drawing = OwnStream(ranks)
 
     def forward(self, x: Tensor | Subimages) -> Tensor:
         """Return (B, 1, K) global scores; while training, those of the local CNNs follow: (B, 1 + N, K)."""
         with self.drawing.drawn(x.device):
             own = self.whole.local_probabilities(x)
-        probabilities = self.ranks.gather(own, self.subdomains)
+        probabilities = self.ranks.gather(own, self._all)
         scores = self.whole.decide(probabilities).unsqueeze(1)
         if not self.training or not self.local_weight:
             return scores
@@ -115,7 +115,7 @@ class Supervised(Single):
 
     def loss_weights(self, at: float) -> Tensor:
         """Return 1 for the global loss, then the weight of each local one."""
-        members = self.subdomains if self.local_weight else 0
+        members = self._all if self.local_weight else 0
         return torch.tensor([1.0] + [self.local_weight * (1 - at)] * members)
 
 
