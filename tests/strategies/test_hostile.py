@@ -222,6 +222,19 @@ def test_strategies_that_are_none(run: RunFolder, rows: Any) -> None:
         ddcnn.load(run.path)
 
 
+def test_what_is_said_to_be_missing_costs_little(run: RunFolder, monkeypatch: Any) -> None:
+    """Local CNNs that are missing have no file that shows how large they are."""
+    for name in ("1", "2", "3"):
+        (run.path / "locals" / f"{name}.safetensors").unlink()
+    rows = [{"index": 0}, *({"index": n, "missing": True} for n in (1, 2, 3)), None, {"index": "x", "missing": True}]
+    change(run, "comparison.json", lambda values: values | {"subdomains": rows})
+    assert ddcnn.load(run.path, "cnn-dnn").missing == (1, 2, 3)
+    monkeypatch.setattr("ddcnn.strategies.needed._MOST_STANDING_IN", 100)
+    with pytest.raises(RunError, match=r"3 missing local CNNs of more than 100 parameters are refused; if you trust"):
+        ddcnn.load(run.path, "cnn-dnn")
+    assert ddcnn.load(run.path, "cnn-dnn", trust=True).missing == (1, 2, 3)
+
+
 def retensor(run: RunFolder, name: str, edit: Callable[[dict], Any]) -> None:
     tensors = load_file(run.path / name)
     edit(tensors)
