@@ -14,7 +14,7 @@ from ddcnn.aggregation.missing import silence
 from ddcnn.config import TrainingConfig
 from ddcnn.data import folds, hold_out
 from ddcnn.data.batches import Batches
-from ddcnn.engines import Engine, Failure, Parcel, Task
+from ddcnn.engines import Engine, Failure, InProcess, Parcel, Task
 from ddcnn.errors import TrainingError
 from ddcnn.fusion import LocalCNNs
 from ddcnn.network import CNNDNN
@@ -288,7 +288,7 @@ def _joined(results: dict[tuple[int, ...], LocalResult], members: int) -> Histor
 
 def _earlier(history: History, engine: Engine) -> float:
     """Return the seconds before this process began; what workers did meanwhile is in the time of the stage."""
-    return history.earlier_seconds if engine.workers == 1 else 0.0
+    return history.earlier_seconds if isinstance(engine, InProcess) else 0.0
 
 
 def _largest(network: LocalCNNs) -> list[int]:
