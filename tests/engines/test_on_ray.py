@@ -8,8 +8,9 @@ import subprocess
 import sys
 from typing import Any
 
-import numpy as np
 import pytest
+
+from tests.bars import write_bars
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
 
@@ -17,14 +18,8 @@ pytest.importorskip("ray", reason="the extra ray is not installed")
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("ray")
-    rng = np.random.default_rng(0)
-    labels = np.arange(90) % 3
-    images = rng.integers(0, 90, (90, 8, 12), dtype=np.uint8)
-    for image, label in zip(images, labels, strict=True):
-        image[2 * label : 2 * label + 3] += 100
-    np.savez(folder / "d.npz", images=images, labels=labels)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.engines.on_cluster", f"npz:{folder / 'd.npz'}", str(folder)],
+        [sys.executable, "-m", "tests.engines.on_cluster", write_bars(folder, (8, 12)), str(folder)],
         stdout=subprocess.PIPE,
         text=True,
         timeout=300,

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -25,6 +24,7 @@ from ddcnn.seeds import derive_seed
 from ddcnn.strategies import Local, Problem, prepare, resolve, train_local
 from ddcnn.training import Progress, Workspace
 from ddcnn.training.interruption import INTERRUPTION, listening
+from tests.bars import write_bars
 
 
 @pytest.fixture(autouse=True)
@@ -38,14 +38,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(0)
-    labels = np.arange(90) % 3
-    images = rng.integers(0, 90, (90, 8, 12), dtype=np.uint8)
-    for image, label in zip(images, labels, strict=True):
-        image[2 * label : 2 * label + 3] += 100
-    np.savez(folder / "d.npz", images=images, labels=labels)
-    return f"npz:{folder / 'd.npz'}"
+    return write_bars(tmp_path_factory.mktemp("data"), (8, 12))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 
 import ddcnn
 from ddcnn.errors import RunError
+from tests.bars import write_bars
 from tests.experiments.killed import in_process
 
 TIMES = ("seconds", "critical_path_seconds", "peak_memory_bytes")
@@ -20,15 +21,9 @@ TIMES = ("seconds", "critical_path_seconds", "peak_memory_bytes")
 @pytest.fixture(scope="module")
 def values(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Return a small comparison; its data are read from a file."""
-    folder = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(0)
-    labels = np.arange(90) % 3
-    images = rng.integers(0, 90, (90, 8, 8), dtype=np.uint8)
-    for image, label in zip(images, labels, strict=True):
-        image[2 * label : 2 * label + 3] += 100
-    np.savez(folder / "d.npz", images=images, labels=labels)
+    source = write_bars(tmp_path_factory.mktemp("data"), (8, 8))
     return {
-        "data": {"source": f"npz:{folder / 'd.npz'}"},
+        "data": {"source": source},
         "model": {"name": "tests.strategies.tiny:tiny"},
         "training": {"epochs": 2, "batch_size": 20, "lr": 0.05, "shift": 1},
         "aggregation": {"epochs": 3, "batch_size": 40},
