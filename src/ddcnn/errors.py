@@ -11,6 +11,8 @@ import difflib
 import signal
 from collections.abc import Iterable
 
+_LONGEST = 300  # characters of what is quoted
+
 
 class DdcnnError(ValueError):
     """Base of all errors of ddcnn."""
@@ -72,6 +74,20 @@ class InterruptionError(DdcnnError):
     def __init__(self, number: int) -> None:
         super().__init__(f"interrupted by {signal.Signals(number).name}")
         self.signal = number
+
+
+def in_one_line(error: BaseException) -> str:
+    r"""Return what an error says, to be quoted: one line; of a library's, at most 300 characters and no frames of C++.
+
+    >>> in_one_line(RuntimeError("size is too large\nException raised from f at g.cpp:1 (most recent call first):"))
+    'size is too large'
+    >>> in_one_line(MemoryError())
+    'MemoryError'
+    """
+    if isinstance(error, DdcnnError):
+        return str(error)
+    text = " ".join(str(error).partition("Exception raised from")[0].split())
+    return (text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...") or type(error).__name__
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

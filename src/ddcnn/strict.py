@@ -7,6 +7,8 @@ from typing import Any, NoReturn
 
 import yaml
 
+from ddcnn.errors import in_one_line
+
 MOST_YAML = 2**20  # characters
 _MOST_VALUES = 100_000
 _LONGEST = 4096  # characters of one value: to read a number, or to print it, may take quadratic time
@@ -47,7 +49,7 @@ def parse_yaml(text: str) -> Any:
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except Exception as error:  # "!!bool x" and its like raise anything
-        raise ValueError(" ".join(str(error).split())) from None
+        raise ValueError(in_one_line(error)) from None
 
 
 def _refuse(constant: str) -> NoReturn:

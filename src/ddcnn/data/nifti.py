@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from ddcnn.errors import DataError
+from ddcnn.errors import DataError, in_one_line
 
 SUFFIXES = (".nii", ".nii.gz")
 ORIENTATION = "PLI"  # rows run to the back, columns to the left, slices downwards: as radiologists see them
@@ -66,7 +66,7 @@ def read_nifti(
             f"NIfTI files are read by the package nibabel: pip install 'ddcnn[medical]' ({error})"
         ) from None
     except Exception as error:  # on damaged files gzip, zlib, struct, numpy and nibabel each raise their own
-        raise DataError(f"{path} cannot be read: {_line(error)}; remove it or replace it") from None
+        raise DataError(f"{path} cannot be read: {in_one_line(error)}; remove it or replace it") from None
     return finished(path, values, size, window)
 
 
@@ -185,7 +185,3 @@ def _bytes(stream: io.BufferedIOBase, count: int) -> bytes:
         pieces.append(piece)
         count -= len(piece)
     return b"".join(pieces)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

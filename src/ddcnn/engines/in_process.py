@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 import torch
 
 from ddcnn.engines.task import Failure, Task
-from ddcnn.errors import TrainingError
+from ddcnn.errors import TrainingError, in_one_line
 from ddcnn.training import Progress
 
 Result = TypeVar("Result")
@@ -46,4 +46,4 @@ def _done(task: Task[Any], progress: Progress) -> Any:
     except TrainingError as error:
         return Failure(task.name, str(error), final=True)
     except (torch.OutOfMemoryError, MemoryError) as error:
-        return Failure(task.name, f"not enough memory: {error}".splitlines()[0])
+        return Failure(task.name, f"not enough memory: {in_one_line(error)}")

@@ -25,7 +25,7 @@ from ddcnn.engines.parcel import Parcel
 from ddcnn.engines.processes import cores, pass_on
 from ddcnn.engines.task import Failure, Task
 from ddcnn.engines.worker import Wire, describe, find
-from ddcnn.errors import EngineError
+from ddcnn.errors import EngineError, in_one_line
 from ddcnn.training import Checkpoints, Progress
 from ddcnn.training.interruption import INTERRUPTION
 
@@ -128,9 +128,8 @@ class OnRay:
                 count = max(cores(), (workers or 1) * (threads or 1))
                 self._ray.init(address="local", num_cpus=count, include_dashboard=False, **quiet)
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise EngineError(
-                f"there is no Ray cluster at {self.address or 'this machine'}: {reason}; start one with "
+                f"there is no Ray cluster at {self.address or 'this machine'}: {in_one_line(error)}; start one with "
                 "ray start --head, or leave --ray-address out"
             ) from None
 
@@ -213,7 +212,7 @@ class _Board:
                 content = b"".join(self.ray.get(chunk) for chunk in values)
                 task.checkpoints.put(content, 1)
         except self.ray.exceptions.RayError as error:
-            return Failure(task.name, f"its worker is gone: {str(error).splitlines()[0]}")
+            return Failure(task.name, f"its worker is gone: {in_one_line(error)}")
         if task.collect() is None:
             return Failure(task.name, "its result did not arrive whole")
         return None

@@ -23,7 +23,7 @@ from typing import IO, Any
 import torch
 
 from ddcnn.engines.parcel import Parcel
-from ddcnn.errors import DdcnnError, InterruptionError, TrainingError
+from ddcnn.errors import DdcnnError, InterruptionError, TrainingError, in_one_line
 from ddcnn.training import Checkpoints, Progress
 from ddcnn.training.interruption import listening
 
@@ -91,12 +91,12 @@ def perform(order: dict[str, Any], wire: Wire) -> None:
 
 def describe(error: Exception) -> tuple[str, bool]:
     """Return a reason in one line, and whether the task would fail again in the same way."""
-    text = str(error).splitlines()[0] if str(error) else ""
+    text = in_one_line(error)
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return f"not enough memory: {text}", False
     if isinstance(error, DdcnnError):
         return text, isinstance(error, TrainingError)
-    return f"{type(error).__name__}: {text}", False
+    return text if text == type(error).__name__ else f"{type(error).__name__}: {text}", False
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ddcnn.errors import ModelError, nearest
+from ddcnn.errors import ModelError, in_one_line, nearest
 from ddcnn.models.cnn3d import CNN3D
 from ddcnn.models.resnet import ResNet20
 from ddcnn.models.vgg import VGG9
@@ -39,7 +39,7 @@ def find_factory(name: str) -> Factory:
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError, TypeError, ValueError) as error:  # the last two: ":f" and ".m:f"
-        raise ModelError(f"model {name!r} cannot be imported: {error}") from None
+        raise ModelError(f"model {name!r} cannot be imported: {in_one_line(error)}") from None
     if not callable(factory):
         raise ModelError(f"model {name!r} is a {type(factory).__name__}, not a function that makes a network")
     return factory  # type: ignore[no-any-return]
@@ -85,4 +85,6 @@ def build(
         try:
             return factory(in_channels, classes, image_size, width=width, **(options or {}))
         except TypeError as error:
-            raise ModelError(f"model {name!r} cannot be built with options {options or {}}: {error}") from None
+            raise ModelError(
+                f"model {name!r} cannot be built with options {options or {}}: {in_one_line(error)}"
+            ) from None

@@ -14,7 +14,7 @@ from torch import nn
 from ddcnn.aggregation import Average, build_aggregation
 from ddcnn.config import Config, mapping_of
 from ddcnn.decomposition import Grid
-from ddcnn.errors import ConfigError, ModelError, RunError
+from ddcnn.errors import ConfigError, ModelError, RunError, in_one_line
 from ddcnn.models import build, width_rule
 from ddcnn.run import RunFolder
 
@@ -168,7 +168,7 @@ def check_parameters(
     except (RuntimeError, ValueError, TypeError, OverflowError, ZeroDivisionError) as error:  # a network says anything
         if isinstance(error, RunError):
             raise
-        reason = " ".join(str(error).split())
+        reason = in_one_line(error)
         raise RunError(f"{folder.path}: config.yaml describes no network for these images: {reason}") from None
     _compare(folder, *parts[-1], last)
 

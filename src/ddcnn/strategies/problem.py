@@ -22,7 +22,7 @@ from ddcnn.data.batches import Batches
 from ddcnn.data.lazy import Images, OnHost
 from ddcnn.decomposition import Decomposition, Grid, Subdomain, Subimages
 from ddcnn.engines import ALONE, Ranks
-from ddcnn.errors import ConfigError, ModelError
+from ddcnn.errors import ConfigError, ModelError, in_one_line
 from ddcnn.fusion import Backend, LocalCNNs
 from ddcnn.models import Normalization, build, width_rule
 from ddcnn.seeds import derive_seed
@@ -250,7 +250,7 @@ def find_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+        reason = in_one_line(error)
         raise ConfigError(f"compute.device = {name!r} cannot be used here: {reason}; use cpu or auto") from None
     return device
 
@@ -284,7 +284,7 @@ def _check_networks(problem: Problem) -> None:
             with torch.random.fork_rng(devices=[]):  # dropout draws
                 scores = module.cpu().train()(x)
         except (RuntimeError, ValueError) as error:  # whatever a network says of an input that is too small
-            reason = str(error).splitlines()[0]
+            reason = in_one_line(error)
             raise ModelError(f"{name} does not fit {where}: {reason}; use a coarser grid") from None
         if not isinstance(scores, Tensor) or tuple(scores.shape) != (_CHECK_BATCH, problem.classes):
             got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__

@@ -10,7 +10,7 @@ import torch
 
 from ddcnn.aggregation import Average, build_aggregation
 from ddcnn.config import Config
-from ddcnn.errors import RunError, nearest
+from ddcnn.errors import RunError, in_one_line, nearest
 from ddcnn.models import MODELS, Normalization, build
 from ddcnn.network import CNNDNN
 from ddcnn.run import RunFolder
@@ -155,4 +155,6 @@ def _fill(folder: RunFolder, network: CNNDNN, name: str) -> None:
     try:
         network.load_unfused_state(state)
     except (KeyError, RuntimeError) as error:
-        raise RunError(f"{folder.path}: the parameters of {name} do not fit the network: {error}") from None
+        raise RunError(
+            f"{folder.path}: the parameters of {name} do not fit the network: {in_one_line(error)}"
+        ) from None
