@@ -6,7 +6,8 @@
    ready; each round trains from new seeds.
 2. The cost of an engine: from its making to its end, less the training itself (target: 5 s for processes, 15 s for
    Ray), and per task (target: 0.2 s).
-3. Checkpoints at the end of each epoch, as they are by default, against none (target: under 2 % of the time).
+3. Checkpoints, as they are by default: the time that writing takes, and the whole against the same without (target:
+   under 2 % of the time).
 4. A model of the time on W workers, checked against one and two, and what it says of 32 workers on 32 subdomains.
 """
 
@@ -27,7 +28,7 @@ from ddcnn.config import Config
 from ddcnn.data import Dataset
 from ddcnn.engines import Engine, InProcess, OnRay, Processes
 from ddcnn.strategies import Local, Problem, prepare, resolve, train_local
-from ddcnn.training import Progress, Workspace
+from ddcnn.training import Checkpoints, Progress, State, Workspace
 
 DEVICE = torch.device("cpu")
 
@@ -38,16 +39,18 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--no-ray", action="store_true")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     command = f"python benchmarks/engines.py --rounds {arguments.rounds} --epochs {arguments.epochs}"
     command += f" --samples {arguments.samples}" + (" --no-ray" if arguments.no_ray else "")
+    command += "" if arguments.parts == list(PARTS) else f" --parts {' '.join(arguments.parts)}"
     lines = ["# Engines: what workers gain and cost", "", describe_machine(command, DEVICE), ""]
     scratch = Path(tempfile.mkdtemp())
     try:
-        for part in (two_workers, costs, checkpoints, model):
-            lines += part(arguments, scratch)
+        for part in arguments.parts:
+            lines += PARTS[part](arguments, scratch)
             print("\n".join(lines[-12:]), flush=True)
     finally:
         shutil.rmtree(scratch)
@@ -157,22 +160,47 @@ def _without_engine(p: Problem, local: Local) -> float:
 
 
 def checkpoints(arguments: argparse.Namespace, scratch: Path) -> list[str]:
+    epochs = 5 * arguments.epochs
+
     def make(seed: int) -> Problem:
-        return problem(seed=seed, grid="4x4", group=16, epochs=2 * arguments.epochs, samples=arguments.samples // 4)
+        return problem(seed=seed, grid="4x4", group=16, epochs=epochs, samples=arguments.samples // 4)
 
     rounds = Rounds(make, scratch)
+    spent: list[float] = []
+    wholes: list[float] = []
+    written = Checkpoints.save
+
+    def timed(self: Checkpoints, state: State) -> None:
+        start = time.perf_counter()
+        written(self, state)
+        spent[-1] += time.perf_counter() - start
+
+    def with_() -> None:
+        spent.append(0.0)
+        start = time.perf_counter()
+        Checkpoints.save = timed
+        rounds.train(InProcess())
+        Checkpoints.save = written
+        wholes.append(time.perf_counter() - start)
 
     def without() -> None:
         rounds.number += 1
         train_local(make(rounds.number), InProcess(), Progress())
 
-    times = in_turns({"with": lambda: rounds.train(InProcess()), "without": without}, max(5, arguments.rounds))
+    times = in_turns({"with": with_, "without": without}, arguments.rounds)
     ratios = times["with"] / times["without"] - 1
+    shares = (np.array(spent) / np.array(wholes))[1:]  # the first turn is a warm-up
+
+    def percent(values: np.ndarray, form: str) -> str:
+        median, least, most = (format(100 * v, form) for v in (np.median(values), values.min(), values.max()))
+        return f"{median} % [{least}, {most}]"
+
     return [
         "## What checkpoints cost",
         "",
-        f"16 local CNNs, {2 * arguments.epochs} epochs of {np.median(times['without']) / 2 / arguments.epochs:.1f} s:",
-        f"**{100 * np.median(ratios):+.1f} %** [{100 * ratios.min():+.1f}, {100 * ratios.max():+.1f}] of the time.",
+        f"16 local CNNs, {epochs} epochs, {np.median(times['without']):.0f} s:",
+        f"writing takes **{percent(shares, '.1f')}** of the time.",
+        f"With checkpoints against without, from begin to end: {percent(ratios, '+.1f')}.",
         "They are written when the last one took less than 1 % of the time since: more parameters, fewer of them.",
         "",
     ]
@@ -219,6 +247,8 @@ def model(arguments: argparse.Namespace, scratch: Path) -> list[str]:
         *rows,
     ]
 
+
+PARTS = {"two_workers": two_workers, "costs": costs, "checkpoints": checkpoints, "model": model}
 
 if __name__ == "__main__":
     main()

@@ -1,14 +1,14 @@
 """Does a store keep what it promises: bytes read, speed of training, memory?
 
-    python benchmarks/store.py [--gigabytes 2] [--epochs 2] [--scratch DIR]
+    python benchmarks/store.py [--gigabytes 2] [--scratch DIR]
 
 1. Bytes read by a worker that trains 1 of 32 subdomains for one epoch, against 1/32 of all bytes of the store
    (target: under 1.2). Counted by the store, and by the kernel (``rchar`` of /proc/self/io), which also counts
    metadata, labels and moments.
 2. Images per second of training from the store, in the page cache, against training from memory (target: 0.9 or
    more), in turns; the first turn is a warm-up.
-3. Peak resident memory of ``prepare`` and of a training under ``--memory``, each in a process of its own, for a set of
-   that many gigabytes of noise-like volumes (target: under 2 GB).
+3. Peak resident memory of ``ddcnn data prepare`` and of a training under ``--memory``, for a phantom set of that many
+   gigabytes (target: under 2 GB).
 """
 
 from __future__ import annotations
@@ -24,19 +24,17 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from common import describe_machine, in_turns, write
 
-from ddcnn.config import Config, TrainingConfig
+from ddcnn.config import TrainingConfig
 from ddcnn.data.batches import Batches
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.lazy import Lazy, load
 from ddcnn.data.store import Store, Stored, write_store
 from ddcnn.decomposition import Grid
-from ddcnn.experiments import train
 from ddcnn.fusion import LocalCNNs
 from ddcnn.models import Normalization, build, width_rule
 from ddcnn.training import fit
@@ -54,13 +52,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--memory", default="2GB")
     parser.add_argument("--model", default="resnet20")
+    parser.add_argument("--width", type=float, default=0.1, help="of the networks of the large set")
     parser.add_argument("--scratch", type=Path, help="where the stores are written; default a temporary folder")
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--child", choices=("prepare", "train"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.child:
-        _child(arguments)
-        return
     scratch = Path(tempfile.mkdtemp(dir=arguments.scratch))
     try:
         lines = _measure(arguments, scratch)
@@ -163,56 +158,41 @@ def _epoch(network: LocalCNNs, batches: Batches) -> None:
 
 
 def _memory(scratch: Path, arguments: argparse.Namespace) -> list[str]:
+    size = "x".join(map(str, arguments.size))
+    samples = round(arguments.gigabytes * 1e9 / math.prod(arguments.size))
+    store, run = scratch / "large.zarr", scratch / "run"
+    commands = [
+        f"data prepare phantom:size={size},n={samples} {store} --grid 4x4x2",
+        f"train --strategy local --data zarr:{store} --model {arguments.model} --grid 4x4x2 --epochs 1 "
+        f"--batch-size {BATCH} --memory {arguments.memory} --set model.width_factor={arguments.width} --out {run}",
+    ]
     rows = []
-    for what in ("prepare", "train"):
-        command = [sys.executable, __file__, *sys.argv[1:], "--scratch", str(scratch), "--child", what]
-        found, peak = _watched(command)
-        rows.append(f"| {what} | {peak / 1e9:.2f} GB | {found['seconds']:.0f} s | {found['note']} |")
+    for command in commands:
+        seconds, peak = _watched([sys.executable, "-m", "ddcnn", *command.split(), "--quiet"])
+        shown = command.replace(f"{scratch}/", "")
+        rows.append(f"| `ddcnn {shown}` | {peak / 1e9:.2f} | {seconds:.0f} |")
         print(rows[-1], flush=True)
+    choices = json.loads((run / "comparison.json").read_text())["details"]["choices"]
+    on_disk = sum(p.stat().st_size for p in store.rglob("*") if p.is_file())
     return [
-        f"**Resident memory**, {arguments.gigabytes:g} GB of volumes:",
+        f"**Resident memory**, {samples:,} volumes, {arguments.gigabytes:g} GB, {on_disk / 1e9:.1f} GB on disk:",
         "",
-        "| | peak | time | |",
-        "|---|---|---|---|",
+        "| command | peak (GB) | time (s) |",
+        "|---|---:|---:|",
         *rows,
+        "",
+        f"The run's plan: {choices['memory']}.",
     ]
 
 
-def _watched(command: list[str]) -> tuple[dict[str, Any], int]:
-    """Run a process; return what it printed, and its largest resident memory, looked at a hundred times a second."""
-    peak, pages = 0, os.sysconf("SC_PAGE_SIZE")
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
-        statm = Path(f"/proc/{run.pid}/statm")
-        while run.poll() is None:
-            peak = max(peak, int((statm.read_text().split() or [0, 0])[1]) * pages)
-            time.sleep(0.01)
-        output = run.stdout.read() if run.stdout else ""
-    if run.returncode:
-        raise SystemExit(run.returncode)
-    return json.loads(output.splitlines()[-1]), peak
-
-
-def _child(arguments: argparse.Namespace) -> None:
-    """Prepare or train in a process of its own, and print what it took."""
-    size = tuple(arguments.size)
-    samples = max(20, round(arguments.gigabytes * 1e9 / math.prod(size)))
-    path = arguments.scratch / "large.zarr"
-    note = f"{samples} volumes"
+def _watched(command: list[str]) -> tuple[float, int]:
+    """Run a process; return its seconds, and its largest resident memory as the kernel has kept it."""
     start = time.perf_counter()
-    if arguments.child == "prepare":
-        write_store(volumes(samples, size), path, GRID)
-    else:
-        values = {
-            "strategy": "local",
-            "data": {"source": f"zarr:{path}"},
-            "decomposition": {"grid": GRID.parts},
-            "model": {"name": arguments.model},
-            "training": {"epochs": 1, "batch_size": BATCH},
-            "compute": {"precision": "float32", "backend": "fused", "memory": arguments.memory, "device": "cpu"},
-            "out": arguments.scratch / "run",
-        }
-        note = train(Config.parse(values)).results["details"]["choices"]["memory"]
-    print(json.dumps({"seconds": time.perf_counter() - start, "note": note}))
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(command)} ended with status {status}")
+    return time.perf_counter() - start, usage.ru_maxrss * 1024
 
 
 if __name__ == "__main__":

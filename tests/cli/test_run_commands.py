@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +80,18 @@ def test_default_folder_of_one_strategy_names_it() -> None:
 def test_default_folder_is_used(call: Callable, asked) -> None:
     call("compare")
     assert asked.config.out == Path("runs", "compare-mnist5k-vgg9-2x2-s0")
+
+
+def test_volumes_ask_for_huge_pages(call: Callable, asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "to be put back")
+    monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")
+    call("train", "--grid", "2x2", "--out", "images")
+    assert "THP_MEM_ALLOC_ENABLE" not in os.environ
+    call("train", "--grid", "4x4x2", "--out", "volumes")
+    assert os.environ["THP_MEM_ALLOC_ENABLE"] == "1"
+    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
+    call("train", "--grid", "4x4x2", "--out", "volumes")
+    assert os.environ["THP_MEM_ALLOC_ENABLE"] == "0"  # the user's own choice stays
 
 
 def test_recipe_over_a_complete_file_is_noted(call: Callable, asked, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from torch import Tensor, nn
 
@@ -24,7 +25,7 @@ class Failing(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.steps += self.training
-        if self.training and os.environ.get("HOW_TO_END") == "signal":
+        if self.training and os.environ.get("HOW_TO_END") in ("signal", "slow"):
             time.sleep(0.1)  # ranks ask each other once a second
         if self.steps == _STEPS and os.environ.get("RANK") == "1":
             _end(os.environ.get("HOW_TO_END"))
@@ -32,12 +33,18 @@ class Failing(nn.Module):
 
 
 def _end(how: str | None) -> None:
+    if how in (None, "slow"):
+        return
     if how == "error":
         raise DataError("image 7 cannot be read")
     if how == "bug":
         raise KeyError("a bug")
-    if how is not None:
-        os.kill(os.getpid(), signal.SIGKILL if how == "kill" else signal.SIGTERM)
+    if how.startswith("kill once "):
+        mark = Path(how.removeprefix("kill once "))
+        if mark.exists():
+            return
+        mark.touch()
+    os.kill(os.getpid(), signal.SIGKILL if how.startswith("kill") else signal.SIGTERM)
 
 
 def network(

@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ddcnn.training import Progress
 
 _CHECKPOINTS = "checkpoints"
+_HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # of PyTorch, which reads it when it makes the first tensor
 
 _ENGINE = ("compute.engine", "compute.workers", "compute.ray_address")
 _COMPARE_FIELDS = [field for field in FIELDS if field.option != "--strategy"]
@@ -168,6 +169,7 @@ def _begun(command: str, source: Source) -> tuple[Callable[[Progress], Compariso
     config = build_config(given.fields, file, source.assignments)
     out = config.out or default_out(command, config)
     config = config.model_copy(update={"out": out})
+    _use_huge_pages(config.decomposition.grid)
 
     from ddcnn import experiments
 
@@ -191,6 +193,11 @@ def _resumed(command: str, source: Source) -> tuple[Callable[[Progress], Compari
     run = source.resume
     compute = {field.removeprefix("compute."): value for field, value in given.items()}
 
+    from ddcnn.config import Config
+
+    if (run / "config.yaml").is_file():
+        _use_huge_pages(Config.read(run / "config.yaml").decomposition.grid)
+
     from ddcnn import experiments
 
     def job(progress: Progress) -> Comparison:
@@ -199,6 +206,16 @@ def _resumed(command: str, source: Source) -> tuple[Callable[[Progress], Compari
         )
 
     return job, run
+
+
+def _use_huge_pages(grid: Sequence[int]) -> None:
+    """Let PyTorch, here and in workers, ask for pages of 2 MiB where images are volumes.
+
+    Their tensors are so large that the C library returns them to the system at once, which has to clear the same pages
+    in every step, half of the time: `benchmarks/huge_pages.py`. With small images there is nothing to gain.
+    """
+    if len(grid) > 2:
+        os.environ.setdefault(_HUGE_PAGES, "1")
 
 
 def _show(results: Mapping[str, Any], run: Path, *, as_json: bool, quiet: bool) -> None:

@@ -3,69 +3,32 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import TCPStore  # as torch.distributed exports it, where type checkers do not see it
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
+from ddcnn.engines.place import Place
 from ddcnn.engines.ranks import ALONE, Ranks, answered, patience
 from ddcnn.errors import ConfigError, EndedError, InterruptionError
 
+_LONGEST_NAME = 256  # characters of the name of a machine
 _SEEING_OFF = 3.0  # seconds; one that was killed never leaves a note
-_NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-
-
-@dataclass(frozen=True)
-class Place:
-    """What the launcher told this process by environment variables.
-
-    Attributes
-    ----------
-    rank, count
-        Which of how many processes this is.
-    local_rank, local_count
-        The same on this machine.
-    """
-
-    rank: int = 0
-    count: int = 1
-    local_rank: int = 0
-    local_count: int = 1
-
-    @classmethod
-    def of(cls, environment: Mapping[str, str]) -> Place:
-        """Read the variables that ``torchrun`` sets; without them, one process is all.
-
-        Raises
-        ------
-        ConfigError
-            Some are missing, or they are not what they should be.
-        """
-        if environment.get("WORLD_SIZE", "1") == "1":
-            return cls()
-        if missing := [name for name in _NEEDED if not environment.get(name)]:
-            count = environment["WORLD_SIZE"]
-            raise ConfigError(f"WORLD_SIZE is {count}, but {', '.join(missing)} is not set; start with torchrun")
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-        texts = dict(zip(names, (environment.get(name, "") for name in names), strict=True))
-        texts["LOCAL_RANK"] = texts["LOCAL_RANK"] or texts["RANK"]
-        texts["LOCAL_WORLD_SIZE"] = texts["LOCAL_WORLD_SIZE"] or texts["WORLD_SIZE"]
-        place = cls(*(int(text) if text.isdecimal() else -1 for text in texts.values()))
-        if not (0 <= place.rank < place.count and 0 <= place.local_rank < place.local_count):
-            told = ", ".join(f"{name}={text}" for name, text in texts.items())
-            raise ConfigError(f"ranks should count from 0 and stay below their number, got {told}; start with torchrun")
-        return place
 
 
 @contextmanager
 def joined(device: str = "cpu") -> Iterator[Ranks]:
     """Join the other processes that ``torchrun`` has started; without it, be the only rank.
+
+    Where a process group is there already, as in a training function of Ray Train, its processes are the ranks; the
+    group stays. A process that ends with an error must then end, or the others wait for it.
 
     A rank that raises lets the others know why before it goes. Its own error stays what it is; the others end with
     an `EndedError` that quotes it. Threads are set so that the ranks of a machine share its cores, unless the user
@@ -84,20 +47,23 @@ def joined(device: str = "cpu") -> Iterator[Ranks]:
     RankError
         The others cannot be reached.
     """
-    place = Place.of(os.environ)
+    found = dist.is_initialized()
+    place = Place.of_group(os.environ) if found else Place.of(os.environ)
     if place.count == 1:
         yield ALONE
         return
-    if dist.is_initialized():
-        raise ConfigError("a process group is there already; destroy it first: the ranks connect themselves")
-    timeout = patience()
     with answered():
-        store, _, _ = next(rendezvous("env://", place.rank, place.count, timeout=timeout))
-    with _sharing_cores(place), _left(), _told(store, place):
+        store = _store_beside_group(place) if found else _store_of_launcher(place)
+    with _sharing_cores(place), _left(found), _told(store, place):
         with answered():
-            ranks = _connect(store, place, device)
+            ranks = _connected(store, place) if found else _connect(store, place, device)
         yield ranks
         ranks.total(torch.zeros(1))  # nobody leaves before all are through
+
+
+def launched() -> bool:
+    """Tell whether this process has been started as one of several ranks."""
+    return dist.is_initialized() or Place.of(os.environ).count > 1
 
 
 def refuse_ranks(what: str) -> None:
@@ -113,6 +79,42 @@ def check_alone(ranks: Ranks, what: str) -> None:
             f"{what} is not spread over ranks, but {ranks.count} were started; start it without torchrun, or use "
             "train --strategy coherent"
         )
+
+
+def _store_of_launcher(place: Place) -> Store:
+    found: tuple[Store, int, int] = next(rendezvous("env://", place.rank, place.count, timeout=patience()))
+    return found[0]
+
+
+def _store_beside_group(place: Place) -> Store:
+    """Return a store for short notes, which rank 0 holds: a process group has one of its own, but does not show it."""
+    store: Store | None = None
+    address = torch.zeros(_LONGEST_NAME + 1, dtype=torch.int32)
+    if place.rank == 0:
+        name = os.environ.get("MASTER_ADDR") or socket.gethostname()
+        store = held = TCPStore(name, 0, place.count, is_master=True, timeout=patience(), wait_for_workers=False)
+        address[: len(name) + 1] = torch.tensor([held.port, *name.encode()])
+    there = address.to(_exchange(place))
+    dist.broadcast(there, 0)
+    port, *codes = there.tolist()
+    if store is None:
+        name = bytes(codes).rstrip(b"\0").decode()
+        store = TCPStore(name, port, place.count, is_master=False, timeout=patience())
+    return store
+
+
+def _exchange(place: Place) -> torch.device:
+    """Return where the numbers that a process group exchanges have to be."""
+    if "nccl" not in dist.get_backend():
+        return torch.device("cpu")
+    return torch.device("cuda", place.local_rank % torch.cuda.device_count())
+
+
+def _connected(store: Store, place: Place) -> Ranks:
+    """Return the ranks of the process group that is there."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(place.local_rank % torch.cuda.device_count())
+    return Ranks(place.rank, place.count, place.local_rank, _exchange(place), store=store)
 
 
 def _connect(store: Store, place: Place, device: str) -> Ranks:
@@ -137,15 +139,19 @@ def _connect(store: Store, place: Place, device: str) -> Ranks:
 
 
 @contextmanager
-def _left() -> Iterator[None]:
-    """Leave the process group: after an error of gloo's kind only, because NCCL would wait for who is gone."""
+def _left(found: bool) -> Iterator[None]:
+    """Leave the process group: after an error of gloo's kind only, because NCCL would wait for who is gone.
+
+    One that was ``found`` belongs to whoever made it.
+    """
     try:
         yield
     except BaseException:
-        if dist.is_initialized() and dist.get_backend() == "gloo":
+        if not found and dist.is_initialized() and dist.get_backend() == "gloo":
             dist.destroy_process_group()
         raise
-    dist.destroy_process_group()
+    if not found:
+        dist.destroy_process_group()
 
 
 @contextmanager

@@ -8,7 +8,9 @@ bytes of a checkpoint, which is checked as one that lies on disk.
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
@@ -109,6 +111,13 @@ class OnRay:
         assert all(result is not None for result in found)
         return [result for result in found if result is not None]
 
+    def mailbox(self) -> Any:
+        """Start a `Mailbox` on this node: on one that may die it would take the news of all others with it."""
+        here = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            self._ray.get_runtime_context().get_node_id(), soft=False
+        )
+        return self._ray.remote(num_cpus=0, scheduling_strategy=here)(Mailbox).remote()
+
     def options(self) -> dict[str, Any]:
         """Return what a task needs of a node, and when it is done again."""
         return {
@@ -121,6 +130,7 @@ class OnRay:
     def _connect(self, workers: int | None, threads: int | None) -> None:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "configure_logging": True}
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        handler = signal.getsignal(signal.SIGTERM)
         try:
             if self.address is not None:
                 self._ray.init(address=self.address, **quiet)
@@ -132,6 +142,8 @@ class OnRay:
                 f"there is no Ray cluster at {self.address or 'this machine'}: {in_one_line(error)}; start one with "
                 "ray start --head, or leave --ray-address out"
             ) from None
+        if callable(handler) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # Ray's own would end the run without a checkpoint
 
 
 @dataclass(frozen=True)
@@ -159,10 +171,7 @@ class _Board:
         self.token = os.urandom(16).hex()
         scratch.mkdir(parents=True, exist_ok=True)
         (scratch / _TOKEN).write_text(self.token)
-        here = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
-            self.ray.get_runtime_context().get_node_id(), soft=False
-        )  # a mailbox on a node that may die would take the news of all others with it
-        self.mailbox = self.ray.remote(num_cpus=0, scheduling_strategy=here)(Mailbox).remote()
+        self.mailbox = engine.mailbox()
         self.remote = self.ray.remote(perform).options(**engine.options())
 
     def run(self) -> list[Failure | None]:
@@ -219,10 +228,11 @@ class _Board:
 
 
 class Mailbox:
-    """Where workers leave what they tell, until somebody looks."""
+    """Where workers leave what they tell, until somebody looks; and where they see whether they are to end."""
 
     def __init__(self) -> None:
         self._events: list[tuple[int, str, list[Any]]] = []
+        self._signal: int | None = None
 
     def put(self, i: int, what: str, values: list[Any]) -> None:
         """Leave an event of a task."""
@@ -233,8 +243,16 @@ class Mailbox:
         events, self._events = self._events, []
         return events
 
+    def send(self, signal: int) -> None:
+        """Ask all workers to end, as by a signal."""
+        self._signal = signal
 
-class _Telling(Wire):
+    def signal(self) -> int | None:
+        """Return what `send` was given; None: nothing yet."""
+        return self._signal
+
+
+class Telling(Wire):
     """Tells events to a mailbox."""
 
     def __init__(self, tell: Callable[..., None]) -> None:
@@ -259,7 +277,7 @@ def perform(
     import ray
 
     torch.set_num_threads(order.threads)
-    telling = _Telling(lambda what, values: mailbox.put.remote(i, what, values))
+    telling = Telling(lambda what, values: mailbox.put.remote(i, what, values))
     shared = Path(order.folder)
     is_shared = _token(shared) == order.token
     with tempfile.TemporaryDirectory(prefix="ddcnn-") as own:

@@ -10,15 +10,15 @@ from typing import Any
 from ddcnn.config import Config
 from ddcnn.data import Dataset
 from ddcnn.engines import Engine, check_alone, joined, refuse_ranks
-from ddcnn.errors import ConfigError, RunError
+from ddcnn.errors import RunError
 from ddcnn.experiments.folds import over_folds
-from ddcnn.experiments.record import BEGUN, Comparison
+from ddcnn.experiments.on_ray import is_for_ray, train_on_ray
+from ddcnn.experiments.record import BEGUN, Comparison, read_results, reopened
 from ddcnn.experiments.session import Circumstances, Session
+from ddcnn.experiments.single import NAMES, check_trainable, train_single, with_out
 from ddcnn.run import RunFolder
 from ddcnn.strategies import aggregate, train_coherent, train_global, train_local, transfer
 from ddcnn.training import Progress
-
-_NAMES = {"average": "average", "vote": "vote", "dense": "cnn-dnn"}
 
 
 def compare(
@@ -45,7 +45,7 @@ def compare(
     """
     refuse_ranks("compare")
     aggregation = config.aggregation.model_copy(update={"name": "dense"})
-    config = _with_out(config.model_copy(update={"aggregation": aggregation}))
+    config = with_out(config.model_copy(update={"aggregation": aggregation}))
     return _compare(config, Circumstances(progress or Progress(), command, engine))
 
 
@@ -56,25 +56,15 @@ def train(
 
     Parameters and errors are those of `compare`. In processes that ``torchrun`` has started, a coherent model is spread
     over them: `ddcnn.engines.joined`. Each returns the whole network; one of them shows progress and writes the run.
+    With ``config.compute.engine`` at ``ray``, Ray Train starts such processes on its cluster.
     """
+    if is_for_ray(config, engine):
+        check_trainable(config)
+        return train_on_ray(with_out(config), Circumstances(progress or Progress(), command, engine))
     with joined(config.compute.device) as ranks:
-        _check_trainable(config)
+        check_trainable(config)
         circumstances = Circumstances(progress or Progress(), command, engine, ranks=ranks)
-        return _train(_with_out(config), circumstances)
-
-
-def _check_trainable(config: Config) -> None:
-    if config.strategy in ("coherent", "transfer") and config.aggregation.name == "vote":
-        raise ConfigError(
-            f"a {config.strategy} model cannot be trained through votes: no gradient; use dense or average"
-        )
-    if config.strategy in ("global", "coherent") and config.training.subdomains:
-        raise ConfigError(
-            f"training.subdomains is for local CNNs, but strategy {config.strategy} trains one model; leave it out, or "
-            f"use local or transfer"
-        )
-    if config.data.folds is not None and config.data.fold is None:
-        raise ConfigError("train trains one fold: give data.fold, or leave data.folds out; compare trains them all")
+        return train_single(with_out(config), circumstances)
 
 
 def resume(
@@ -110,11 +100,8 @@ def resume(
     folder = RunFolder(run)
     if folder.is_complete():
         folder.check()
-        return _read(folder)
-    if not (folder.path / BEGUN).is_file() or not (folder.path / "config.yaml").is_file():
-        raise RunError(f"{folder.path} is no run that was begun; start it with ddcnn compare or ddcnn train --out")
-    overrides = {"out": str(folder.path), "force": False, "compute": dict(compute or {})}
-    config = Config.read(folder.path / "config.yaml", overrides)
+        return read_results(folder)
+    config = reopened(folder, compute or {})
     if ":" in config.model.name and not trust:
         raise RunError(
             f"{folder.path} names code of its own, {config.model.name}, which would be imported; if you know where "
@@ -124,8 +111,10 @@ def resume(
     if folder.read_json(BEGUN).get("job") != "train":
         refuse_ranks("compare")
         return _compare(config, circumstances)
+    if is_for_ray(config, engine):
+        return train_on_ray(config, circumstances)
     with joined(config.compute.device) as ranks:
-        return _train(config, replace(circumstances, ranks=ranks))
+        return train_single(config, replace(circumstances, ranks=ranks))
 
 
 def _compare(config: Config, circumstances: Circumstances) -> Comparison:
@@ -137,7 +126,7 @@ def _compare(config: Config, circumstances: Circumstances) -> Comparison:
         assert config.out is not None
         begun = circumstances.resuming and RunFolder(config.out)
         if begun and begun.is_complete():
-            return _read(begun)
+            return read_results(begun)
         resuming = bool(begun and (begun.path / BEGUN).is_file())
         return _compare_one(config, dataset, replace(circumstances, resuming=resuming))
 
@@ -149,48 +138,8 @@ def _compare_one(config: Config, dataset: Dataset | None, circumstances: Circums
         problem, recorder, workspace = session.problem, session.recorder, session.workspace
         trained = {"global": train_global(problem, recorder, workspace)}
         local = train_local(problem, session.engine, recorder, workspace)
-        for name, label in _NAMES.items():
+        for name, label in NAMES.items():
             trained[label] = aggregate(problem, local, name, recorder, workspace)
         trained["coherent"] = train_coherent(problem, recorder, workspace)
         trained["transfer"] = transfer(problem, trained["cnn-dnn"], recorder, workspace)
         return session.finish(trained, local)
-
-
-def _train(config: Config, circumstances: Circumstances) -> Comparison:
-    if not circumstances.ranks.alone:
-        _check_spreadable(config, circumstances)
-    if not circumstances.ranks.first:
-        circumstances = replace(circumstances, progress=Progress())
-    whole = {"global": ("global",), "local": ()}.get(config.strategy, ("coherent",))
-    with Session.of(config, "train", whole, circumstances) as session:
-        problem, recorder, workspace = session.problem, session.recorder, session.workspace
-        if config.strategy == "global":
-            return session.finish({"global": train_global(problem, recorder, workspace)}, None)
-        if config.strategy == "coherent":
-            return session.finish({"coherent": train_coherent(problem, recorder, workspace)}, None)
-        local = train_local(problem, session.engine, recorder, workspace)
-        name = config.aggregation.name
-        trained = {_NAMES[name]: aggregate(problem, local, name, recorder, workspace)}
-        if config.strategy == "transfer":
-            trained["transfer"] = transfer(problem, trained[_NAMES[name]], recorder, workspace)
-        return session.finish(trained, local)
-
-
-def _check_spreadable(config: Config, circumstances: Circumstances) -> None:
-    ranks = circumstances.ranks
-    if config.strategy != "coherent":
-        check_alone(ranks, f"strategy {config.strategy}")
-    if config.compute.memory is not None:
-        check_alone(ranks, "a run with compute.memory")
-    if config.compute.engine != "in_process" or circumstances.engine is not None:
-        check_alone(ranks, "an engine")
-
-
-def _read(folder: RunFolder) -> Comparison:
-    folder.clean()
-    return Comparison(folder.read_json("comparison.json"), folder.path, {})
-
-
-def _with_out(config: Config) -> Config:
-    out = config.out or Path("runs") / f"{config.data.source.replace('/', '_')}-{config.model.name}-s{config.seed}"
-    return config.model_copy(update={"out": out})

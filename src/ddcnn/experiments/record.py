@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ddcnn.config import Config
 from ddcnn.errors import RunError
 from ddcnn.experiments.decisions import Judge
 from ddcnn.machine import processor
@@ -112,6 +113,31 @@ def reopen_run(folder: RunFolder, problem: Problem) -> dict[str, str]:
     if problem.ranks.first:
         folder.sweep()
     return dict(begun["choices"])
+
+
+def is_begun(folder: RunFolder) -> bool:
+    """Tell whether there is a run that was begun, complete or not."""
+    return (folder.path / BEGUN).is_file() and (folder.path / "config.yaml").is_file()
+
+
+def reopened(folder: RunFolder, compute: Mapping[str, Any]) -> Config:
+    """Return the configuration of a run that was begun, with other values of ``compute``.
+
+    Raises
+    ------
+    RunError
+        The folder is no such run.
+    """
+    if not is_begun(folder):
+        raise RunError(f"{folder.path} is no run that was begun; start it with ddcnn compare or ddcnn train --out")
+    overrides = {"out": str(folder.path), "force": False, "compute": dict(compute)}
+    return Config.read(folder.path / "config.yaml", overrides)
+
+
+def read_results(folder: RunFolder) -> Comparison:
+    """Return what a complete run found; its checkpoints are of no more use."""
+    folder.clean()
+    return Comparison(folder.read_json("comparison.json"), folder.path, {})
 
 
 def finish_run(

@@ -5,7 +5,7 @@ from ddcnn.strategies.coherent import train_coherent, transfer
 from ddcnn.strategies.local import Local, aggregate, train_local
 from ddcnn.strategies.memory import Plan, plan_memory
 from ddcnn.strategies.predict import local_probabilities
-from ddcnn.strategies.problem import Problem, prepare
+from ddcnn.strategies.problem import Problem, find_device, prepare
 from ddcnn.strategies.saved import load
 from ddcnn.strategies.trained import Trained
 from ddcnn.strategies.undivided import train_global
@@ -16,6 +16,7 @@ __all__ = [
     "Problem",
     "Trained",
     "aggregate",
+    "find_device",
     "load",
     "local_probabilities",
     "plan_memory",

@@ -1,0 +1,44 @@
+"""A set of 2 GB is prepared and trained in far less memory; `benchmarks/store.py --gigabytes 20` does it with 20 GB."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+N = 1908  # volumes of 2^20 voxels: 2.0 GB
+LIMIT = 1.0e9
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ru_maxrss is in other units"),
+]
+
+
+def peak_of(*arguments: str) -> int:
+    """Run the command line; return the largest resident memory of its process, in bytes."""
+    process = subprocess.Popen([sys.executable, "-m", "ddcnn", *arguments, "--quiet"], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0
+    return usage.ru_maxrss * 1024
+
+
+def test_memory_does_not_grow_with_the_set(tmp_path: Path) -> None:
+    if shutil.disk_usage(tmp_path).free < 4e9:
+        pytest.skip("less than 4 GB of free disk")
+    store, run = tmp_path / "s.zarr", tmp_path / "run"
+    peak = peak_of("data", "prepare", f"phantom:size=128x128x64,n={N}", str(store), "--grid", "2x2x1")
+    assert peak < LIMIT
+    options = "--strategy local --model tests.strategies.tiny:tiny --grid 2x2x1 --epochs 1 --batch-size 8 --memory 1GB"
+    options += " --precision float32 --backend fused --set model.width_factor=0.25"
+    peak = peak_of("train", "--data", f"zarr:{store}", *options.split(), "--out", str(run))
+    assert peak < LIMIT
+    results = json.loads((run / "comparison.json").read_text())
+    assert sum(results["details"]["samples"].values()) == N
+    assert "images streamed" in results["details"]["choices"]["memory"]
+    shutil.rmtree(store)
