@@ -260,6 +260,9 @@ class ComputeConfig(_Section):
     on a ``ray`` cluster (at ``ray_address``; None starts one here). ``workers`` is how many groups are trained at the
     same time, with ``threads`` each; None: one per GPU, or per core. ``retries`` is how often a task that fails goes on
     from its checkpoint.
+
+    ``replicas`` is for the coherent model over ranks: so many groups of them each have all subdomains, and compute a
+    share of each batch.
     """
 
     device: str = "auto"
@@ -272,6 +275,7 @@ class ComputeConfig(_Section):
     threads: PositiveInt | None = None
     ray_address: str | None = None
     retries: Annotated[int, Field(ge=0)] = 1
+    replicas: PositiveInt = 1
 
 
 class Config(_Section):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ddcnn.aggregation import Dense
 from ddcnn.config import Config, TrainingConfig
+from ddcnn.data.batches import Batches
 from ddcnn.decomposition import Grid, Subimages, cut
 from ddcnn.engines import Ranks, joined
 from ddcnn.fusion import LocalCNNs
@@ -81,13 +82,17 @@ def ended(processes: list[subprocess.Popen[str]], seconds: float = 240) -> list[
             process.communicate()
 
 
-def trained(case: Case, subdomains: int, ranks: Ranks) -> dict[str, Tensor]:
-    """Train for 20 steps; return the losses, and what this rank has of the parameters and of the optimiser's state."""
+def trained(case: Case, subdomains: int, ranks: Ranks, *, samples: int = B, norm: bool = True) -> dict[str, Tensor]:
+    """Train for 20 steps; return the losses, and what this rank has of the parameters and of the optimiser's state.
+
+    Without batch norm, which sees the ``samples`` of a replica alone, replicas compute what one process computes.
+    """
     grid = Grid((1, subdomains))
     torch.manual_seed(0)
-    networks, aggregation = [_cnn(case.dropout) for _ in range(subdomains)], _aggregation(subdomains, case.dropout)
+    networks = [_cnn(case.dropout, norm=norm) for _ in range(subdomains)]
+    aggregation = _aggregation(subdomains, case.dropout)
     nn.init.normal_(aggregation[0].layers[-1].weight, std=0.1)
-    data = [(torch.randn(B, 1, *SIZE), torch.randint(K, (B,))) for _ in range(STEPS // 5)]
+    data = [(torch.randn(samples, 1, *SIZE), torch.randint(K, (samples,))) for _ in range(STEPS // 5)]
     own = ranks.owned(subdomains)
     local_cnns = LocalCNNs(grid, [networks[n] for n in own], image_size=SIZE, indices=own, backend="fused")
     trainee = Supervised(CNNDNN(grid, local_cnns, aggregation), case.local_weight, ranks).train()
@@ -97,15 +102,19 @@ def trained(case: Case, subdomains: int, ranks: Ranks) -> dict[str, Tensor]:
     losses = []
     with deterministic_layers(torch.device("cpu"), 7):
         for i, (images, labels) in enumerate(5 * data):
-            given = images if ranks.alone else Subimages(tuple(cut(images, local_cnns.subdomains)))
+            part = (ranks.replica, ranks.replicas)
+            ((given, _),) = Batches(images, labels, torch.arange(samples), samples, part=part).in_order()
+            if not ranks.alone:
+                given = Subimages(tuple(cut(given, local_cnns.subdomains)))
             losses.append(step(given, labels, schedule=1 - i / 40, at=i / STEPS)[0])
     (state,) = step.optimizer.states()
     return {"losses": torch.stack(losses)} | trainee.member_state(0) | {f"state {k}": v for k, v in state.items()}
 
 
-def _cnn(dropout: float) -> nn.Module:
+def _cnn(dropout: float, *, norm: bool = True) -> nn.Module:
     """Return a network of which no parameter has a gradient of rounding errors alone, which Adam would enlarge."""
-    layers = [nn.Conv2d(1, 3, 2, bias=False), nn.BatchNorm2d(3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()]
+    layers = [nn.Conv2d(1, 3, 2, bias=False), nn.BatchNorm2d(3) if norm else nn.GroupNorm(1, 3), nn.ReLU()]
+    layers += [nn.AdaptiveAvgPool2d(2), nn.Flatten()]
     return nn.Sequential(*layers, *([nn.Dropout(dropout)] if dropout else []), nn.Linear(12, K))
 
 
@@ -129,6 +138,33 @@ def _train_all(ranks: Ranks, out: Path) -> None:
     found |= ranks.union({f"agreed/rank {ranks.rank} {key}": value for key, value in _agreed(ranks).items()})
     if ranks.first:
         save_file({name: value.contiguous().clone() for name, value in found.items()}, out)
+
+
+def _train_replicas(ranks: Ranks, out: Path) -> None:
+    found: dict[str, Tensor] = {}
+    for samples in (B, B - 1):
+        for name, case in CASES.items():
+            before = ranks.received
+            own = trained(case, 4, ranks, samples=samples, norm=False)
+            mine = {"losses": own["losses"], "received": torch.tensor(ranks.received - before)}
+            found |= {f"{samples}/{name}/{key}": value for key, value in ranks.union(own).items()}
+            own |= mine
+            own = {f"rank {ranks.rank} {key}": value for key, value in own.items()}
+            found |= {f"{samples}/{name}/{key}": value for key, value in ranks.union(own).items()}
+    found |= ranks.union({f"means/rank {ranks.rank} {key}": value for key, value in _running_statistics(ranks).items()})
+    if ranks.first:
+        save_file({name: value.contiguous().clone() for name, value in found.items()}, out)
+
+
+def _running_statistics(ranks: Ranks) -> dict[str, Tensor]:
+    """Return what becomes of running statistics that differ between replicas when an evaluation begins."""
+    grid, own = Grid((1, 4)), ranks.owned(4)
+    networks = [_cnn(0) for _ in own]
+    for network in networks:
+        nn.init.constant_(network[1].running_mean, 1.0 + ranks.replica)
+    local_cnns = LocalCNNs(grid, networks, image_size=SIZE, indices=own, backend="fused")
+    trainee = Supervised(CNNDNN(grid, local_cnns, _aggregation(4, 0)), 0.0, ranks).train().eval()
+    return {name: value for name, value in trainee.member_state(0).items() if "running_mean" in name}
 
 
 def _agreed(ranks: Ranks) -> dict[str, Tensor]:
@@ -165,5 +201,5 @@ def _train_from_store(ranks: Ranks, store: Path, out: Path) -> None:
 if __name__ == "__main__":
     torch.manual_seed(1)
     what, *paths = sys.argv[1:]
-    with joined("cpu") as these:
-        {"train": _train_all, "store": _train_from_store}[what](these, *map(Path, paths))
+    with joined("cpu", 2 if what == "replicas" else 1) as these:
+        {"train": _train_all, "store": _train_from_store, "replicas": _train_replicas}[what](these, *map(Path, paths))

@@ -53,6 +53,9 @@ class Batches:
         Where streamed images are cut; None: they come whole. Images on the device always come whole: the networks cut.
     evaluation_size
         Most samples at once `in_order`; None: as many as do no harm.
+    part
+        (r, R): of the inputs of each batch, only the r-th of R parts of equal size is there, where the last sample
+        stands in for those that are missing at the end; the labels are those of the whole batch.
     """
 
     inputs: Shaped[Tensor, "n *rest"] | Images
@@ -65,6 +68,7 @@ class Batches:
     balanced: bool = False
     subdomains: tuple[Subdomain, ...] | None = None
     evaluation_size: int | None = None
+    part: tuple[int, int] = (0, 1)
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -122,11 +126,18 @@ class Batches:
             yield from self._streamed(inputs, parts, moves)
             return
         for chosen in parts:
-            here = chosen.to(self.device)
-            batch = inputs[here]
+            own = self._own(chosen)
+            batch = inputs[own.to(self.device)]
             if moves is not None and self.augmentation is not None:
-                batch = self.augmentation.apply(batch, moves[chosen].to(self.device))
-            yield self.transform(batch), self.labels[here]
+                batch = self.augmentation.apply(batch, moves[own].to(self.device))
+            yield self.transform(batch), self.labels[chosen.to(self.device)]
+
+    def _own(self, chosen: Tensor) -> Tensor:
+        """Return those samples of a batch whose inputs are there."""
+        r, parts = self.part
+        size = -(-len(chosen) // parts)
+        places = torch.arange(r * size, (r + 1) * size).clamp_max(len(chosen) - 1)
+        return chosen[places] if parts > 1 else chosen
 
     def _taken(self, images: Images, chosen: Tensor, moves: Tensor | None) -> Inputs:
         if moves is None or self.augmentation is None or not self.augmentation.rotation:
@@ -138,7 +149,8 @@ class Batches:
         self, images: Images, parts: Iterable[Tensor], moves: Tensor | None
     ) -> Generator[tuple[Inputs, Tensor], None, None]:
         def fetch(chosen: Tensor) -> tuple[Tensor, Inputs]:
-            batch = self._taken(images, chosen, None if moves is None else moves[chosen])
+            own = self._own(chosen)
+            batch = self._taken(images, own, None if moves is None else moves[own])
             return chosen, _each(batch, Tensor.pin_memory) if self.device.type == "cuda" else batch
 
         with closing(ahead(fetch, parts)) as fetched:

@@ -7,11 +7,13 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import TCPStore  # as torch.distributed exports it, where type checkers do not see it
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
@@ -24,7 +26,7 @@ _SEEING_OFF = 3.0  # seconds; one that was killed never leaves a note
 
 
 @contextmanager
-def joined(device: str = "cpu") -> Iterator[Ranks]:
+def joined(device: str = "cpu", replicas: int = 1) -> Iterator[Ranks]:
     """Join the other processes that ``torchrun`` has started; without it, be the only rank.
 
     Where a process group is there already, as in a training function of Ray Train, its processes are the ranks; the
@@ -39,6 +41,8 @@ def joined(device: str = "cpu") -> Iterator[Ranks]:
     device
         As in ``compute.device``: on ``auto`` and ``cuda`` each rank takes a GPU of its own, and NCCL connects them, if
         each machine has enough; else gloo does.
+    replicas
+        Into how many groups the ranks are divided, which each have all subdomains: as in ``compute.replicas``.
 
     Raises
     ------
@@ -52,11 +56,19 @@ def joined(device: str = "cpu") -> Iterator[Ranks]:
     if place.count == 1:
         yield ALONE
         return
+    if place.count % replicas:
+        raise ConfigError(
+            f"{place.count} ranks cannot form {replicas} replicas of equal size; start a multiple of them"
+        )
     with answered():
         store = _store_beside_group(place) if found else _store_of_launcher(place)
     with _sharing_cores(place), _left(found), _told(store, place):
         with answered():
             ranks = _connected(store, place) if found else _connect(store, place, device)
+            if replicas > 1:
+                shape = (replicas, place.count // replicas)
+                mesh = init_device_mesh(ranks.exchange.type, shape, mesh_dim_names=("replica", "subdomain"))
+                ranks = replace(ranks, replicas=replicas, mesh=mesh)
         yield ranks
         ranks.total(torch.zeros(1))  # nobody leaves before all are through
 

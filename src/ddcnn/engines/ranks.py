@@ -3,6 +3,9 @@
 Every rank computes the local probabilities of its own subdomains. One all-gather then gives all ranks (B, N, K), from
 where each computes the same decision and the same loss, with its own copy of the aggregation. Backward needs no
 communication: a rank keeps the part of the gradient that belongs to its own probabilities.
+
+Ranks can also form replicas, each of which has all subdomains and computes a share of each batch. The probabilities of
+the whole batch are then gathered, too, and only the gradients of local CNNs are summed over the replicas.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import torch.distributed as dist
 from jaxtyping import Float
 from safetensors.torch import load, save
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.distributed_c10d import Store
 
 from ddcnn.errors import ConfigError, RankError
@@ -45,6 +49,10 @@ class Ranks:
         How many local probabilities were received so far, those of this rank included.
     store
         Where ranks leave each other short notes; None: there are no others.
+    replicas
+        How many groups of ranks each have all subdomains, and a share of each batch.
+    mesh
+        (replica, subdomain), where there are replicas.
     """
 
     rank: int = 0
@@ -53,6 +61,13 @@ class Ranks:
     exchange: torch.device = field(default_factory=lambda: torch.device("cpu"))
     received: int = 0
     store: Store | None = None
+    replicas: int = 1
+    mesh: DeviceMesh | None = None
+
+    @property
+    def replica(self) -> int:
+        """Of which replica this is a rank."""
+        return self.rank // self._shares
 
     @property
     def alone(self) -> bool:
@@ -71,9 +86,10 @@ class Ranks:
         '2 over gloo, of which each owns 3 or 2 of 5 subdomains'
         """
         backend = "gloo" if self.exchange.type == "cpu" else "NCCL"
-        numbers = dict.fromkeys(len(part) for part in shares(subdomains, self.count))
+        numbers = dict.fromkeys(len(part) for part in shares(subdomains, self._shares))
         each = " or ".join(map(str, numbers))
-        return f"{self.count} over {backend}, of which each owns {each} of {subdomains} subdomains"
+        replicas = f" in {self.replicas} replicas" if self.replicas > 1 else ""
+        return f"{self.count} over {backend}{replicas}, of which each owns {each} of {subdomains} subdomains"
 
     def owned(self, subdomains: int) -> tuple[int, ...]:
         """Return the subdomains of this rank: neighbours, and of all ranks' numbers none differs by more than one.
@@ -88,22 +104,43 @@ class Ranks:
         >>> [Ranks(rank, 2).owned(5) for rank in range(2)]
         [(0, 1, 2), (3, 4)]
         """
-        return shares(subdomains, self.count)[self.rank]
+        return shares(subdomains, self._shares)[self.rank % self._shares]
 
     def gather(self, p: Float[Tensor, "B n K"], subdomains: int) -> Float[Tensor, "B N K"]:
         """Return the local probabilities of all subdomains; gradients reach those of this rank alone."""
-        if self.alone:
+        if self._shares == 1:
             return p
-        numbers = [len(part) for part in shares(subdomains, self.count)]
+        numbers = [len(part) for part in shares(subdomains, self._shares)]
         sent = p.new_zeros(p.shape[0], max(numbers), p.shape[2], device=self.exchange)
         sent[:, : p.shape[1]] = p.detach()
-        parts = [torch.empty_like(sent) for _ in numbers]
-        with answered():
-            dist.all_gather(parts, sent)
-        self.received += self.count * sent.numel()
+        parts = self._gathered(sent, "subdomain", self._shares)
         rows = [part[:, :number].to(p.device) for part, number in zip(parts, numbers, strict=True)]
-        rows[self.rank] = p
+        rows[self.rank % self._shares] = p
         return torch.cat(rows, 1)
+
+    def gather_replicas(self, p: Float[Tensor, "b N K"]) -> Float[Tensor, "B N K"]:
+        """Return the probabilities of a whole batch, of which each replica has a share of the same size.
+
+        Gradients reach those of this replica alone.
+        """
+        if self.replicas == 1:
+            return p
+        rows = [part.to(p.device) for part in self._gathered(p.detach().to(self.exchange), "replica", self.replicas)]
+        rows[self.replica] = p
+        return torch.cat(rows)
+
+    def sum_over_replicas(self, tensors: Sequence[Tensor], factor: float = 1.0) -> None:
+        """Replace tensors by their sums over all replicas, times a factor; by the same bits in each."""
+        if self.replicas == 1 or not tensors:
+            return
+        content = torch.cat([tensor.detach().to(self.exchange).view(-1) for tensor in tensors])
+        with answered():
+            dist.all_reduce(content, group=self._group("replica"))
+        content *= factor
+        parts = content.split([tensor.numel() for tensor in tensors])
+        with torch.no_grad():
+            for tensor, part in zip(tensors, parts, strict=True):
+                tensor.copy_(part.view(tensor.shape))
 
     def total(self, values: Tensor) -> Tensor:
         """Return the sums over all ranks, the same bits on each."""
@@ -179,6 +216,22 @@ class Ranks:
             return function()
         finally:
             self.store.set(key, "")
+
+    @property
+    def _shares(self) -> int:
+        """How many ranks share the subdomains."""
+        return self.count // self.replicas
+
+    def _group(self, axis: str) -> dist.ProcessGroup | None:
+        """Return the ranks along one axis of the mesh, this one among them; without replicas, all."""
+        return None if self.mesh is None else self.mesh.get_group(axis)
+
+    def _gathered(self, sent: Tensor, axis: str, count: int) -> list[Tensor]:
+        parts = [torch.empty_like(sent) for _ in range(count)]
+        with answered():
+            dist.all_gather(parts, sent.contiguous(), group=self._group(axis))
+        self.received += count * sent.numel()
+        return parts
 
     def _reduced(self, values: Tensor, operation: dist.ReduceOp.RedOpType) -> Tensor:
         if self.alone:

@@ -61,7 +61,7 @@ def train(
     if is_for_ray(config, engine):
         check_trainable(config)
         return train_on_ray(with_out(config), Circumstances(progress or Progress(), command, engine))
-    with joined(config.compute.device) as ranks:
+    with joined(config.compute.device, config.compute.replicas) as ranks:
         check_trainable(config)
         circumstances = Circumstances(progress or Progress(), command, engine, ranks=ranks)
         return train_single(with_out(config), circumstances)
@@ -113,7 +113,7 @@ def resume(
         return _compare(config, circumstances)
     if is_for_ray(config, engine):
         return train_on_ray(config, circumstances)
-    with joined(config.compute.device) as ranks:
+    with joined(config.compute.device, config.compute.replicas) as ranks:
         return train_single(config, replace(circumstances, ranks=ranks))
 
 

@@ -48,7 +48,7 @@ def train_as_rank(arguments: dict[str, Any], progress: Progress) -> None:
     config = Config.parse(arguments["config"])
     assert config.out is not None
     folder = RunFolder(config.out)
-    with joined(config.compute.device) as ranks:
+    with joined(config.compute.device, config.compute.replicas) as ranks:
         resuming = bool(ranks.most(torch.tensor([int(ranks.first and is_begun(folder))])))
         if resuming:
             config = reopened(folder, {})

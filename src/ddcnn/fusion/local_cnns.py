@@ -151,6 +151,9 @@ class LocalCNNs(nn.Module):
             for pair in network.per_parameter(values[list(group)])
         ]
 
+    def complete_gradients(self) -> None:
+        """Do nothing: they are complete."""
+
     def whole_norm(self, parameters: Sequence[nn.Parameter], norms: Tensor) -> Tensor:  # noqa: ARG002 - all is here
         """Return the norm of each one's gradient from those of its parts, (P, N)."""
         return cast(Tensor, torch.linalg.vector_norm(norms, dim=0))

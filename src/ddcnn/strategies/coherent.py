@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -82,7 +83,7 @@ class Supervised(Single):
         """Return (B, 1, K) global scores; while training, those of the local CNNs follow: (B, 1 + N, K)."""
         with self.drawing.drawn(x.device):
             own = self.whole.local_probabilities(x)
-        probabilities = self.ranks.gather(own, self._all)
+        probabilities = self.ranks.gather_replicas(self.ranks.gather(own, self._all))
         scores = self.whole.decide(probabilities).unsqueeze(1)
         if not self.training or not self.local_weight:
             return scores
@@ -93,7 +94,7 @@ class Supervised(Single):
         if self.ranks.alone:
             return super().whole_norm(parameters, norms)
         everywhere = {id(p) for p in self.whole.aggregation.parameters()}
-        counts = [float(self.ranks.first or id(p) not in everywhere) for p in parameters]
+        counts = [float(self.ranks.first if id(p) in everywhere else not self.ranks.replica) for p in parameters]
         squares = (norms.double().square() * norms.new_tensor(counts, dtype=torch.float64).unsqueeze(1)).sum(0)
         return self.ranks.total(squares).sqrt().to(norms)
 
@@ -101,7 +102,23 @@ class Supervised(Single):
         """Return rank 0's values, and take over its aggregation: on unequal processors rounding would part them."""
         mine = [value.detach().clone() for value in values]
         self.ranks.take_over([*mine, *self.whole.aggregation.state_dict().values()])
+        self._average(self.whole.local_cnns.parameters())
         return tuple(mine)
+
+    def complete_gradients(self) -> None:
+        """Sum the gradients of the local CNNs over replicas, which have seen other images of the batch."""
+        gradients = [p.grad for p in self.whole.local_cnns.parameters() if p.grad is not None]
+        self.ranks.sum_over_replicas(gradients)
+
+    def train(self, mode: bool = True) -> Supervised:
+        """Before an evaluation, let all replicas have the same running statistics of batch norm: their means."""
+        if self.training and not mode:
+            self._average(buffer for buffer in self.whole.local_cnns.buffers() if buffer.is_floating_point())
+        super().train(mode)
+        return self
+
+    def _average(self, tensors: Iterable[Tensor]) -> None:
+        self.ranks.sum_over_replicas(list(tensors), 1 / self.ranks.replicas)
 
     def member_state(self, n: int) -> dict[str, Tensor]:
         """Return views of the state of the network, subdomain by subdomain: `CNNDNN.unfused_state`."""
@@ -136,11 +153,12 @@ def _train_whole(
     if not problem.ranks.alone:
         subdomains = network.subdomains
         keeper = None if checkpoints is None else SpreadCheckpoints(problem.ranks, checkpoints, trainee.drawing)
+    part = (problem.ranks.replica, problem.ranks.replicas)
     with Stage(name, problem.device) as stage:
         history = fit(
             trainee,
-            problem.batches(problem.split.train, "order", subdomains, augment=True),
-            problem.batches(problem.split.validation, "order", subdomains),
+            replace(problem.batches(problem.split.train, "order", subdomains, augment=True), part=part),
+            replace(problem.batches(problem.split.validation, "order", subdomains), part=part),
             training,
             classes=problem.classes,
             stage=name,

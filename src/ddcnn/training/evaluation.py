@@ -21,9 +21,9 @@ def predict_scores(
     """Return the scores of all samples in order, in float32, on the CPU."""
     cast(nn.Module, trainee).eval()
     scores = []
-    for inputs, _ in batches.in_order():
+    for inputs, labels in batches.in_order():
         with autocast(precision, inputs.device):
-            scores.append(trainee(inputs).float().cpu())
+            scores.append(trainee(inputs)[: len(labels)].float().cpu())
     return torch.cat(scores)
 
 

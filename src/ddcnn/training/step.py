@@ -55,11 +55,12 @@ class Step:
         ``schedule`` multiplies the learning rates; ``at`` says how much of the training is over, 0..1.
         """
         with autocast(self.precision, inputs.device):
-            scores = self.trainee(inputs)
+            scores = self.trainee(inputs)[: len(labels)]
         losses = member_losses(scores, labels, label_smoothing=self.label_smoothing, class_weights=self.class_weights)
         self.optimizer.zero_grad()
         weights = self.trainee.loss_weights(at).to(losses.device, non_blocking=True)
         (losses * weights).sum().backward()
+        self.trainee.complete_gradients()
         self.optimizer.step(schedule)
         correct = (scores.detach().argmax(2) == labels.unsqueeze(1)).sum(0)
         return losses.detach()[: self.trainee.members], correct[: self.trainee.members]

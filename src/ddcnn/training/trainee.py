@@ -20,7 +20,10 @@ class Trainee(Protocol):
         """M."""
 
     def __call__(self, x: Tensor | Subimages) -> Tensor:
-        """(B, ...) -> (B, M, K); while training perhaps more than M scores, see `loss_weights`."""
+        """(B, ...) -> (B, M, K); while training perhaps more than M scores, see `loss_weights`.
+
+        Behind those of the batch there may be scores of no sample, which are not used.
+        """
 
     def loss_weights(self, at: float) -> Tensor:
         """Return the weights of the losses of all scores that a call returns while training, the M members' first.
@@ -36,6 +39,9 @@ class Trainee(Protocol):
 
     def per_parameter(self, values: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
         """Pair each parameter with its part of (M,) values, in a shape that broadcasts against it."""
+
+    def complete_gradients(self) -> None:
+        """Add to the gradients, after backward, what others have computed of them."""
 
     def whole_norm(self, parameters: Sequence[nn.Parameter], norms: Tensor) -> Tensor:
         """Return the norm (M,) of each member's gradient from those of its parts, (P, M), one per parameter.
@@ -86,6 +92,9 @@ class Single(nn.Module):
     def per_parameter(self, values: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
         """Pair each parameter with the one value."""
         return [(p, values[0]) for p in self.network.parameters()]
+
+    def complete_gradients(self) -> None:
+        """Do nothing: they are complete."""
 
     def whole_norm(self, parameters: Sequence[nn.Parameter], norms: Tensor) -> Tensor:  # noqa: ARG002 - all is here
         """Return the norm of the gradient from those of its parts."""
