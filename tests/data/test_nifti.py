@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from ddcnn.data import nifti
-from ddcnn.data.nifti import read_nifti, resized
+from ddcnn.data.nifti import read_nifti
+from ddcnn.data.volumes import resized
 from ddcnn.errors import DataError
 from tests.data.volumes import AFFINES, save_nifti, scan
 

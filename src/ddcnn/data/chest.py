@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from ddcnn.data.nifti import resized
+from ddcnn.data.volumes import resized
 
 _AIR, _FAT, _TISSUE, _BONE = -1000.0, -90.0, 45.0, 350.0
 _GENERATIONS = 7

@@ -13,6 +13,7 @@ import torch
 from ddcnn.config import DataConfig
 from ddcnn.data.bad_files import BadFiles, read_all
 from ddcnn.data.dataset import Dataset
+from ddcnn.data.dicom import read_dicom
 from ddcnn.data.files import digest, image_size, source_path, volume_size
 from ddcnn.data.images import SUFFIXES, read_image
 from ddcnn.data.nifti import is_nifti, read_nifti
@@ -33,7 +34,8 @@ class _Row:
 def read_csv(config: DataConfig) -> Dataset:
     """Read ``csv:PATH``, a table whose first line names the columns: ``file``, ``label`` and perhaps ``split``.
 
-    Files are image files or NIfTI volumes, with paths relative to the folder of the table, which they must not leave.
+    Files are image files, NIfTI volumes, or folders with the slices of a DICOM series (`ddcnn.data.dicom.read_dicom`),
+    with paths relative to the folder of the table, which they must not leave.
     All have one size, or ``data.image_size`` gives the size to resize them to; ``data.window`` is for volumes (see
     `ddcnn.data.nifti.read_nifti`). Classes are the labels, sorted as numbers if all are numbers, or as
     ``data.classes`` groups them. ``split`` is train, val or test; then these are the official parts. Other columns are
@@ -56,7 +58,8 @@ def read_csv(config: DataConfig) -> Dataset:
         raise DataError(f"none of the {len(rows)} files of {path} can be used; the first: {bad.found[0].reason}")
     _check_twice(path, inside)
     rows = [row for row, _ in inside]
-    images, kept = read_all([file for _, file in inside], _reader(config, rows), bad)
+    files = [file for _, file in inside]
+    images, kept = read_all(files, _reader(config, files), bad)
     rows = [rows[i] for i in kept]
     return Dataset(
         name=config.source,
@@ -152,11 +155,11 @@ def _inside(path: Path, row: _Row) -> Path:
     if not file.is_relative_to(root):
         raise DataError(f"{path}, line {row.line}: {row.file!r} leaves the folder of the table; move the file into it")
     try:
-        there = file.is_file()
+        there = file.is_file() or file.is_dir()
     except OSError:  # such as a name that is too long
         there = False
     if not there:
-        raise DataError(f"{path}, line {row.line}: {row.file!r} is not a file")
+        raise DataError(f"{path}, line {row.line}: {row.file!r} is not a file, nor a folder with a DICOM series")
     return file
 
 
@@ -170,17 +173,21 @@ def _check_twice(path: Path, inside: Sequence[tuple[_Row, Path]]) -> None:
         seen[file] = row.line
 
 
-def _reader(config: DataConfig, rows: Sequence[_Row]) -> Callable[[Path], np.ndarray]:
-    volumes = sum(is_nifti(Path(row.file)) for row in rows) > len(rows) / 2
+def _reader(config: DataConfig, files: Sequence[Path]) -> Callable[[Path], np.ndarray]:
+    volumes = sum(file.is_dir() or is_nifti(file) for file in files) > len(files) / 2
     images_to = None if volumes else image_size(config)
     volumes_to = volume_size(config) if volumes else None
 
     def read(path: Path) -> np.ndarray:
+        if path.is_dir():
+            return read_dicom(path, volumes_to, config.window)
         if is_nifti(path):
             return read_nifti(path, volumes_to, config.window)
         if path.suffix.lower() in SUFFIXES:
             return read_image(path, images_to)
-        raise DataError(f"{path} is neither an image ({', '.join(sorted(SUFFIXES))}) nor a volume (.nii, .nii.gz)")
+        raise DataError(
+            f"{path} is neither an image ({', '.join(sorted(SUFFIXES))}) nor a volume (.nii, .nii.gz, a DICOM folder)"
+        )
 
     return read
 

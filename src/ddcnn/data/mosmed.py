@@ -17,7 +17,8 @@ from ddcnn.data.bad_files import BadFile, BadFiles, read_all
 from ddcnn.data.csv_file import group_numbers
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.files import replacing, search_folders, volume_size
-from ddcnn.data.nifti import ORIENTATION, is_nifti, read_nifti
+from ddcnn.data.nifti import is_nifti, read_nifti
+from ddcnn.data.volumes import ORIENTATION
 from ddcnn.errors import DataError
 from ddcnn.machine import cache_folder
 

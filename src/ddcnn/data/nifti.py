@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 
+from ddcnn.data.volumes import finished, oriented
 from ddcnn.errors import DataError, in_one_line
 
 SUFFIXES = (".nii", ".nii.gz")
-ORIENTATION = "PLI"  # rows run to the back, columns to the left, slices downwards: as radiologists see them
 _MAX_BYTES = 2**31
 _MAX_OFFSET = 2**26
 _PIECE = 2**24
@@ -39,7 +39,7 @@ def read_nifti(
     ----------
     path
         ``.nii`` or ``.nii.gz``, NIfTI-1 or NIfTI-2, with 3 axes; axes are flipped and exchanged so that they run as
-        `ORIENTATION` says, as nearly as that is possible without interpolation.
+        `ddcnn.data.volumes.ORIENTATION` says, as nearly as that is possible without interpolation.
     size
         Voxels along each axis to resize to, linear with antialiasing; None keeps the volume's own.
     window
@@ -70,49 +70,6 @@ def read_nifti(
     return finished(path, values, size, window)
 
 
-def finished(
-    path: Path, values: Shaped[np.ndarray, "d h w"], size: Sequence[int] | None, window: tuple[float, float] | None
-) -> Shaped[np.ndarray, "1 D H W"]:
-    """Check the values of a volume, clip them to the window, resize, and scale: see `read_nifti`."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        values = values.astype(np.float32, copy=False)
-    if not np.isfinite(values).all():
-        raise DataError(f"{path} holds NaN or infinity; remove it or replace the values")
-    low, high = float(values.min()), float(values.max())
-    if low == high:
-        raise DataError(f"{path} is constant, {low:g} everywhere; remove it")
-    if window is not None:
-        values = np.clip(values, *window)
-    if size is not None:
-        values = resized(values, size)
-    if window is not None:
-        values = np.round((values - window[0]) * (255 / (window[1] - window[0]))).clip(0, 255).astype(np.uint8)
-    return np.ascontiguousarray(values[None])
-
-
-def resized(values: Float[np.ndarray, "*S"], size: Sequence[int]) -> Float[np.ndarray, "*T"]:
-    """Resize along each axis, linear, with antialiasing where it shrinks: what Pillow does with images ("bilinear").
-
-    >>> resized(np.array([0.0, 4.0], np.float32), [4]).tolist()
-    [0.0, 1.0, 3.0, 4.0]
-    """
-    order = sorted(range(len(size)), key=lambda axis: size[axis] / values.shape[axis])  # shrink first
-    for axis in order:
-        if size[axis] != values.shape[axis]:
-            weights = _weights(values.shape[axis], size[axis])
-            values = np.moveaxis(np.tensordot(weights, values, (1, axis)), 0, axis)
-    return values
-
-
-def _weights(pixels: int, wanted: int) -> Float[np.ndarray, "m n"]:
-    """Return how much each of n pixels counts in each of m: a triangle about its place, as wide as a step."""
-    step = pixels / wanted
-    centres = (np.arange(wanted) + 0.5) * step - 0.5
-    distance = np.abs(centres[:, None] - np.arange(pixels)) / max(step, 1.0)
-    weights = np.clip(1 - distance, 0, None)
-    return np.asarray((weights / weights.sum(1, keepdims=True)).astype(np.float32))
-
-
 def _opened(path: Path) -> io.BufferedIOBase:
     with path.open("rb") as file:
         compressed = file.read(2) == b"\x1f\x8b"
@@ -121,13 +78,6 @@ def _opened(path: Path) -> io.BufferedIOBase:
 
 def _values(path: Path, stream: io.BufferedIOBase) -> np.ndarray:
     """Return the voxels in our orientation, scaled as the header says."""
-    from nibabel.orientations import (
-        apply_orientation,
-        axcodes2ornt,
-        io_orientation,
-        ornt_transform,
-    )
-
     header, read = _header(path, stream)
     shape, dtype = _shape(path, header), header.get_data_dtype()
     if dtype.kind not in "iuf":
@@ -149,10 +99,7 @@ def _values(path: Path, stream: io.BufferedIOBase) -> np.ndarray:
     slope, inter = header.get_slope_inter()
     if slope is not None:
         values = values.astype(np.float32) * np.float32(slope) + np.float32(inter)
-    ours = io_orientation(header.get_best_affine())
-    if not np.isfinite(ours).all():
-        raise DataError(f"{path}: its affine does not tell how the axes lie; repair the header, or remove it")
-    return np.asarray(apply_orientation(values, ornt_transform(ours, axcodes2ornt(tuple(ORIENTATION)))))
+    return oriented(path, values, header.get_best_affine())
 
 
 def _header(path: Path, stream: io.BufferedIOBase) -> tuple[Any, bytes]:

@@ -1,0 +1,141 @@
+"""DICOM series to arrays: a folder with the slices of one volume, one file each, as scanners and archives write them.
+
+pydicom parses the files. Pixels must be stored as they are: a file of a few kB that is compressed can unfold to more
+than any memory holds, and the decoders for it are further packages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from ddcnn.data.volumes import finished, oriented
+from ddcnn.errors import DataError, in_one_line
+
+_MAX_BYTES = 2**31
+_MAX_FILES = 10_000
+_PLAIN = {
+    "1.2.840.10008.1.2": "implicit VR, little endian",
+    "1.2.840.10008.1.2.1": "explicit VR, little endian",
+    "1.2.840.10008.1.2.2": "explicit VR, big endian",
+}
+_SAME = ("SeriesInstanceUID", "Rows", "Columns", "ImageOrientationPatient", "PixelSpacing")
+_UNEVEN = 0.1  # of the distance between slices: more is a slice that is missing
+
+
+def read_dicom(
+    path: Path | str, size: Sequence[int] | None = None, window: tuple[float, float] | None = None
+) -> Shaped[np.ndarray, "1 D H W"]:
+    """Read one volume.
+
+    Parameters
+    ----------
+    path
+        A folder that holds one series of DICOM files with a slice each; files that are not DICOM are passed over.
+    size, window
+        As in `ddcnn.data.nifti.read_nifti`.
+
+    Returns
+    -------
+    volume
+        (1, D, H, W), oriented as `ddcnn.data.volumes.ORIENTATION` says; uint8 with a window, else float32 in the units
+        of the rescaled values (Hounsfield units for CT).
+
+    Raises
+    ------
+    DataError
+        pydicom or nibabel is not installed; or the files are damaged, compressed, of several series or sizes, too
+        large, not evenly spaced, or constant.
+    """
+    path = Path(path)
+    try:
+        values = _values(path)
+    except DataError:
+        raise
+    except ImportError as error:
+        raise DataError(
+            f"DICOM files are read by pydicom and nibabel: pip install 'ddcnn[medical]' ({error})"
+        ) from None
+    except Exception as error:  # on damaged files pydicom raises anything
+        raise DataError(f"{path} cannot be read: {in_one_line(error)}; remove it or replace it") from None
+    return finished(path, values, size, window)
+
+
+def _values(path: Path) -> np.ndarray:
+    files = [file for file in sorted(path.iterdir()) if file.is_file() and _is_dicom(file)]
+    if not files:
+        raise DataError(f"{path} holds no DICOM file; name a folder with the slices of one volume")
+    if len(files) > _MAX_FILES or sum(file.stat().st_size for file in files) > _MAX_BYTES:
+        raise DataError(
+            f"{path} holds more than {_MAX_FILES:,} DICOM files, or {_MAX_BYTES:,} bytes; is it one series?"
+        )
+    slices = [_slice(file) for file in files]
+    first = slices[0]
+    for file, one in zip(files, slices, strict=True):
+        if differing := [name for name in _SAME if str(one.get(name)) != str(first.get(name))]:
+            raise DataError(
+                f"{path}: {file.name} and {files[0].name} differ in {differing[0]}; put each series into a folder of "
+                "its own"
+            )
+    across, down = np.array(first.ImageOrientationPatient, float).reshape(2, 3)
+    positions = np.array([one.ImagePositionPatient for one in slices], float)
+    heights = positions @ np.cross(across, down)
+    order = np.argsort(heights)
+    step = _step(path, positions[order], heights[order])
+    volume = np.stack([_pixels(files[i], slices[i]) for i in order], axis=2)
+    affine = np.eye(4)
+    affine[:3, 0] = down * float(first.PixelSpacing[0])
+    affine[:3, 1] = across * float(first.PixelSpacing[1])
+    affine[:3, 2] = step
+    affine[:3, 3] = positions[order[0]]
+    affine[:2] *= -1  # DICOM counts to the left and to the back
+    return oriented(path, volume, affine)
+
+
+def _is_dicom(file: Path) -> bool:
+    with file.open("rb") as content:
+        return content.read(132)[128:] == b"DICM"
+
+
+def _slice(file: Path) -> Any:
+    """Read one file whose pixels are stored as they are."""
+    import pydicom
+    from pydicom.filereader import read_file_meta_info
+
+    syntax = str(read_file_meta_info(file).TransferSyntaxUID)
+    if syntax not in _PLAIN:
+        name = pydicom.uid.UID(syntax).name
+        raise DataError(f"{file} is compressed ({name}); decompress it first, with gdcmconv --raw for example")
+    one = pydicom.dcmread(file)
+    missing = [name for name in (*_SAME, "ImagePositionPatient", "PixelData") if name not in one]
+    if missing:
+        raise DataError(f"{file} has no {missing[0]}: it is no slice of a volume; remove it")
+    if int(one.get("NumberOfFrames") or 1) != 1 or int(one.get("SamplesPerPixel", 1)) != 1:
+        raise DataError(f"{file} should hold one grey slice; files with several frames or colours are not read")
+    return one
+
+
+def _step(path: Path, positions: np.ndarray, heights: np.ndarray) -> np.ndarray:
+    """Return the way from one slice to the next, in millimetres."""
+    if len(positions) == 1:
+        return np.ones(3)
+    gaps = np.diff(heights)
+    if not gaps.min() > 0 or gaps.max() - gaps.min() > _UNEVEN * np.median(gaps):
+        raise DataError(
+            f"{path}: its slices are {gaps.min():.3g} to {gaps.max():.3g} mm apart: one is missing, or there twice"
+        )
+    return np.asarray((positions[-1] - positions[0]) / (len(positions) - 1))
+
+
+def _pixels(file: Path, one: Any) -> np.ndarray:
+    bits = int(one.BitsAllocated)
+    if bits not in (8, 16, 32) or int(one.Rows) * int(one.Columns) * bits // 8 > len(one.PixelData):
+        raise DataError(
+            f"{file} declares {one.Rows}x{one.Columns} pixels of {bits} bits, but holds {len(one.PixelData):,} bytes"
+        )
+    slope, intercept = float(one.get("RescaleSlope") or 1), float(one.get("RescaleIntercept") or 0)
+    return np.asarray(one.pixel_array.astype(np.float32) * np.float32(slope) + np.float32(intercept))

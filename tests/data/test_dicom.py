@@ -1,0 +1,123 @@
+"""DICOM series: against the NIfTI file of the same volume; and whatever may be wrong with a folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddcnn.config import DataConfig
+from ddcnn.data import dicom, open_data
+from ddcnn.data.dicom import read_dicom
+from ddcnn.data.nifti import read_nifti
+from ddcnn.errors import DataError
+from tests.data.test_fuzzing import BRIEF, damaged
+from tests.data.volumes import AFFINES, save_dicom, save_nifti, scan
+
+
+@pytest.mark.parametrize("axes", AFFINES)
+def test_the_volume_that_nifti_has(tmp_path: Path, axes: str) -> None:
+    save_dicom(tmp_path / "series", scan(), axes=axes)
+    (tmp_path / "series" / "notes.txt").write_text("no slice")
+    save_nifti(tmp_path / "a.nii", (scan() * 2.0 - 1024).astype(np.float32), axes=axes)
+    np.testing.assert_array_equal(read_dicom(tmp_path / "series"), read_nifti(tmp_path / "a.nii"))
+    window, size = (-1000.0, 400.0), (4, 9, 3)
+    got = read_dicom(tmp_path / "series", size, window)
+    assert got.dtype == np.uint8
+    np.testing.assert_array_equal(got, read_nifti(tmp_path / "a.nii", size, window))
+
+
+def _edit(number: int, **changes: object) -> Callable[[list[Path]], None]:
+    def edit(files: list[Path]) -> None:
+        one = pydicom.dcmread(files[number])
+        for name, value in changes.items():
+            delattr(one, name) if value is None else setattr(one, name, value)
+        one.save_as(files[number])
+
+    return edit
+
+
+def _cut(files: list[Path]) -> None:
+    files[2].write_bytes(files[2].read_bytes()[:-9])
+
+
+DEFECTS: list[tuple[Callable[[list[Path]], object], str]] = [
+    (lambda files: [file.unlink() for file in files], "holds no DICOM file; name a folder with the slices"),
+    (lambda files: files[2].unlink(), r"its slices are 2 to 4 mm apart: one is missing, or there twice"),
+    (lambda files: shutil.copy(files[1], files[1].with_suffix(".again")), "its slices are 0 to 2 mm apart"),
+    (_edit(1, SeriesInstanceUID="1.2.3"), r"014\.dcm|000\.dcm.* differ in SeriesInstanceUID; put each series into"),
+    (_edit(1, Rows=3), "differ in Rows"),
+    (_edit(1, ImagePositionPatient=None), "has no ImagePositionPatient: it is no slice of a volume"),
+    (_edit(1, NumberOfFrames=3), "should hold one grey slice"),
+    (_edit(1, SamplesPerPixel=3), "should hold one grey slice"),
+    (_edit(0, Rows=60000, Columns=60000), "differ in Rows"),
+    (_cut, "cannot be read|declares|truncated"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "message"), DEFECTS, ids=map(str, range(len(DEFECTS))))
+def test_what_cannot_be_used_is_one_line(tmp_path: Path, spoil: Callable[[list[Path]], object], message: str) -> None:
+    spoil(save_dicom(tmp_path / "series", scan()))
+    with pytest.raises(DataError, match=message) as caught:
+        read_dicom(tmp_path / "series")
+    assert "series" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"Rows": 60000, "Columns": 60000}, r"declares 60000x60000 pixels of 16 bits, but holds 84 bytes"),
+        ({"BitsAllocated": 64}, "declares 6x7 pixels of 64 bits"),
+        ({"RescaleSlope": 0.0, "PixelData": b"\0" * 84}, "is constant, -1024 everywhere"),
+        ({"ImageOrientationPatient": [0, 0, 0, 0, 0, 0]}, "mm apart|how the axes lie"),
+    ],
+)
+def test_what_all_slices_declare(tmp_path: Path, changes: dict, message: str) -> None:
+    save_dicom(tmp_path / "series", scan(), **changes)
+    with pytest.raises(DataError, match=message):
+        read_dicom(tmp_path / "series")
+
+
+def test_compressed_pixels_are_refused_by_name(tmp_path: Path) -> None:
+    files = save_dicom(tmp_path / "series", scan())
+    content = files[0].read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.5\0")
+    files[0].write_bytes(content)
+    with pytest.raises(DataError, match=r"is compressed \(RLE Lossless\); decompress it first, with gdcmconv"):
+        read_dicom(tmp_path / "series")
+
+
+def test_more_than_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_dicom(tmp_path / "series", scan())
+    monkeypatch.setattr(dicom, "_MAX_FILES", 3)
+    with pytest.raises(DataError, match="holds more than 3 DICOM files"):
+        read_dicom(tmp_path / "series")
+
+
+def test_a_table_lists_series_and_files(tmp_path: Path) -> None:
+    for n in range(6):
+        save_dicom(tmp_path / f"series{n}", scan(n))
+    save_nifti(tmp_path / "a.nii", scan(6))
+    rows = [f"series{n},{n % 2}" for n in range(6)] + ["a.nii,0"]
+    (tmp_path / "list.csv").write_text("file,label\n" + "\n".join(rows))
+    data = open_data(DataConfig(source=f"csv:{tmp_path / 'list.csv'}", image_size=(4, 4, 4), window=(-1000, 400)))
+    assert data.images.shape == (7, 1, 4, 4, 4)
+    assert data.images.dtype == torch.uint8
+
+
+@BRIEF
+@given(st.data())
+def test_whatever_the_bytes_of_a_slice_are(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    folder = tmp_path_factory.mktemp("fuzz")
+    files = save_dicom(folder, scan())
+    files[1].write_bytes(data.draw(damaged(files[1].read_bytes())))
+    with suppress(DataError):  # and no other error
+        assert read_dicom(folder).dtype == np.float32
