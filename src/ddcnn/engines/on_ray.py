@@ -81,9 +81,10 @@ class OnRay:
         if self._ours:
             self._connect(workers, threads)
         found = self._ray.cluster_resources()
+        self.cores = int(found.get("CPU", 1))
         self.gpus = found.get("GPU", 0.0) if self.device == "cuda" else 0.0
         self.threads = threads or (max(1, cores() // workers) if workers and not address else 1)
-        self.workers = workers or int(self.gpus) or max(1, int(found.get("CPU", 1)) // self.threads)
+        self.workers = workers or int(self.gpus) or max(1, self.cores // self.threads)
 
     def __enter__(self) -> Self:
         """Return itself."""

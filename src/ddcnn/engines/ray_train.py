@@ -58,9 +58,8 @@ def run_on_ranks(
         from ray.train.torch import TorchTrainer
     except ImportError:
         raise EngineError("ranks on a Ray cluster need Ray Train: pip install 'ddcnn[ray]'") from None
-    there, wanted = int(ray.cluster_resources().get("CPU", 0)), count * engine.threads
-    if wanted > there:
-        progress.note(f"{count} ranks wait for {wanted} cores, of which the cluster has {there} now")
+    if (wanted := count * engine.threads) > engine.cores:
+        progress.note(f"{count} ranks wait for {wanted} cores, of which the cluster has {engine.cores} now")
     mailbox = engine.mailbox()
     order = {
         "function": function,
