@@ -64,9 +64,9 @@ def run(values: dict[str, Any], last: int, counted: Any, *, resuming: bool) -> N
     config = Config.parse(values)
     if resuming:
         assert config.out is not None
-        experiments.resume(config.out, progress=moments, trust=True)
+        experiments.resume(config.out, progress=moments, command="ddcnn compare --resume", trust=True)
     else:
-        experiments.compare(config, progress=moments)
+        experiments.compare(config, progress=moments, command="ddcnn compare")
     counted.value = moments.count
 
 

@@ -69,7 +69,7 @@ class Session:
         """Begin a run, or go on with it; whatever cannot be used is found before its folder is made."""
         assert config.out is not None
         progress, plan, ranks = circumstances.progress, None, circumstances.ranks
-        folder, choices = None, dict[str, str]()
+        folder, choices, command = None, dict[str, str](), circumstances.command
         if ranks.first and not circumstances.resuming:
             RunFolder(config.out).check_free(force=config.force)
         problem = prepare(config, dataset, ranks)
@@ -83,13 +83,14 @@ class Session:
         elif ranks.first:
             folder = RunFolder(config.out)
             choices = reopen_run(folder, problem)
+            command = str(folder.read_json("environment.json").get("command", command))  # by which it was begun
         if not ranks.alone:
             choices["ranks"] = ranks.line(math.prod(config.decomposition.grid))
         for what, text in choices.items():
             progress.note(f"{what} {text}")
         workspace = Workspace(config.out / CHECKPOINTS, problem.fingerprint, progress.note)
         recorder = progress if folder is None else Recorder(folder, progress)
-        return cls(problem, folder, recorder, workspace, engine, choices, plan, circumstances.command)
+        return cls(problem, folder, recorder, workspace, engine, choices, plan, command)
 
     def __enter__(self) -> Session:
         """Open the engine."""
