@@ -1,13 +1,20 @@
-"""The machine: its processor in words, and where it keeps what can be made again."""
+"""The machine: its processor in words, its memory, and where it keeps what can be made again."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+
+_LOOK = 0.5  # seconds between two looks at how much memory is in use
+_NEAR = 0.8  # of the limit
 
 
 def cache_folder() -> Path:
@@ -28,3 +35,44 @@ def processor() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor()
+
+
+def resident_memory() -> int:
+    """Return the bytes of this process that are in memory now; 0 where that is not known (other than Linux)."""
+    statm = Path("/proc/self/statm")
+    if not sys.platform.startswith("linux") or not statm.exists():
+        return 0
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def return_freed_memory() -> None:
+    """Give pages back to the system that the C library keeps for later, where that is glibc."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
+    if trim is not None:
+        trim(0)
+
+
+@contextmanager
+def staying_below(limit: int | None) -> Iterator[None]:
+    """Call `return_freed_memory` now and then while this process is near a limit, in bytes; None: there is none.
+
+    What is freed in pieces of many sizes, such as batches that a thread reads ahead, leaves gaps that are kept: over
+    thousands of steps resident memory grows by half, though no more is in use.
+    """
+    if limit is None:
+        yield
+        return
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(_LOOK):
+            if resident_memory() > _NEAR * limit:
+                return_freed_memory()
+
+    thread = threading.Thread(target=watch, name="ddcnn-memory", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import ddcnn
 from ddcnn.data.batches import Batches
 from ddcnn.engines import ALONE, Ranks, joined
 from ddcnn.errors import ConfigError
+from tests.bars import write_bars
 from tests.engines.on_ranks import CASES, STEPS, B, K, ended, start, trained
+
+TRAIN = ("-m", "ddcnn", "train", "--strategy", "coherent", "--device", "cpu", "--precision", "float32", "--quiet")
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +95,16 @@ def test_shares_of_a_batch(samples: int, parts: int, expected: list[list[int]]) 
         ((inputs, of_all),) = batches.in_order()
         assert inputs.flatten().tolist() == expected[r]
         assert torch.equal(of_all, labels)
+
+
+@pytest.mark.slow
+def test_a_run_over_replicas(tmp_path: Path) -> None:
+    options = ("--backend", "fused", "--model", "tests.strategies.tiny:tiny", "--batch-size", "15", "--epochs", "3")
+    options += ("--data", write_bars(tmp_path, (12, 16)), "--lr", "0.02", "--set", "compute.replicas=2")
+    outcomes = ended(start(4, *TRAIN, *options, "--out", str(tmp_path / "run")))
+    assert [code for code, _, _ in outcomes] == [0] * 4, outcomes
+    results = json.loads((tmp_path / "run" / "comparison.json").read_text())
+    assert results["details"]["choices"]["ranks"] == "4 over gloo in 2 replicas, of which each owns 2 of 4 subdomains"
+    assert results["strategies"][0]["test_accuracy"] > 0.8  # a third by chance
+    state = ddcnn.load(tmp_path / "run", trust=True).unfused_state()
+    assert all(torch.isfinite(value).all() for value in state.values())

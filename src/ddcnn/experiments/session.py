@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from types import TracebackType
 
 from ddcnn.config import Config
@@ -12,6 +13,7 @@ from ddcnn.data import Dataset
 from ddcnn.data.store import Stored, reading
 from ddcnn.engines import ALONE, Engine, Ranks, build_engine
 from ddcnn.experiments.record import Comparison, Recorder, finish_run, open_run, reopen_run
+from ddcnn.machine import staying_below
 from ddcnn.run import CHECKPOINTS, RunFolder
 from ddcnn.strategies import Local, Plan, Problem, Trained, plan_memory, prepare, resolve
 from ddcnn.training import Progress, Stage, Workspace
@@ -56,6 +58,7 @@ class Session:
     choices: dict[str, str]
     plan: Plan | None
     command: str
+    contexts: ExitStack = field(default_factory=ExitStack)
 
     @classmethod
     def of(
@@ -93,15 +96,16 @@ class Session:
         return cls(problem, folder, recorder, workspace, engine, choices, plan, command)
 
     def __enter__(self) -> Session:
-        """Open the engine."""
-        self.engine.__enter__()
+        """Open the engine, and look to it that the memory stays below its limit."""
+        self.contexts.enter_context(self.engine)
+        self.contexts.enter_context(staying_below(self.problem.limit))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the engine."""
-        self.engine.__exit__(kind, error, trace)
+        self.contexts.__exit__(kind, error, trace)
 
     def finish(self, trained: dict[str, Trained], local: Local | None) -> Comparison:
         """Evaluate what was trained, write everything, and seal the run."""

@@ -17,6 +17,7 @@ from ddcnn.data.batches import Batches
 from ddcnn.engines import Engine, Failure, InProcess, Parcel, Task
 from ddcnn.errors import TrainingError
 from ddcnn.fusion import LocalCNNs
+from ddcnn.machine import staying_below
 from ddcnn.network import CNNDNN
 from ddcnn.seeds import derive_seed
 from ddcnn.strategies.choices import alone_seconds
@@ -191,7 +192,9 @@ def train_elsewhere(
     """Train local CNNs in another process; what `run_local_task` returns is the last of the checkpoints."""
     problem = unpack(parcel, device)
     samples = torch.tensor(arguments["samples"])
-    run_local_task(LocalTask(problem, tuple(arguments["indices"]), samples, arguments["stage"], progress, checkpoints))
+    indices, stage = tuple(arguments["indices"]), arguments["stage"]
+    with staying_below(problem.limit):
+        run_local_task(LocalTask(problem, indices, samples, stage, progress, checkpoints))
 
 
 def _train_all(

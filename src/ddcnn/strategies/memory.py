@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import math
-import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import cast
 
 import torch
@@ -20,6 +16,7 @@ from ddcnn.data.ahead import DEPTH
 from ddcnn.data.lazy import OnHost, load
 from ddcnn.errors import ConfigError
 from ddcnn.fusion import LocalCNNs
+from ddcnn.machine import resident_memory, return_freed_memory
 from ddcnn.network import CNNDNN
 from ddcnn.strategies.coherent import Supervised
 from ddcnn.strategies.problem import Problem
@@ -208,13 +205,8 @@ def _used(device: torch.device) -> int:
     gc.collect()
     if device.type == "cuda":
         return int(torch.cuda.memory_allocated(device))
-    if not sys.platform.startswith("linux"):
-        return 0
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
-    if trim is not None:
-        trim(0)
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    return_freed_memory()
+    return resident_memory()
 
 
 def _too_small(limit: int, base: int, what: str, batch: int, needed: int) -> str:

@@ -93,6 +93,11 @@ class Problem:
         return self.config.compute.group
 
     @property
+    def limit(self) -> int | None:
+        """Bytes of this process's memory that may be used; None: as many as there are, or it is a GPU's."""
+        return self.config.compute.memory if self.device.type == "cpu" else None
+
+    @property
     def owned(self) -> tuple[int, ...]:
         """The subdomains of this rank; without other ranks, all."""
         return self.ranks.owned(math.prod(self.config.decomposition.grid))
