@@ -72,7 +72,8 @@ def _measure(arguments: argparse.Namespace, scratch: Path) -> list[str]:
     lines = ["# The store: bytes, speed, memory", "", describe_machine(command, DEVICE), ""]
     lines += _bytes(scratch / "small.zarr", dataset)
     lines += _speed(scratch / "small.zarr", dataset, arguments)
-    lines += _memory(scratch, arguments)
+    if arguments.gigabytes:
+        lines += _memory(scratch, arguments)
     return lines
 
 
