@@ -152,7 +152,7 @@ def test_torchrun_trains_what_one_process_trains(source: str, tmp_path: Path) ->
     (spread,) = ended(start(1, *torchrun, *TRAIN, *options, "--out", str(tmp_path / "ranks")))
     (alone,) = ended(start(1, *TRAIN, *options, "--out", str(tmp_path / "alone")))
     assert (spread[0], alone[0]) == (0, 0), (spread, alone)
-    tables = [re.sub(r"[\d.]+ +│ +[\d.]+ +│ +\d+ +│\n└.*", "", out, flags=re.S) for _, out, _ in (spread, alone)]
+    tables = [re.sub(r" *[\d.]+ +│ +[\d.]+ +│ +\d+ +│\n└.*", "", out, flags=re.S) for _, out, _ in (spread, alone)]
     assert tables[0] == tables[1]  # shown once, and but for time and memory equal
     rows, metrics, networks = zip(*(_read(tmp_path / name) for name in ("ranks", "alone")), strict=True)
     assert rows[0] == rows[1]
