@@ -17,6 +17,7 @@ NAMES = {"average": "average", "vote": "vote", "dense": "cnn-dnn"}
 
 
 def check_trainable(config: Config) -> None:
+    """Raise a `ConfigError` if the strategy of a configuration cannot be trained as it says."""
     if config.strategy in ("coherent", "transfer") and config.aggregation.name == "vote":
         raise ConfigError(
             f"a {config.strategy} model cannot be trained through votes: no gradient; use dense or average"
@@ -31,6 +32,13 @@ def check_trainable(config: Config) -> None:
 
 
 def train_single(config: Config, circumstances: Circumstances) -> Comparison:
+    """Train ``config.strategy``; of several ranks, the first shows progress and writes the run.
+
+    Raises
+    ------
+    ConfigError
+        There are several ranks, and the run cannot be spread over them.
+    """
     if not circumstances.ranks.alone:
         _check_spreadable(config, circumstances)
     if not circumstances.ranks.first:
@@ -62,5 +70,6 @@ def _check_spreadable(config: Config, circumstances: Circumstances) -> None:
 
 
 def with_out(config: Config) -> Config:
+    """Return the configuration with a folder for the run; one that has none gets ``runs/DATA-MODEL-sSEED``."""
     out = config.out or Path("runs") / f"{config.data.source.replace('/', '_')}-{config.model.name}-s{config.seed}"
     return config.model_copy(update={"out": out})
