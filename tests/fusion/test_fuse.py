@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
-from typing import Literal
+from typing import Any, Literal, cast
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ddcnn.errors import FusionError
 from ddcnn.fusion import FusedCNN, choice, fuse, unfuse
+from ddcnn.fusion.fuse import build
 from ddcnn.fusion.proof import disproof
 from ddcnn.machine import cache_folder
 from ddcnn.models import ResNet20
@@ -369,6 +370,45 @@ def test_proof_finds(of: str) -> None:
     assert disproof(_Times(looped, 1.0, of=of), looped, x) == ""
     assert disproof(_Times(looped, 1.00001, of=of), looped, x).startswith("it differs from the loop by ")
     assert disproof(_Times(looped, float("nan"), of=of), looped, x) == "it differs from the loop by inf, relative"
+
+
+class _Live(torch.autograd.Function):
+    """The identity; counts the graphs that are in memory."""
+
+    now = most = 0
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.token = _Token()
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient
+
+
+class _Token:
+    def __init__(self) -> None:
+        _Live.now += 1
+        _Live.most = max(_Live.most, _Live.now)
+
+    def __del__(self) -> None:
+        _Live.now -= 1
+
+
+class _Counted(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, _Live.apply(x))
+
+
+def test_a_proof_holds_the_activations_of_one_reference_at_a_time() -> None:
+    reference, candidate = (
+        build([nn.Sequential(layer(), nn.Flatten(), nn.Linear(12, 2)) for _ in range(5)], "looped")
+        for layer in (_Counted, nn.Identity)
+    )
+    _Live.most = 0
+    assert disproof(candidate, reference, torch.zeros(2, 5, 3, 2, 2)) == ""
+    assert (_Live.most, _Live.now) == (1, 0)
 
 
 def test_example_does_not_fit() -> None:

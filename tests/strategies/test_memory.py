@@ -17,7 +17,7 @@ from ddcnn.data.store import write_store
 from ddcnn.decomposition import Grid
 from ddcnn.engines import InProcess
 from ddcnn.errors import ConfigError
-from ddcnn.strategies import Problem, local_probabilities, memory, plan_memory, prepare, train_local
+from ddcnn.strategies import Problem, local_probabilities, memory, plan_memory, prepare, resolve, train_local
 from ddcnn.strategies.memory import largest
 from ddcnn.training import Progress
 
@@ -90,6 +90,31 @@ def test_the_group_size_follows_the_limit(
     assert max(map(len, planned.groups)) <= group
 
 
+def test_a_backend_that_needs_too_much_is_no_candidate(
+    problem: Callable[..., Problem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs = {"looped": 10**6, "fused": 2 * 10**6, "vmapped": 5 * 10**6}
+    tried: list[tuple[str, int]] = []
+
+    def step(self: object, build: Callable[[], torch.nn.Module], batch: int) -> int:
+        network = build()
+        tried.append((network.backend, network.members))
+        return needs[network.backend] * network.members
+
+    monkeypatch.setattr(memory._Trial, "step", step)
+    monkeypatch.setattr(memory, "_used", lambda device: 0)
+    monkeypatch.setattr(memory, "_RESERVE", 0)
+    automatic = problem("14MB").with_compute(backend="auto", memory=14 * 10**6)
+    planned, plan = plan_memory(automatic, ())
+    assert plan is not None
+    assert (plan.group, plan.too_large, sorted(plan.proved)) == (6, ("vmapped",), ["fused", "looped"])
+    assert 12 * 10**6 < plan.expected < 14 * 10**6
+    assert all(needs[backend] * members <= 14 * 10**6 for backend, members in tried)
+    resolved, reasons = resolve(planned, plan)
+    assert resolved.backend in ("fused", "looped")
+    assert reasons["backend"].endswith("; vmapped would need more memory than there may be")
+
+
 def test_images_are_resident_where_there_is_room_beside_a_step(problem: Callable[..., Problem]) -> None:
     streamed = problem(None).with_compute(group=6)
     needed = 40 * 96 + 8 * 96 * 16  # all images, and a batch: where each pixel comes from, and as floats
@@ -135,6 +160,20 @@ def test_a_plan_from_real_measurements(problem: Callable[..., Problem]) -> None:
     assert line.startswith("100.00 GB at most: 2 of 2 local CNNs at once, images resident, planned peak ")
     with pytest.raises(ConfigError, match="is too little"):
         plan_memory(problem("1MB", store=False), ())
+
+
+def test_a_network_is_checked_against_its_input_without_being_computed(problem: Callable[..., Problem]) -> None:
+    computed: list[str] = []
+
+    def forward(self: torch.nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+        computed.append(x.device.type)
+        return original(self, x)
+
+    original = torch.nn.Conv2d.forward
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.Conv2d, "forward", forward)
+        problem(None)
+    assert set(computed) == {"meta"}  # the global CNN on the image, local CNNs on each shape of subimage
 
 
 def test_groups_in_turn_are_the_same_networks(problem: Callable[..., Problem], measured: list[int]) -> None:

@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from ddcnn.training import Stage
+from ddcnn.training import Stage, peak_of_process
 
 CPU = torch.device("cpu")
 
@@ -39,3 +39,14 @@ def test_peak_memory_of_a_stage_forgets_earlier_ones() -> None:
         pytest.skip("this kernel does not let a process reset its peak")
     assert large - before > 150 * 2**20
     assert large - after > 150 * 2**20
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="resident memory is read from /proc")
+def test_the_peak_of_the_process_outlives_a_stage() -> None:
+    torch.ones(200 * 2**18).sum()
+    whole = peak_of_process()
+    with Stage("memory", CPU) as stage:
+        torch.ones(2**18).sum()
+    if whole is None or stage.peak_memory_bytes is None:
+        pytest.skip("this kernel does not let a process reset its peak")
+    assert (peak_of_process() or 0) >= whole > stage.peak_memory_bytes + 100 * 2**20

@@ -135,9 +135,11 @@ class Batches:
     def _own(self, chosen: Tensor) -> Tensor:
         """Return those samples of a batch whose inputs are there."""
         r, parts = self.part
+        if parts == 1:
+            return chosen
         size = -(-len(chosen) // parts)
         places = torch.arange(r * size, (r + 1) * size).clamp_max(len(chosen) - 1)
-        return chosen[places] if parts > 1 else chosen
+        return chosen[places]
 
     def _taken(self, images: Images, chosen: Tensor, moves: Tensor | None) -> Inputs:
         if moves is None or self.augmentation is None or not self.augmentation.rotation:

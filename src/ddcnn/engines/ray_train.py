@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -75,18 +75,27 @@ def run_on_ranks(
     )
     with _notes(shared) as notes, INTERRUPTION.deferred():
         config = ray.train.RunConfig(storage_path=str(notes))
-        for left in reversed(range(engine.retries + 1)):
-            fit = _Fit(TorchTrainer(_rank, train_loop_config=order, scaling_config=scaling, run_config=config))
-            reasons = _watch(fit, mailbox, progress)
-            INTERRUPTION.check()
-            if reasons:
-                raise RankError(reasons[0])
-            if fit.error is None:
-                return
-            reason = in_one_line(fit.error)
-            if not left:
-                raise EngineError(f"ranks have died ({reason}); what was done is in the run's checkpoints: resume it")
-            progress.note(f"ranks have died ({reason}); all go on from the last checkpoint")
+
+        def start() -> _Fit:
+            return _Fit(TorchTrainer(_rank, train_loop_config=order, scaling_config=scaling, run_config=config))
+
+        _until_done(start, engine.retries, mailbox, progress)
+
+
+def _until_done(start: Callable[[], _Fit], retries: int, mailbox: Any, progress: Progress) -> None:
+    """Start all ranks, and start them anew while some of them die."""
+    for left in reversed(range(retries + 1)):
+        fit = start()
+        reasons = _watch(fit, mailbox, progress)
+        INTERRUPTION.check()
+        if reasons:
+            raise RankError(reasons[0])
+        if fit.error is None:
+            return
+        reason = in_one_line(fit.error)
+        if not left:
+            raise EngineError(f"ranks have died ({reason}); what was done is in the run's checkpoints: resume it")
+        progress.note(f"ranks have died ({reason}); all go on from the last checkpoint")
 
 
 class _Fit(threading.Thread):

@@ -16,7 +16,7 @@ from ddcnn.experiments.record import Comparison, Recorder, finish_run, open_run,
 from ddcnn.machine import staying_below
 from ddcnn.run import CHECKPOINTS, RunFolder
 from ddcnn.strategies import Local, Plan, Problem, Trained, plan_memory, prepare, resolve
-from ddcnn.training import Progress, Stage, Workspace
+from ddcnn.training import Progress, Stage, Workspace, peak_of_process
 
 _MOST_NAMED = 20
 
@@ -113,6 +113,8 @@ class Session:
         choices = self.choices
         if self.plan is not None:
             peak = max(stage.peak_memory_bytes or 0 for stage in stages.values())
+            if self.problem.limit is not None:  # of a process, which did more than to train
+                peak = max(peak, peak_of_process() or 0)
             choices = choices | {"memory": f"{choices['memory']}, measured peak {peak / 1e9:.2f} GB"}
         return finish_run(
             self.folder if self.problem.ranks.first else None,
@@ -132,7 +134,7 @@ def _decided(problem: Problem, whole: Sequence[str], engine: Engine) -> tuple[Pr
     if engine.workers > 1:
         share = math.ceil(subdomains / engine.workers)
         problem = problem.with_compute(group=min(problem.group or share, share))
-    problem, choices = resolve(problem)
+    problem, choices = resolve(problem, plan)
     if plan is not None:
         choices["memory"] = plan.line(subdomains)
     if not problem.ranks.alone:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import logging
@@ -124,8 +123,11 @@ def _remember(key: str, seconds: dict[str, float]) -> None:
 
 
 def training_step(network: nn.Module, example: Tensor | Subimages) -> Callable[[], None]:
-    """Return a function that runs a copy of the network forward and backward, and waits for the device."""
-    network = copy.deepcopy(network).train()
+    """Return a function that runs the network forward and backward in train mode, and waits for the device.
+
+    It moves running statistics: give it a copy of what is still needed.
+    """
+    network.train()
 
     def run() -> None:
         network(example).float().square().mean().backward()

@@ -193,7 +193,7 @@ def _best(modules: Sequence[nn.Module], example: Tensor | None) -> FusedCNN:
             return candidates[backend]
     best, reason = "looped", ""
     if example is not None and len(candidates) > 1:
-        steps = {name: training_step(network, example) for name, network in candidates.items()}
+        steps = {name: training_step(copy.deepcopy(network), example) for name, network in candidates.items()}
         best, seconds = fastest(steps, [len(modules), *network_key(modules[0], example)])
         reason = ratio(seconds, best)
     candidates[best].reason = "; ".join(filter(None, [reason, *obstacles]))

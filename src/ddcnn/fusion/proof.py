@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ddcnn.errors import FusionError
+from ddcnn.fusion.loop import LoopBody
 from ddcnn.fusion.operators import names
 
 TOLERANCE = 1e-6  # relative, in float64
@@ -44,7 +46,7 @@ def disproof(candidate: Any, looped: Any, example: Tensor) -> str:
             a.load_member_state(n, state)
             b.load_member_state(n, state)
         for training in _BOTH_MODES:
-            expected = _pass(b.train(training), x)
+            expected = _one_by_one(b.train(training), x)
             try:
                 got = _pass(a.train(training), x)
             except _FAILURES as error:
@@ -120,20 +122,35 @@ def _disturbed(state: dict[str, Tensor], n: int) -> dict[str, Tensor]:
     return new
 
 
-def _pass(network: Any, x: Tensor) -> dict[str, Tensor]:
-    """Return all that a forward and backward pass computes."""
+def _one_by_one(looped: Any, x: Tensor) -> dict[str, Tensor]:
+    """Return what `_pass` does, from one network after the other: never are the activations of all in memory."""
+    every = x.shape[1]
+    parts = []
+    for n, network in enumerate(looped.body.networks):
+        alone = type(looped)(LoopBody([network], channels_last=False), 1, looped.reason).train(looped.training)
+        parts.append(_pass(alone, x[:, n : n + 1], n, every))
+    found = {key: torch.cat([part.pop(key) for part in parts], 1) for key in ("scores", "input")}
+    for part in parts:
+        found.update(part)
+    return found
+
+
+def _pass(network: Any, x: Tensor, first: int = 0, every: int | None = None) -> dict[str, Tensor]:
+    """Return all that a forward and backward pass computes; ``first``, ``every``: of some of the networks."""
     inputs = x.clone().requires_grad_()
     network.zero_grad()
     with _Fixed():
         scores = network(inputs)
-    weights = torch.linspace(-1, 1, scores.numel(), dtype=scores.dtype, device=scores.device).view(scores.shape)
+    members = x.shape[1]
+    shape = (len(scores), every or members, *scores.shape[2:])
+    weights = torch.linspace(-1, 1, math.prod(shape), dtype=scores.dtype, device=scores.device).view(shape)
     found = {"scores": scores.detach()}
     if scores.requires_grad:
-        (scores * weights).sum().backward()
+        (scores * weights[:, first : first + members]).sum().backward()
     found["input"] = torch.zeros_like(x) if inputs.grad is None else inputs.grad
-    for n in range(x.shape[1]):
+    for n in range(members):
         for kind, values in (("state", network.member_state(n)), ("gradient", network.member_gradient(n))):
-            found.update({f"{kind} {n} {name}": value.clone() for name, value in values.items()})
+            found.update({f"{kind} {first + n} {name}": value.clone() for name, value in values.items()})
     return found
 
 

@@ -14,6 +14,7 @@ from ddcnn.decomposition import Subdomain, Subimages
 from ddcnn.errors import FusionError
 from ddcnn.fusion import BackendName, LocalCNNs
 from ddcnn.fusion.choice import fastest, measure, network_key, training_step
+from ddcnn.strategies.memory import Plan
 from ddcnn.strategies.problem import Problem
 from ddcnn.training.precision import PrecisionName, autocast
 
@@ -21,12 +22,17 @@ _BACKENDS: tuple[BackendName, ...] = ("fused", "vmapped", "looped")
 _PRECISIONS: tuple[PrecisionName, ...] = ("float32", "bfloat16")
 
 
-def resolve(problem: Problem) -> tuple[Problem, dict[str, str]]:
+def resolve(problem: Problem, plan: Plan | None = None) -> tuple[Problem, dict[str, str]]:
     """Decide what is left at ``auto``: the precision, and the backend of the local CNNs.
 
     A few training steps of the local CNNs that are trained at once are timed for each combination. bfloat16 is a
     candidate because it has the range of float32; where the processor has no instructions for it, it loses the
     measurement. Rank 0 decides for all ranks; each proves for its own local CNNs that they can do it.
+
+    Parameters
+    ----------
+    plan
+        Backends for which it leaves no memory are no candidates, those that it has proved are not proved again.
 
     Returns
     -------
@@ -43,20 +49,20 @@ def resolve(problem: Problem) -> tuple[Problem, dict[str, str]]:
     reasons: dict[str, str] = {}
     decided = torch.zeros(2, dtype=torch.int64)
     if problem.ranks.first:
-        problem, reasons = _resolved(problem)
+        problem, reasons = _resolved(problem, plan)
         backend = cast(BackendName, problem.backend)
         decided = torch.tensor([_PRECISIONS.index(problem.precision), _BACKENDS.index(backend)])
     problem.ranks.take_over([decided])
     if not problem.ranks.first:
         p, b = decided.tolist()
-        problem, reasons = _resolved(problem.with_compute(precision=_PRECISIONS[p], backend=_BACKENDS[b]))
+        problem, reasons = _resolved(problem.with_compute(precision=_PRECISIONS[p], backend=_BACKENDS[b]), None)
     return problem, reasons
 
 
-def _resolved(problem: Problem) -> tuple[Problem, dict[str, str]]:
+def _resolved(problem: Problem, plan: Plan | None) -> tuple[Problem, dict[str, str]]:
     compute = problem.config.compute
     images = problem.batches(problem.split.train, "choices", _subdomains(problem)).first()
-    networks, obstacles = _backends(problem, images)
+    networks, obstacles = _backends(problem, images, plan)
     precisions: list[PrecisionName] = [*_PRECISIONS] if compute.precision == "auto" else [compute.precision]
     candidates = {
         f"{precision} {backend}": _in_precision(precision, network, images)
@@ -100,7 +106,7 @@ def _decide(
     )
 
 
-def _backends(problem: Problem, images: Inputs) -> tuple[dict[BackendName, LocalCNNs], list[str]]:
+def _backends(problem: Problem, images: Inputs, plan: Plan | None) -> tuple[dict[BackendName, LocalCNNs], list[str]]:
     """Return local CNNs for each backend that is possible, proved equal to the loop; and why the others are not."""
     asked, indices = problem.backend, problem.groups[0]
     if asked == "auto" and math.prod(problem.config.decomposition.grid) == 1:
@@ -108,9 +114,13 @@ def _backends(problem: Problem, images: Inputs) -> tuple[dict[BackendName, Local
     networks: dict[BackendName, LocalCNNs] = {}
     obstacles = []
     for backend in _BACKENDS if asked == "auto" else [asked]:
+        if plan is not None and backend in plan.too_large:
+            obstacles.append(f"{backend} would need more memory than there may be")
+            continue
         try:
             modules = problem.local_modules(indices=indices)
-            networks[backend] = problem.local_cnns(modules, indices, backend=backend, example=images)
+            example = None if plan is not None and backend in plan.proved else images
+            networks[backend] = problem.local_cnns(modules, indices, backend=backend, example=example)
         except FusionError as error:
             if asked == backend:
                 raise

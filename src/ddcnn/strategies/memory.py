@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ddcnn.data.ahead import DEPTH
 from ddcnn.data.lazy import OnHost, load
-from ddcnn.errors import ConfigError
-from ddcnn.fusion import LocalCNNs
+from ddcnn.errors import ConfigError, FusionError
+from ddcnn.fusion import BackendName, LocalCNNs
 from ddcnn.machine import resident_memory, return_freed_memory
 from ddcnn.network import CNNDNN
 from ddcnn.strategies.coherent import Supervised
@@ -42,13 +42,17 @@ class Plan:
     resident
         Whether all images lie on the device.
     expected
-        Peak in bytes: what is there, and what a step was measured to need.
+        Peak in bytes: what is there, and what a step, or the proof that a backend is exact, was measured to need.
+    proved, too_large
+        Backends that were proved exact for such a group, and those that would need more than the limit.
     """
 
     limit: int
     group: int
     resident: bool
     expected: int
+    proved: tuple[BackendName, ...] = ()
+    too_large: tuple[BackendName, ...] = ()
 
     def line(self, subdomains: int) -> str:
         """Return the plan in one line."""
@@ -62,7 +66,9 @@ class Plan:
 def plan_memory(problem: Problem, whole: Sequence[str]) -> tuple[Problem, Plan | None]:
     """Choose group size and residency so that ``compute.memory`` holds; the batch size stays what it is.
 
-    A training step is measured for more and more local CNNs, as long as the next should fit (`largest`).
+    A training step is measured for more and more local CNNs, as long as the next should fit (`largest`), and before
+    it, where they do not run in turn, the proof that they may. The group is as large as the fastest form allows,
+    which is fused as a rule; forms that need more than that are left out of the choice of a backend.
 
     Parameters
     ----------
@@ -93,16 +99,41 @@ def plan_memory(problem: Problem, whole: Sequence[str]) -> tuple[Problem, Plan |
     fits, needed = largest(lambda b: trial.step(trial.local(1), b), batch, room, least=least)
     if fits < batch:
         raise ConfigError(_too_small(limit, base, "one local CNN", batch, needed * batch // fits if fits else 0))
-    group, needed = largest(lambda n: trial.step(trial.local(n), batch), trial.subdomains, room)
-    peak = base + needed
+    group, needs, too_large = _group(trial, room)
+    if not needs:
+        raise ConfigError(_too_small(limit, base, f"one {problem.backend} local CNN", batch, 0))
+    peak = base + max(needs.values())
     for name in whole:
-        build: Callable[[], Trainee] = trial.global_cnn if name == "global" else trial.coherent
+        coherent = partial(trial.coherent, max(needs, key=lambda backend: needs[backend]))
+        build: Callable[[], Trainee] = trial.global_cnn if name == "global" else coherent
         fits, needed = largest(partial(trial.step, build), batch, room, least=least)
         if fits < batch:
             needed = needed * batch // fits if fits else 0
             raise ConfigError(_too_small(limit, base, f"the {name} network", batch, needed))
         peak = max(peak, base + needed)
-    return _placed(problem.with_compute(group=group), limit, peak)
+    problem, plan = _placed(problem.with_compute(group=group), limit, peak)
+    return problem, replace(plan, proved=tuple(needs), too_large=tuple(too_large))
+
+
+def _group(trial: _Trial, room: int) -> tuple[int, dict[BackendName, int], list[BackendName]]:
+    """Return how many local CNNs are trained at once, what each backend needs for so many, and which need too much."""
+    asked = trial.problem.backend
+    group, needs, too_large = trial.subdomains, dict[BackendName, int](), list[BackendName]()
+    candidates: tuple[BackendName, ...] = ("fused", "looped", "vmapped") if asked == "auto" else (asked,)
+    for backend in candidates:
+        try:
+            fits, needed = largest(partial(trial.needed, backend), group, room)
+        except FusionError:
+            if asked == backend:
+                raise
+            continue  # not possible, whatever the memory
+        if fits and not needs:
+            group = fits
+        if fits == group:
+            needs[backend] = needed
+        else:
+            too_large.append(backend)
+    return group, needs, too_large
 
 
 def largest(measure: Callable[[int], int], most: int, room: int, *, least: int = 1) -> tuple[int, int]:
@@ -144,21 +175,29 @@ class _Trial:
         modules = problem.local_modules()
         self.kept = 2 * sum(p.nbytes for module in modules for p in module.parameters())  # the result, and its states
 
-    def local(self, count: int) -> Callable[[], LocalCNNs]:
-        """Return what builds the first local CNNs."""
-        indices = tuple(range(count))
-        return lambda: self.problem.local_cnns(self.problem.local_modules(indices=indices), indices)
+    def local(self, count: int, backend: BackendName = "looped") -> Callable[[], LocalCNNs]:
+        """Return what builds the first local CNNs, and proves that they may run in this form."""
+        problem, indices = self.problem, tuple(range(count))
+        shape = (1, problem.dataset.channels, *problem.dataset.image_size)
+        example = torch.zeros((), device=problem.device).expand(shape)
+        return lambda: problem.local_cnns(
+            problem.local_modules(indices=indices), indices, backend=backend, example=example
+        )
 
     def global_cnn(self) -> LocalCNNs:
         """Build the global CNN."""
         return self.problem.global_cnn()
 
-    def coherent(self) -> Supervised:
+    def coherent(self, backend: BackendName) -> Supervised:
         """Build the coherent model."""
         problem = self.problem
         aggregation = problem.aggregation(problem.config.aggregation.name)
-        local_cnns = problem.local_cnns(problem.local_modules())
+        local_cnns = problem.local_cnns(problem.local_modules(), backend=backend)
         return Supervised(CNNDNN(problem.decomposition, local_cnns, aggregation), problem.config.coherent.local_weight)
+
+    def needed(self, backend: BackendName, count: int) -> int:
+        """Return the bytes that so many local CNNs need in this form, and the proof of it."""
+        return self.step(self.local(count, backend), self.batch)
 
     def step(self, build: Callable[[], Trainee], batch: int) -> int:
         """Return the bytes by which two steps and a copy of the parameters raise the peak."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -283,15 +284,29 @@ def _check_networks(problem: Problem) -> None:
         modules.append((problem.local_modules(indices=[index])[0], shape, f"the subimage of subdomain {index}"))
     name = f"model {problem.config.model.name!r}"
     for module, shape, what in modules:
-        x = torch.zeros(_CHECK_BATCH, problem.dataset.channels, *shape)
+        shape_in = (_CHECK_BATCH, problem.dataset.channels, *shape)
         where = f"{what}, {'x'.join(map(str, shape))} pixels"
-        try:
-            with torch.random.fork_rng(devices=[]):  # dropout draws
-                scores = module.cpu().train()(x)
-        except (RuntimeError, ValueError) as error:  # whatever a network says of an input that is too small
-            reason = in_one_line(error)
-            raise ModelError(f"{name} does not fit {where}: {reason}; use a coarser grid") from None
+        with torch.random.fork_rng(devices=[]):  # dropout draws
+            if _shape_of_scores(module, shape_in) == (_CHECK_BATCH, problem.classes):
+                continue
+            try:
+                scores = module.cpu().train()(torch.zeros(shape_in))
+            except (RuntimeError, ValueError) as error:  # whatever a network says of an input that is too small
+                reason = in_one_line(error)
+                raise ModelError(f"{name} does not fit {where}: {reason}; use a coarser grid") from None
         if not isinstance(scores, Tensor) or tuple(scores.shape) != (_CHECK_BATCH, problem.classes):
             got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             wanted = (_CHECK_BATCH, problem.classes)
             raise ModelError(f"{name} should return scores (B, K) = {wanted} for {where}, got {got}")
+
+
+def _shape_of_scores(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the shape of a network's scores, found without computing them, in no time and memory.
+
+    None: it cannot be told; the input is too small, or the network must see numbers.
+    """
+    try:
+        scores = copy.deepcopy(module).to("meta").train()(torch.empty(shape, device="meta"))
+    except Exception:  # whatever a network raises: computing will tell
+        return None
+    return tuple(scores.shape) if isinstance(scores, Tensor) else None

@@ -7,7 +7,7 @@ from ddcnn.training.member_optimizer import MemberOptimizer
 from ddcnn.training.metrics import auc, macro_f1
 from ddcnn.training.precision import PrecisionName, autocast
 from ddcnn.training.progress import Progress
-from ddcnn.training.stage import Stage
+from ddcnn.training.stage import Stage, peak_of_process
 from ddcnn.training.step import Step, balanced_weights, member_losses
 from ddcnn.training.trainee import Single, Trainee
 
@@ -33,5 +33,6 @@ __all__ = [
     "fit",
     "macro_f1",
     "member_losses",
+    "peak_of_process",
     "predict_scores",
 ]

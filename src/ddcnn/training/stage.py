@@ -10,6 +10,8 @@ from types import TracebackType
 
 import torch
 
+_OUTSIDE = [0]  # the peak before the stage that began last: the kernel forgets it then
+
 
 @dataclass
 class Stage:
@@ -68,6 +70,7 @@ class Stage:
 
 
 def _reset_peak(device: torch.device) -> bool:
+    _OUTSIDE[0] = peak_of_process() or 0
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return True
@@ -78,6 +81,12 @@ def _reset_peak(device: torch.device) -> bool:
     except OSError:
         return False
     return True
+
+
+def peak_of_process() -> int | None:
+    """Return the largest resident memory of this process since it began, in bytes (Linux); None: not known."""
+    now = peak_memory(torch.device("cpu"))
+    return None if now is None else max(now, _OUTSIDE[0])
 
 
 def peak_memory(device: torch.device) -> int | None:
