@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ddcnn.experiments.missing import without_some
 from ddcnn.fusion import LocalCNNs
-from ddcnn.strategies import Problem, Trained, local_probabilities
+from ddcnn.strategies import Local, Problem, Trained, local_probabilities
 from ddcnn.training import accuracy_of, auc, macro_f1
 
 PARTS = ("train", "validation", "test")
@@ -39,10 +39,17 @@ class Decisions:
 
 
 class Judge:
-    """Evaluates networks; local CNNs that several strategies share are evaluated once."""
+    """Evaluates networks; local CNNs that several strategies share are evaluated once.
 
-    def __init__(self, problem: Problem) -> None:
+    Parameters
+    ----------
+    local
+        Local CNNs of which something may be known already, because an aggregation has learned from it.
+    """
+
+    def __init__(self, problem: Problem, local: Local | None = None) -> None:
         self.problem = problem
+        self.local = local
         self._seen: dict[tuple[int, str], Tensor] = {}
 
     def judge(self, trained: Trained) -> Decisions:
@@ -83,6 +90,8 @@ class Judge:
         return trained.network.decide(probabilities).float().cpu()
 
     def _probabilities(self, network: LocalCNNs, part: str) -> Float[Tensor, "n N K"]:
+        if self.local is not None and network is self.local.network:
+            return self.local.of_part(self.problem, part)
         key = (id(network), part)
         if key not in self._seen:
             self._seen[key] = local_probabilities(self.problem, network, getattr(self.problem.split, part))

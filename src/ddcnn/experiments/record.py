@@ -197,7 +197,7 @@ def environment(device: torch.device, command: str) -> dict[str, Any]:
 
 
 def _results(problem: Problem, trained: dict[str, Trained], *, local: Local | None) -> dict[str, Any]:
-    judge, config = Judge(problem), problem.config
+    judge, config = Judge(problem, local), problem.config
     decisions = {name: judge.judge(t) for name, t in trained.items()}
     missing = missing_of({name: t.network for name, t in trained.items()})
     by_subdomain = [] if local is None else judge.judge_local(local.network, missing)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -63,6 +63,8 @@ class Local:
         where they are still to be computed.
     missing
         Subdomains whose local CNN could not be trained.
+    known
+        What was found by `of_part` already.
     """
 
     network: LocalCNNs
@@ -71,6 +73,13 @@ class Local:
     samples: Int64[Tensor, "m"]
     probabilities: Float[Tensor, "m N K"] | None
     missing: tuple[int, ...] = ()
+    known: dict[str, Float[Tensor, "m N K"]] = field(default_factory=dict)
+
+    def of_part(self, problem: Problem, part: str) -> Float[Tensor, "m N K"]:
+        """Return the local probabilities of all samples of a part of the split; computed once."""
+        if part not in self.known:
+            self.known[part] = local_probabilities(problem, self.network, getattr(problem.split, part))
+        return self.known[part]
 
 
 def run_local_task(task: LocalTask) -> LocalResult:
@@ -158,8 +167,11 @@ def _train_dnn(
     config = problem.config.aggregation
     learned = local.probabilities
     if learned is None:
-        learned = local_probabilities(problem, local.network, local.samples)
-    validation = local_probabilities(problem, local.network, problem.split.validation)
+        if config.aggregate_on == "train":
+            learned = local.of_part(problem, "train")
+        else:
+            learned = local_probabilities(problem, local.network, local.samples)
+    validation = local.of_part(problem, "validation")
     inputs = silence(torch.cat([learned, validation]).to(problem.device), local.missing)
     labels = problem.labels[torch.cat([local.samples, problem.split.validation]).to(problem.device)]
     seed = derive_seed(problem.config.seed, "dnn", "order")
