@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
 from ddcnn.report import comparison_table
+from ddcnn.report.words import strategy_label
+
+_SHOWN = (("test_accuracy", 100, 1), ("test_auc", 1, 3), ("test_f1", 1, 3))
 
 
 def main() -> None:
@@ -23,10 +27,39 @@ def main() -> None:
     lines = [f"# {arguments.title}", ""]
     if arguments.notes:
         lines += [arguments.notes.read_text(encoding="utf-8").strip(), ""]
+    lines += over_seeds(arguments.runs)
     for run in arguments.runs:
         lines += section(run)
     arguments.out.write_text("\n".join(lines), encoding="utf-8")
     print(arguments.out)
+
+
+def over_seeds(runs: list[Path]) -> list[str]:
+    """Return a table of runs that differ in their seed alone: mean and standard deviation over the seeds."""
+    alike: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        results = json.loads((run / "comparison.json").read_text(encoding="utf-8"))
+        name = f"{results['data']}, {results['model']}, {'x'.join(map(str, results['grid']))}"
+        alike.setdefault(name, []).append(results)
+    lines = []
+    for name, found in alike.items():
+        if len(found) == 1:
+            continue
+        seeds = ", ".join(str(results["seed"]) for results in found)
+        lines += [f"## {name}: mean and standard deviation over seeds {seeds}", ""]
+        lines += ["| strategy | test accuracy (%) | test AUC | test F1 |", "| --- | ---: | ---: | ---: |"]
+        for rows in zip(*(results["strategies"] for results in found), strict=True):
+            values = [_spread([row[key] for row in rows], factor, digits) for key, factor, digits in _SHOWN]
+            lines.append(f"| {strategy_label(rows[0]['name'])} | {' | '.join(values)} |")
+        lines.append("")
+    return lines
+
+
+def _spread(values: list[float | None], factor: float, digits: int) -> str:
+    known = [factor * value for value in values if value is not None]
+    if len(known) < len(values):
+        return "-"
+    return f"{statistics.mean(known):.{digits}f} ± {statistics.stdev(known):.{digits}f}"
 
 
 def section(run: Path) -> list[str]:

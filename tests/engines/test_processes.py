@@ -142,8 +142,11 @@ def test_interrupted_and_resumed(problem: Callable[..., Problem], tmp_path: Path
         watch = Watch(lambda: INTERRUPTION.request(signal.SIGTERM))
         with pytest.raises(InterruptionError, match="SIGTERM"):
             train_local(p, engine, watch, workspace)
+    before = float((tmp_path / "local.seconds").read_text())
     with Processes(2, threads=1) as engine:
-        assert same(train_local(p, engine, Progress(), workspace), expected)
+        resumed = train_local(p, engine, Progress(), workspace)
+    assert same(resumed, expected)
+    assert resumed.stage.seconds > resumed.stage.earlier_seconds == before > 0
 
 
 def test_workers_end_with_their_parent(tmp_path: Path) -> None:

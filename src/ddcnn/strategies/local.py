@@ -25,7 +25,7 @@ from ddcnn.strategies.predict import local_probabilities
 from ddcnn.strategies.problem import Problem
 from ddcnn.strategies.shipping import pack, unpack
 from ddcnn.strategies.trained import Trained
-from ddcnn.training import Checkpoints, History, Progress, Single, Stage, Workspace, finished, fit
+from ddcnn.training import Checkpoints, History, Progress, Single, Stage, Workspace, counted, finished, fit
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,9 @@ def train_local(problem: Problem, engine: Engine, progress: Progress, workspace:
         held = [part]
     elif config.aggregate_on == "crossfit":
         held = folds(train, labels, config.folds, seed)
-    with Stage("local", problem.device) as stage:
+    in_turn = workspace is None or isinstance(engine, InProcess)  # then the checkpoints tell the time, too
+    clock = None if workspace is None or in_turn else workspace.folder / "local.seconds"
+    with Stage("local", problem.device) as stage, counted(clock) as earlier:
         network, history, missing = _train_all(problem, engine, train, "local", progress, workspace)
         histories, probabilities = [history], []
         if config.aggregate_on == "crossfit":
@@ -129,7 +131,8 @@ def train_local(problem: Problem, engine: Engine, progress: Progress, workspace:
                 histories.append(fold_history)
                 probabilities.append(local_probabilities(problem, other, fold))
         for one in histories:
-            stage.add(_earlier(one, engine), one.peak_memory_bytes)
+            stage.add(one.earlier_seconds if in_turn else 0.0, one.peak_memory_bytes)
+        stage.add(earlier, None)
     stage.epochs = sum(h.epochs for h in histories)
     seconds = max(alone_seconds(problem, network, n) for n in _largest(network))
     stage.critical_path_seconds = seconds * sum(h.steps for h in histories)
@@ -299,11 +302,6 @@ def _joined(results: dict[tuple[int, ...], LocalResult], members: int) -> Histor
         earlier_seconds=sum(h.earlier_seconds for h in histories),
         peak_memory_bytes=max((h.peak_memory_bytes or 0 for h in histories), default=0) or None,
     )
-
-
-def _earlier(history: History, engine: Engine) -> float:
-    """Return the seconds before this process began; what workers did meanwhile is in the time of the stage."""
-    return history.earlier_seconds if isinstance(engine, InProcess) else 0.0
 
 
 def _largest(network: LocalCNNs) -> list[int]:

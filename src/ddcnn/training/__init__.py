@@ -1,6 +1,7 @@
 """One step, one loop: how a network, or many independent ones at once, are trained and measured."""
 
 from ddcnn.training.checkpoint import Checkpoints, Keeper, State, Workspace
+from ddcnn.training.clock import counted
 from ddcnn.training.evaluation import accuracy_of, evaluate, predict_scores
 from ddcnn.training.loop import History, finished, fit
 from ddcnn.training.member_optimizer import MemberOptimizer
@@ -28,6 +29,7 @@ __all__ = [
     "auc",
     "autocast",
     "balanced_weights",
+    "counted",
     "evaluate",
     "finished",
     "fit",
