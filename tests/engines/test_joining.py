@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import time
 from pathlib import Path
 
@@ -183,3 +184,21 @@ def test_the_one_thread_that_torchrun_sets_is_not_the_users(tmp_path: Path) -> N
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(file))
     outcomes = [ended(start(1, *torchrun, OMP_NUM_THREADS=given))[0] for given in ("", "1")]
     assert [(code, out) for code, out, _ in outcomes] == [(0, f"{user}\n" * 2) for user in (False, True)]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads are counted in /proc")
+def test_no_thread_stays_behind() -> None:
+    # one that outlives the interpreter aborts the process, now and then
+    script = (
+        "import glob; from pathlib import Path; import torch; from ddcnn.engines import joined\n"
+        "def names(): return sorted({Path(p).read_text().strip() for p in glob.glob('/proc/self/task/*/comm')})\n"
+        "with joined('cpu') as ranks: ranks.total(torch.ones(1)); print(names())\n"
+        "print(names())\n"
+    )
+    for rank, (code, out, err) in enumerate(ended(start(2, "-c", script))):
+        assert code == 0, err
+        during, after = out.splitlines()
+        assert "gloo" in during
+        assert ("tcpstore" in during) == (rank == 0)
+        assert "gloo" not in after
+        assert "tcpstore" not in after

@@ -22,7 +22,7 @@ from ddcnn.engines.ranks import ALONE, Ranks, answered, patience
 from ddcnn.errors import ConfigError, EndedError, InterruptionError
 
 _LONGEST_NAME = 256  # characters of the name of a machine
-_SEEING_OFF = 3.0  # seconds; one that was killed never leaves a note
+_SEEING_OFF = 5.0  # seconds; one that was killed never leaves a note
 
 
 @contextmanager
@@ -62,15 +62,18 @@ def joined(device: str = "cpu", replicas: int = 1) -> Iterator[Ranks]:
         )
     with answered():
         store = _store_beside_group(place) if found else _store_of_launcher(place)
-    with _sharing_cores(place), _left(found), _told(store, place):
+    with _sharing_cores(place), _seen_off(store, place), _left(found), _told(store, place):
         with answered():
             ranks = _connected(store, place) if found else _connect(store, place, device)
             if replicas > 1:
                 shape = (replicas, place.count // replicas)
                 mesh = init_device_mesh(ranks.exchange.type, shape, mesh_dim_names=("replica", "subdomain"))
                 ranks = replace(ranks, replicas=replicas, mesh=mesh)
-        yield ranks
-        ranks.total(torch.zeros(1))  # nobody leaves before all are through
+        try:
+            yield ranks
+            ranks.total(torch.zeros(1))  # nobody leaves before all are through
+        finally:
+            ranks.store = None  # its thread must end before the interpreter does, or aborts it now and then
 
 
 def launched() -> bool:
@@ -176,18 +179,26 @@ def _told(store: Store, place: Place) -> Iterator[None]:
         first = note
         with suppress(RuntimeError):  # the store is gone too: then each rank says what it knows
             first = store.compare_set("ended", "", note).decode()
-            _see_off(store, place)
         if first != note and not isinstance(error, InterruptionError):
             raise EndedError(first) from error
         raise
 
 
-def _see_off(store: Store, place: Place) -> None:
-    """Let rank 0, whose process holds the store, wait a little until all have left their notes and read the first."""
-    store.add("left", 1)
-    deadline = time.monotonic() + _SEEING_OFF
-    while place.rank == 0 and store.add("left", 0) < place.count and time.monotonic() < deadline:
-        time.sleep(0.02)
+@contextmanager
+def _seen_off(store: Store, place: Place) -> Iterator[None]:
+    """After an error, let rank 0, which holds the store, wait a little until all have left notes and read the first.
+
+    The group is left before that, or ranks that wait for this one in it would not come to know.
+    """
+    try:
+        yield
+    except Exception:
+        with suppress(RuntimeError):
+            store.add("left", 1)
+            deadline = time.monotonic() + _SEEING_OFF
+            while place.rank == 0 and store.add("left", 0) < place.count and time.monotonic() < deadline:
+                time.sleep(0.02)
+        raise
 
 
 @contextmanager

@@ -101,7 +101,10 @@ def plan_memory(problem: Problem, whole: Sequence[str]) -> tuple[Problem, Plan |
         raise ConfigError(_too_small(limit, base, "one local CNN", batch, needed * batch // fits if fits else 0))
     group, needs, too_large = _group(trial, room)
     if not needs:
-        raise ConfigError(_too_small(limit, base, f"one {problem.backend} local CNN", batch, 0))
+        raise ConfigError(
+            f"compute.memory = {_gb(limit)} is too little to prove that local CNNs may be {problem.backend}; "
+            "use backend=auto or looped, or more memory"
+        )
     peak = base + max(needs.values())
     for name in whole:
         coherent = partial(trial.coherent, max(needs, key=lambda backend: needs[backend]))

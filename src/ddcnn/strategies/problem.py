@@ -219,6 +219,7 @@ def prepare(config: Config, dataset: Dataset | None = None, ranks: Ranks = ALONE
     dataset = dataset or ranks.one_first(lambda: open_data(config.data))
     split = make_split(dataset, config.data, config.seed)
     if not ranks.alone:
+        ranks.owned(math.prod(config.decomposition.grid))  # all find at once that there are too many of them
         ranks.same("configuration, labels or split", _digest(config, dataset, split))
     device = find_device(config.compute.device)
     training = with_batch_size(config.training, samples=len(split.train), pixels=math.prod(dataset.image_size))
