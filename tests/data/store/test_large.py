@@ -56,5 +56,4 @@ def test_memory_does_not_grow_with_the_set(tmp_path: Path) -> None:
     results = json.loads((run / "comparison.json").read_text())
     assert results["details"]["samples"] == {"train": 400, "validation": 50, "test": 50}
     assert "images streamed" in results["details"]["choices"]["memory"]
-    assert "fused would need more memory than there may be" in results["details"]["choices"]["backend"]  # to be proved
     shutil.rmtree(store)
