@@ -10,6 +10,7 @@ import math
 import os
 import platform
 import re
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -90,6 +91,30 @@ def _as_exact_as_convolutions(device: torch.device) -> Iterator[None]:
     torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision
     yield
     torch.backends.cuda.matmul.fp32_precision = before
+
+
+def watched(command: Sequence[str]) -> tuple[float, int]:
+    """Run a process to its end; return its seconds, and its largest resident memory in bytes (Linux).
+
+    The kernel counts anew when a `ddcnn.training.Stage` begins; so it is looked at as well, 50 times a second.
+
+    Raises
+    ------
+    subprocess.CalledProcessError
+        Its exit code is not 0.
+    """
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    peak, statm = 0, Path(f"/proc/{process.pid}/statm")
+    while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
+        with contextlib.suppress(OSError, IndexError):
+            peak = max(peak, int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+        time.sleep(0.02)
+    _, status, usage = ended
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return time.perf_counter() - start, max(peak, usage.ru_maxrss * 1024)
 
 
 def synchronize(device: torch.device) -> None:

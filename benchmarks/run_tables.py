@@ -11,6 +11,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ddcnn.report import comparison_table
 from ddcnn.report.words import strategy_label
 
@@ -39,12 +41,13 @@ def over_seeds(runs: list[Path]) -> list[str]:
     alike: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
         results = json.loads((run / "comparison.json").read_text(encoding="utf-8"))
-        name = f"{results['data']}, {results['model']}, {'x'.join(map(str, results['grid']))}"
-        alike.setdefault(name, []).append(results)
+        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+        alike.setdefault(json.dumps(config | dict.fromkeys(("seed", "out", "force"))), []).append(results)
     lines = []
-    for name, found in alike.items():
+    for found in alike.values():
         if len(found) == 1:
             continue
+        name = f"{found[0]['data']}, {found[0]['model']}, {'x'.join(map(str, found[0]['grid']))}"
         seeds = ", ".join(str(results["seed"]) for results in found)
         lines += [f"## {name}: mean and standard deviation over seeds {seeds}", ""]
         lines += ["| strategy | test accuracy (%) | test AUC | test F1 |", "| --- | ---: | ---: | ---: |"]

@@ -18,17 +18,14 @@ import json
 import math
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from common import describe_machine, in_turns, write
+from common import describe_machine, in_turns, watched, write
 
 from ddcnn.config import TrainingConfig
 from ddcnn.data.batches import Batches
@@ -178,7 +175,7 @@ def _memory(scratch: Path, arguments: argparse.Namespace) -> list[str]:
     ]
     rows = []
     for command in commands:
-        seconds, peak = _watched([sys.executable, "-m", "ddcnn", *command.split(), "--quiet"])
+        seconds, peak = watched([sys.executable, "-m", "ddcnn", *command.split(), "--quiet"])
         shown = command.replace(f"{scratch}/", "")
         rows.append(f"| `ddcnn {shown}` | {peak / 1e9:.2f} | {seconds:.0f} |")
         print(rows[-1], flush=True)
@@ -193,25 +190,6 @@ def _memory(scratch: Path, arguments: argparse.Namespace) -> list[str]:
         "",
         f"The run's plan: {choices['memory']}.",
     ]
-
-
-def _watched(command: list[str]) -> tuple[float, int]:
-    """Run a process; return its seconds and its largest resident memory.
-
-    The kernel counts anew when a `ddcnn.training.Stage` begins; so it is looked at as well.
-    """
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    peak, statm = 0, Path(f"/proc/{process.pid}/statm")
-    while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
-        with suppress(OSError, IndexError):
-            peak = max(peak, int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
-        time.sleep(0.02)
-    _, status, usage = ended
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with exit code {process.returncode}")
-    return time.perf_counter() - start, max(peak, usage.ru_maxrss * 1024)
 
 
 if __name__ == "__main__":

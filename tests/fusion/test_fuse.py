@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
-from typing import Any, Literal, cast
+from typing import Literal
 
 import pytest
 import torch
@@ -13,8 +13,6 @@ from torch import Tensor, nn
 
 from ddcnn.errors import FusionError
 from ddcnn.fusion import FusedCNN, choice, fuse, unfuse
-from ddcnn.fusion.fuse import build
-from ddcnn.fusion.proof import disproof
 from ddcnn.machine import cache_folder
 from ddcnn.models import ResNet20
 from tests.fusion.helper import assert_equal_to_separate, randomize
@@ -338,77 +336,6 @@ def test_proof_and_measurement_leave_the_random_state_alone() -> None:
     before = torch.get_rng_state()
     fuse(networks, example=x)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-class _Times(nn.Module):
-    """Equal to the loop but for one of its results."""
-
-    def __init__(self, network: nn.Module, factor: float, *, of: str) -> None:
-        super().__init__()
-        self.network, self.factor, self.of = network, factor, of
-        self.member_gradient, self.load_member_state = network.member_gradient, network.load_member_state
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.network(x)
-        if self.of == "scores":
-            return self.factor * y
-        if self.of == "evaluation":
-            return y if self.training else self.factor * y
-        return y + (self.factor - 1) * (y - y.detach())  # its gradient
-
-    def member_state(self, n: int) -> dict[str, Tensor]:
-        state = self.network.member_state(n)
-        return {k: v * self.factor if self.of == k else v for k, v in state.items()}
-
-    def __deepcopy__(self, memo: object) -> nn.Module:
-        return _Times(copy.deepcopy(self.network), self.factor, of=self.of)
-
-
-@pytest.mark.parametrize("of", ["scores", "evaluation", "gradient", "1.running_mean"])
-def test_proof_finds(of: str) -> None:
-    looped, x = fuse(_networks(), "looped"), _input()
-    assert disproof(_Times(looped, 1.0, of=of), looped, x) == ""
-    assert disproof(_Times(looped, 1.00001, of=of), looped, x).startswith("it differs from the loop by ")
-    assert disproof(_Times(looped, float("nan"), of=of), looped, x) == "it differs from the loop by inf, relative"
-
-
-class _Live(torch.autograd.Function):
-    """The identity; counts the graphs that are in memory."""
-
-    now = most = 0
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.token = _Token()
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient
-
-
-class _Token:
-    def __init__(self) -> None:
-        _Live.now += 1
-        _Live.most = max(_Live.most, _Live.now)
-
-    def __del__(self) -> None:
-        _Live.now -= 1
-
-
-class _Counted(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, _Live.apply(x))
-
-
-def test_a_proof_holds_the_activations_of_one_reference_at_a_time() -> None:
-    reference, candidate = (
-        build([nn.Sequential(layer(), nn.Flatten(), nn.Linear(12, 2)) for _ in range(5)], "looped")
-        for layer in (_Counted, nn.Identity)
-    )
-    _Live.most = 0
-    assert disproof(candidate, reference, torch.zeros(2, 5, 3, 2, 2)) == ""
-    assert (_Live.most, _Live.now) == (1, 0)
 
 
 def test_example_does_not_fit() -> None:

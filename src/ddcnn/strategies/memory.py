@@ -100,6 +100,8 @@ def plan_memory(problem: Problem, whole: Sequence[str]) -> tuple[Problem, Plan |
     if fits < batch:
         raise ConfigError(_too_small(limit, base, "one local CNN", batch, needed * batch // fits if fits else 0))
     group, needs, too_large = _group(trial, room)
+    if not needs and problem.backend in ("auto", "looped"):
+        raise ConfigError(_too_small(limit, base, "one local CNN", batch, 0))
     if not needs:
         raise ConfigError(
             f"compute.memory = {_gb(limit)} is too little to prove that local CNNs may be {problem.backend}; "

@@ -6,15 +6,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 import sys
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+from benchmarks.common import watched
 
 N = 1908  # volumes of 2^20 voxels: 2.0 GB
 LIMIT = 1.0e9
@@ -26,20 +24,8 @@ pytestmark = [
 
 
 def peak_of(*arguments: str) -> int:
-    """Run the command line; return the largest resident memory of its process, in bytes.
-
-    The kernel counts anew when a `ddcnn.training.Stage` begins; so it is looked at as well.
-    """
-    process = subprocess.Popen([sys.executable, "-m", "ddcnn", *arguments, "--quiet"], stdout=subprocess.DEVNULL)
-    peak, statm = 0, Path(f"/proc/{process.pid}/statm")
-    while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
-        with suppress(OSError, IndexError):
-            peak = max(peak, int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
-        time.sleep(0.02)
-    _, status, usage = ended
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0
-    return max(peak, usage.ru_maxrss * 1024)
+    """Run the command line; return the largest resident memory of its process, in bytes."""
+    return watched([sys.executable, "-m", "ddcnn", *arguments, "--quiet"])[1]
 
 
 def test_memory_does_not_grow_with_the_set(tmp_path: Path) -> None:
