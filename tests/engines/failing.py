@@ -25,6 +25,8 @@ class Failing(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.steps += self.training
+        if os.environ.get("HOW_TO_END") == "first alone" and os.environ.get("RANK") == "0" and not x.is_meta:
+            raise DataError("image 7 cannot be read")
         if self.training and os.environ.get("HOW_TO_END") in ("signal", "slow"):
             time.sleep(0.1)  # ranks ask each other once a second
         if self.steps == _STEPS and os.environ.get("RANK") == "1":

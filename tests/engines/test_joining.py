@@ -187,12 +187,15 @@ def test_the_one_thread_that_torchrun_sets_is_not_the_users(tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads are counted in /proc")
-def test_no_thread_stays_behind() -> None:
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_no_thread_stays_behind(replicas: int) -> None:
     # one that outlives the interpreter aborts the process, now and then
     script = (
         "import glob; from pathlib import Path; import torch; from ddcnn.engines import joined\n"
         "def names(): return sorted({Path(p).read_text().strip() for p in glob.glob('/proc/self/task/*/comm')})\n"
-        "with joined('cpu') as ranks: ranks.total(torch.ones(1)); print(names())\n"
+        f"with joined('cpu', {replicas}) as ranks:\n"
+        "    ranks.total(torch.ones(1)); torch.nn.Linear(2, 2).to('meta')(torch.empty(1, 2, device='meta'))\n"
+        "    torch.optim.SGD([torch.zeros(1, requires_grad=True)]); print(names())\n"
         "print(names())\n"
     )
     for rank, (code, out, err) in enumerate(ended(start(2, "-c", script))):
@@ -202,3 +205,14 @@ def test_no_thread_stays_behind() -> None:
         assert ("tcpstore" in during) == (rank == 0)
         assert "gloo" not in after
         assert "tcpstore" not in after
+
+
+def test_what_one_rank_alone_finds_is_said_once(source: str, tmp_path: Path) -> None:
+    # rank 0 tries a step to decide on precision and backend, while rank 1 waits for it in the group
+    patient = "from ddcnn.engines import joining; joining._SEEING_OFF = 120; from ddcnn.cli import main; main()"
+    command = ("-c", patient, *TRAIN[2:], *FAILING, "--data", source, "--out", str(tmp_path / "run"))
+    begin = time.perf_counter()
+    outcomes, errors = outcomes_of(*command, HOW_TO_END="first alone")
+    assert time.perf_counter() - begin < 100  # rank 1 came to know at once, and did not wait for rank 0 to be gone
+    assert [code for code, _, _ in outcomes] == [2, 2], outcomes
+    assert errors == ["error: rank 0 of 2: image 7 cannot be read"]

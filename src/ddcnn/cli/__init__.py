@@ -64,16 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = 2
     if code in (75, 130) and os.environ.get("RANK", "0") == "0":
         print("interrupted", file=sys.stderr)
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        _leave(code)
     sys.exit(code)
-
-
-def _leave(code: int) -> NoReturn:
-    """End one of several ranks at once: threads of gloo that outlive the interpreter now and then abort the process."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def _invoke(arguments: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import socket
 import time
@@ -60,6 +61,8 @@ def joined(device: str = "cpu", replicas: int = 1) -> Iterator[Ranks]:
         raise ConfigError(
             f"{place.count} ranks cannot form {replicas} replicas of equal size; start a multiple of them"
         )
+    if not found:
+        _import_what_would_hold_the_group()
     with answered():
         store = _store_beside_group(place) if found else _store_of_launcher(place)
     with _sharing_cores(place), _seen_off(store, place), _left(found), _told(store, place):
@@ -73,7 +76,16 @@ def joined(device: str = "cpu", replicas: int = 1) -> Iterator[Ranks]:
             yield ranks
             ranks.total(torch.zeros(1))  # nobody leaves before all are through
         finally:
-            ranks.store = None  # its thread must end before the interpreter does, or aborts it now and then
+            ranks.store = ranks.mesh = None  # whose threads would outlive the group
+
+
+def _import_what_would_hold_the_group() -> None:
+    """Import what optimisers and the meta device import when they are first used.
+
+    Imported while there is a process group, it keeps that from ever going: threads of gloo outlive the group, others do
+    not come to know that this rank has left it, and now and then a thread aborts the process at its end.
+    """
+    importlib.import_module("torch._dynamo")
 
 
 def launched() -> bool:
