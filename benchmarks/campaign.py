@@ -7,7 +7,7 @@
     python benchmarks/campaign.py collect HOME   # finished cells as JSON lines, into benchmarks/results/campaign.jsonl
 
 HOME is a folder outside the checkout: ``HOME/code`` is a frozen clone, ``HOME/venv`` an environment in which that clone
-is installed, ``HOME/data`` the data sets, ``HOME/runs`` what comes of it. The cells are those of ``campaign.txt`` beside
+HOME is a folder outside the checkout: ``HOME/code`` is a frozen clone, ``HOME/venv`` an environment where that clone
 this file. A cell that is done is never run again; one that was stopped is resumed. Other work takes the processor from
 it, so its times are no timings: they are left out of what is collected.
 """

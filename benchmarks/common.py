@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from ddcnn.experiments.record import environment
-from ddcnn.training import Stage
+from ddcnn.training import StageTimer
 
 RESULTS = Path(__file__).parent / "results"
 _STATM = Path("/proc/self/statm")
@@ -59,7 +59,7 @@ def peak_memory(run: Callable[[], object], device: torch.device) -> int | None:
             return None
         trim(0)  # memory that glibc keeps for later would count as in use
         before = int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    with Stage("memory", device) as stage:
+    with StageTimer("memory", device) as stage:
         run()
     return None if stage.peak_memory_bytes is None else max(0, stage.peak_memory_bytes - before)
 
@@ -96,7 +96,7 @@ def _as_exact_as_convolutions(device: torch.device) -> Iterator[None]:
 def watched(command: Sequence[str]) -> tuple[float, int]:
     """Run a process to its end; return its seconds, and its largest resident memory in bytes (Linux).
 
-    The kernel counts anew when a `ddcnn.training.Stage` begins; so it is looked at as well, 50 times a second.
+    The kernel counts anew when a `ddcnn.training.StageTimer` begins; so it is looked at as well, 50 times a second.
 
     Raises
     ------

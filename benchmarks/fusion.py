@@ -29,8 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ddcnn.config import TrainingConfig
 from ddcnn.decomposition import Grid
 from ddcnn.errors import FusionError
-from ddcnn.fusion import LocalCNNs
-from ddcnn.models import build, width_rule
+from ddcnn.models import LocalCNNs, build, width_rule
 from ddcnn.training import MemberOptimizer, PrecisionName, Step
 from ddcnn.training.precision import autocast
 

@@ -19,7 +19,7 @@ from common import describe_machine
 from ddcnn.config import Config, assign
 from ddcnn.engines import InProcess
 from ddcnn.experiments.decisions import Judge
-from ddcnn.strategies import Trained, aggregate, prepare, resolve, train_local
+from ddcnn.strategies import StrategyResult, aggregate, prepare, resolve, train_local
 from ddcnn.training import Progress
 
 
@@ -45,7 +45,7 @@ def measure(values: dict[str, Any], dropouts: Sequence[float], seed: int) -> dic
     local = train_local(problem, InProcess(), Progress())
     judge = Judge(problem)
 
-    def found(trained: Trained) -> dict[str, Any]:
+    def found(trained: StrategyResult) -> dict[str, Any]:
         return {"none": judge.accuracy(trained, "test"), **(judge.judge_missing(trained) or {})}
 
     rows = {name: found(aggregate(problem, local, name, Progress())) for name in ("average", "vote")}

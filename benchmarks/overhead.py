@@ -20,9 +20,9 @@ from common import describe_machine, write
 from ddcnn.config import TrainingConfig
 from ddcnn.data.augmentation import Augmentation
 from ddcnn.data.batches import Batches
+from ddcnn.data.moments import moments
 from ddcnn.decomposition import Grid
-from ddcnn.fusion import LocalCNNs
-from ddcnn.models import Normalization, build, width_rule
+from ddcnn.models import LocalCNNs, Normalization, build, width_rule
 from ddcnn.training import Progress, Step, fit
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -81,7 +81,7 @@ def overhead(model: str, grid: tuple[int, int], images: torch.Tensor, labels: to
     modules = [build(model, 3, 10, s.shape, width=width, seed=s.index) for s in decomposition.subdomains((32, 32))]
     network = LocalCNNs(decomposition, [m.to(DEVICE) for m in modules], image_size=(32, 32), backend="fused")
     everything = torch.arange(len(images))
-    normalization = Normalization.of(images[:1000]).to(DEVICE)
+    normalization = Normalization.of_moments(moments(images[:1000]), images[:1000][0, 0].numel()).to(DEVICE)
     train = Batches(images, labels, everything, 128, 0, Augmentation((1,), 4), normalization)
     few = Batches(images, labels, everything[:128], 128, 0, None, normalization)
     watch = _Epochs(train.steps)

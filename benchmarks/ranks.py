@@ -27,10 +27,10 @@ from ddcnn.aggregation import Dense
 from ddcnn.config import TrainingConfig
 from ddcnn.data.augmentation import Augmentation
 from ddcnn.data.batches import Batches
+from ddcnn.data.moments import moments
 from ddcnn.decomposition import Grid
 from ddcnn.engines import Ranks, joined
-from ddcnn.fusion import LocalCNNs
-from ddcnn.models import Normalization, build, width_rule
+from ddcnn.models import LocalCNNs, Normalization, build, width_rule
 from ddcnn.network import CNNDNN
 from ddcnn.strategies.coherent import Supervised
 from ddcnn.training import MemberOptimizer, Step
@@ -116,7 +116,7 @@ def _training(model: str, grid: str, steps: int, ranks: Ranks) -> tuple[Step, Ba
     trainee = Supervised(network, 1.0, ranks).train()
     images = torch.randint(0, 256, (steps * B, 3, *SIZE), dtype=torch.uint8)
     labels = torch.randint(0, K, (len(images),))
-    normalization = Normalization.of(images[:1000])
+    normalization = Normalization.of_moments(moments(images[:1000]), images[:1000][0, 0].numel())
     batches = Batches(images, labels, torch.arange(len(images)), B, 0, Augmentation((1,), 4), normalization)
     return Step(trainee, MemberOptimizer(trainee, TrainingConfig(lr=0.01)), "float32"), batches
 

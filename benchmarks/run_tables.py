@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from ddcnn.report import comparison_table
-from ddcnn.report.words import strategy_label
+from ddcnn.report.labels_and_formats import strategy_label
 
 _SHOWN = (("test_accuracy", 100, 1), ("test_auc", 1, 3), ("test_f1", 1, 3))
 

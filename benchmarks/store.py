@@ -33,8 +33,7 @@ from ddcnn.data.dataset import Dataset
 from ddcnn.data.lazy import Lazy, load
 from ddcnn.data.store import Store, Stored, write_store
 from ddcnn.decomposition import Grid
-from ddcnn.fusion import LocalCNNs
-from ddcnn.models import Normalization, build, width_rule
+from ddcnn.models import LocalCNNs, Normalization, build, width_rule
 from ddcnn.training import fit
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

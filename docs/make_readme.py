@@ -11,10 +11,11 @@ import re
 import sys
 from pathlib import Path
 
+from ddcnn.run import RunFolder
+
 from ddcnn.report import comparison_table, draw_decomposition, plots
 from ddcnn.report.read import read_run
 from ddcnn.report.svg import style
-from ddcnn.run import RunFolder
 
 ROOT = Path(__file__).parent.parent
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from ddcnn.aggregation import Average, Dense, Vote
+from ddcnn.data.moments import moments
 from ddcnn.decomposition import Grid, Subimages, cut
 from ddcnn.errors import AggregationError
-from ddcnn.fusion import LocalCNNs
-from ddcnn.models import Normalization
+from ddcnn.models import LocalCNNs, Normalization
 from ddcnn.network import CNNDNN
 from tests.fusion.helper import randomize, small_cnn
 
@@ -35,7 +35,7 @@ def test_composition(parts: tuple[int, ...], size: tuple[int, ...], aggregation:
     networks = _local_cnns(grid, size)
     decide = Dense(len(grid), 3, shortcut=False) if aggregation is Dense else aggregation()
     images = torch.randint(0, 256, (4, 2, *size), dtype=torch.uint8)
-    normalization = Normalization.of(images)
+    normalization = Normalization.of_moments(moments(images), images[0, 0].numel())
     network = CNNDNN(grid, networks, decide, image_size=size, normalization=normalization).eval()
     expected = _by_hand(grid, networks, normalization(images))
     torch.testing.assert_close(network.local_probabilities(images), expected)
@@ -56,7 +56,7 @@ def test_local_cnns_already_fused() -> None:
 def test_subimages_are_seen_as_they_are_in_the_image() -> None:
     grid, size = Grid((2, 3), overlap=1), (7, 11)
     images = torch.randint(0, 256, (4, 2, *size), dtype=torch.uint8)
-    networks, normalization = _local_cnns(grid, size), Normalization.of(images)
+    networks, normalization = _local_cnns(grid, size), Normalization.of_moments(moments(images), images[0, 0].numel())
     network = CNNDNN(grid, networks, Average(), image_size=size, normalization=normalization).eval()
     parts = Subimages(tuple(cut(images, grid.subdomains(size))))
     torch.testing.assert_close(network.local_probabilities(parts), _by_hand(grid, networks, normalization(images)))

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from ddcnn.decomposition import Decomposition, Grid, Subdomain, cut, reassemble
     from ddcnn.errors import DdcnnError
     from ddcnn.experiments import Comparison, compare, evaluate, resume, train
-    from ddcnn.fusion import FusedCNN, LocalCNNs, fuse, unfuse
-    from ddcnn.models import CNN3D, VGG9, ResNet20
+    from ddcnn.fusion import FusedCNN, fuse, unfuse
+    from ddcnn.models import CNN3D, VGG9, LocalCNNs, ResNet20
     from ddcnn.network import CNNDNN
-    from ddcnn.strategies import load
+    from ddcnn.runs import load
 
 _PLACES = {
     "aggregation": ("Average", "Dense", "Vote"),
@@ -30,10 +30,10 @@ _PLACES = {
     "decomposition": ("Decomposition", "Grid", "Subdomain", "cut", "reassemble"),
     "errors": ("DdcnnError",),
     "experiments": ("Comparison", "compare", "evaluate", "resume", "train"),
-    "fusion": ("FusedCNN", "LocalCNNs", "fuse", "unfuse"),
-    "models": ("CNN3D", "VGG9", "ResNet20"),
+    "fusion": ("FusedCNN", "fuse", "unfuse"),
+    "models": ("CNN3D", "LocalCNNs", "VGG9", "ResNet20"),
     "network": ("CNNDNN",),
-    "strategies": ("load",),
+    "runs": ("load",),
 }
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 

@@ -179,7 +179,7 @@ class SubdomainConfig(_Section):
 class TrainingConfig(_Section):
     """How a network is trained.
 
-    ``lr`` is the peak of the schedule. ``auto``, which is 0 until the data are known, is `ddcnn.strategies.batch_size`.
+    ``lr`` is the peak of the schedule. ``auto``, which is 0 until the data are known, is `ddcnn.planning.batch_size`.
     ``warmup`` is the fraction of all steps in which a one-cycle schedule rises.
     ``milestones`` are fractions of all epochs at which a step schedule multiplies the rate by ``gamma``; a plateau
     schedule does so after ``plateau_patience`` epochs without a better validation loss. ``patience`` stops a

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ddcnn.aggregation.missing import checked, decide, silence
 from ddcnn.decomposition import Decomposition, Subimages
-from ddcnn.fusion import Backend, LocalCNNs
+from ddcnn.fusion import Backend
+from ddcnn.models import LocalCNNs
 
 
 class CNNDNN(nn.Module):

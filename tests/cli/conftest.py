@@ -16,8 +16,8 @@ from ddcnn.config import Config
 from ddcnn.decomposition import Grid
 from ddcnn.models import Normalization, build
 from ddcnn.network import CNNDNN
-from ddcnn.run import RunFolder
-from ddcnn.strategies.saved import save_networks
+from ddcnn.runs.folder import RunFolder
+from ddcnn.runs.networks import save_networks
 
 CLASSES = ["cat", "dog", "[red]x"]  # the last one looks like markup
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ddcnn.config import Config
-from ddcnn.run import RunFolder
+from ddcnn.runs.folder import RunFolder
 
 RESULT = {
     "run": "r",

@@ -14,8 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ddcnn.run import RunFolder
-from ddcnn.strategies.saved import load
+from ddcnn.runs.folder import RunFolder
+from ddcnn.runs.networks import load
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
 

@@ -18,11 +18,11 @@ from ray.cluster_utils import Cluster
 
 from ddcnn.config import Config
 from ddcnn.engines import Engine, InProcess, OnRay, on_ray
-from ddcnn.strategies import Local, Problem, prepare, resolve, train_local
+from ddcnn.strategies import LocalResult, Problem, prepare, resolve, train_local
 from ddcnn.training import Progress, Workspace
 
 
-class Watch(Progress):
+class EpochSelector(Progress):
     """Counts how often each task began, and does something once, when all that can have begun."""
 
     def __init__(self, function: Callable[[], None] = lambda: None, after: int = 1) -> None:
@@ -51,15 +51,15 @@ def problem(source: str, group: int, epochs: int) -> Problem:
     return resolve(prepare(Config.parse(values)))[0]
 
 
-def states(local: Local) -> list[dict[str, torch.Tensor]]:
+def states(local: LocalResult) -> list[dict[str, torch.Tensor]]:
     return [local.network.member_state(n) for n in range(local.network.members)]
 
 
-def same(a: Local, b: Local) -> bool:
+def same(a: LocalResult, b: LocalResult) -> bool:
     return all(torch.equal(x[k], y[k]) for x, y in zip(states(a), states(b), strict=True) for k in x)
 
 
-def on(engine: Engine, p: Problem, folder: Path, watch: Watch) -> Local:
+def on(engine: Engine, p: Problem, folder: Path, watch: EpochSelector) -> LocalResult:
     with engine:
         return train_local(p, engine, watch, Workspace(folder, p.fingerprint))
 
@@ -68,7 +68,7 @@ def main(source: str, folder: Path) -> dict[str, Any]:
     torch.set_num_threads(1)
     results: dict[str, Any] = {}
 
-    p, watch = problem(source, 2, 2), Watch()
+    p, watch = problem(source, 2, 2), EpochSelector()
     expected = train_local(p, InProcess(), Progress())
     results["local"] = same(on(OnRay(2, threads=1), p, folder / "local", watch), expected)
     results["local began"] = watch.began
@@ -80,7 +80,7 @@ def main(source: str, folder: Path) -> dict[str, Any]:
     p = problem(source, 1, 200)
     expected = train_local(p, InProcess(), Progress())
     on_ray._TOKEN = "not where workers look"  # as if the nodes shared no disk
-    watch = Watch(lambda: cluster.remove_node(nodes[-1], allow_graceful=False), after=3)
+    watch = EpochSelector(lambda: cluster.remove_node(nodes[-1], allow_graceful=False), after=3)
     results["cluster"] = same(on(OnRay(3, threads=1, retries=2), p, folder / "cluster", watch), expected)
     results["cluster began"] = watch.began
     ray.shutdown()

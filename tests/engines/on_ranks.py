@@ -19,7 +19,7 @@ from ddcnn.config import Config, TrainingConfig
 from ddcnn.data.batches import Batches
 from ddcnn.decomposition import Grid, Subimages, cut
 from ddcnn.engines import Ranks, joined
-from ddcnn.fusion import LocalCNNs
+from ddcnn.models import LocalCNNs
 from ddcnn.network import CNNDNN
 from ddcnn.strategies import local_probabilities, prepare, resolve, train_coherent
 from ddcnn.strategies.coherent import Supervised
@@ -135,7 +135,7 @@ def _train_all(ranks: Ranks, out: Path) -> None:
             found |= {f"{subdomains}/{name}/{key}": value for key, value in ranks.union(own).items()}
     own = trained(DROPOUT, 5, ranks)
     found |= ranks.union({f"dropout/rank {ranks.rank} {key}": value for key, value in own.items()})
-    found |= ranks.union({f"agreed/rank {ranks.rank} {key}": value for key, value in _agreed(ranks).items()})
+    found |= ranks.union({f"broadcast_metrics/rank {ranks.rank} {key}": value for key, value in _agreed(ranks).items()})
     if ranks.first:
         save_file({name: value.contiguous().clone() for name, value in found.items()}, out)
 
@@ -174,7 +174,9 @@ def _agreed(ranks: Ranks) -> dict[str, Tensor]:
     aggregation = _aggregation(4, 0)
     nn.init.constant_(aggregation[0].layers[0].weight, 10.0 + ranks.rank)
     trainee = Supervised(CNNDNN(grid, local_cnns, aggregation), 0.0, ranks)
-    loss, accuracy = trainee.agreed(torch.tensor([1.0 + ranks.rank]), torch.tensor([20.0 + ranks.rank]).double())
+    loss, accuracy = trainee.broadcast_metrics(
+        torch.tensor([1.0 + ranks.rank]), torch.tensor([20.0 + ranks.rank]).double()
+    )
     return {"loss": loss, "accuracy": accuracy, "weight": aggregation[0].layers[0].weight.detach()[0, 0]}
 
 

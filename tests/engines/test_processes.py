@@ -21,7 +21,7 @@ from ddcnn.config import Config
 from ddcnn.engines import InProcess, Processes, worker
 from ddcnn.errors import EngineError, InterruptionError, TrainingError
 from ddcnn.seeds import derive_seed
-from ddcnn.strategies import Local, Problem, prepare, resolve, train_local
+from ddcnn.strategies import LocalResult, Problem, prepare, resolve, train_local
 from ddcnn.training import Progress, Workspace
 from ddcnn.training.interruption import INTERRUPTION, listening
 from tests.bars import write_bars
@@ -57,17 +57,17 @@ def problem(source: str) -> Callable[..., Problem]:
     return make
 
 
-def states(local: Local) -> list[dict[str, torch.Tensor]]:
+def states(local: LocalResult) -> list[dict[str, torch.Tensor]]:
     return [local.network.member_state(n) for n in range(local.network.members)]
 
 
-def same(a: Local, b: Local) -> bool:
+def same(a: LocalResult, b: LocalResult) -> bool:
     return all(torch.equal(x[name], y[name]) for x, y in zip(states(a), states(b), strict=True) for name in x) and [
         r["train_loss"] for r in a.history.rows
     ] == [r["train_loss"] for r in b.history.rows]
 
 
-class Watch(Progress):
+class EpochSelector(Progress):
     """Calls a function at the first sign of life of a worker, and notes what is told."""
 
     def __init__(self, function: Callable[[], None] = lambda: None) -> None:
@@ -85,7 +85,7 @@ class Watch(Progress):
 def test_bit_equal_to_one_process(problem: Callable[..., Problem], tmp_path: Path) -> None:
     p = problem()
     expected = train_local(p, InProcess(), Progress())
-    watch = Watch()
+    watch = EpochSelector()
     with Processes(2, threads=1) as engine:
         workspace = Workspace(tmp_path, p.fingerprint)
         local = train_local(p, engine, watch, workspace)
@@ -103,7 +103,7 @@ def test_a_killed_worker_is_replaced(problem: Callable[..., Problem], tmp_path: 
     p = problem()
     expected = train_local(p, InProcess(), Progress())
     with Processes(1, threads=1) as engine:
-        watch = Watch(lambda: os.kill(engine._running[0]._process.pid, signal.SIGKILL))
+        watch = EpochSelector(lambda: os.kill(engine._running[0]._process.pid, signal.SIGKILL))
         local = train_local(p, engine, watch, Workspace(tmp_path, p.fingerprint))
     assert any("its worker process ended with signal SIGKILL" in note for note in watch.notes)
     assert any("goes on from its last checkpoint" in note for note in watch.notes)
@@ -116,7 +116,7 @@ def test_a_subdomain_that_cannot_be_trained_is_missing(
     p = problem()
     expected = train_local(p, InProcess(), Progress())
     monkeypatch.setenv("BROKEN_SEED", str(derive_seed(0, "local", 2)))  # see tests/engines/broken.py
-    watch = Watch()
+    watch = EpochSelector()
     with Processes(2, threads=1, retries=0) as engine:
         local = train_local(p, engine, watch, Workspace(tmp_path, p.fingerprint))
     assert local.missing == (2,)
@@ -139,7 +139,7 @@ def test_interrupted_and_resumed(problem: Callable[..., Problem], tmp_path: Path
     expected = train_local(p, InProcess(), Progress())
     workspace = Workspace(tmp_path, p.fingerprint)
     with listening(), Processes(2, threads=1) as engine:
-        watch = Watch(lambda: INTERRUPTION.request(signal.SIGTERM))
+        watch = EpochSelector(lambda: INTERRUPTION.request(signal.SIGTERM))
         with pytest.raises(InterruptionError, match="SIGTERM"):
             train_local(p, engine, watch, workspace)
     before = float((tmp_path / "local.seconds").read_text())

@@ -73,7 +73,7 @@ def test_dropout_differs_in_the_local_cnns_and_is_the_same_in_the_aggregation(re
 
 def test_values_and_aggregation_are_those_of_rank_0(results: Results) -> None:
     for rank in range(2):
-        found = below(f"agreed/rank {rank} ", results(2))
+        found = below(f"broadcast_metrics/rank {rank} ", results(2))
         assert {name: float(value) for name, value in found.items()} == {"loss": 1, "accuracy": 20, "weight": 10}
 
 
@@ -105,7 +105,7 @@ def test_alone_nothing_is_exchanged() -> None:
     assert ALONE.gather(p, 3) is p
     assert ALONE.total(p) is p
     assert ALONE.union({"a": p}) == {"a": p}
-    assert ALONE.one_first(lambda: 3) == 3
+    assert ALONE.local_rank0_first(lambda: 3) == 3
     assert ALONE.received == 0
 
 

@@ -58,7 +58,7 @@ def test_killed_at_twenty_moments(values: dict[str, Any], tmp_path: Path) -> Non
         if in_process(run, again, resuming=True)[0] == -9:
             assert in_process(run, resuming=True)[0] == 0
         assert content(tmp_path / f"killed{last}") == expected, f"killed at moment {last}, then {again}"
-        ddcnn.run.RunFolder(tmp_path / f"killed{last}").check()
+        ddcnn.runs.folder.RunFolder(tmp_path / f"killed{last}").check()
 
 
 def _is_begun(values: dict[str, Any], out: Path, last: int) -> bool:

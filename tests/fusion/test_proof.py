@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ddcnn.fusion import fuse
 from ddcnn.fusion.fuse import build
-from ddcnn.fusion.proof import _SampleBySample, disproof
+from ddcnn.fusion.proof import _SampleBySample, find_mismatch
 from tests.fusion.helper import randomize
 
 pytestmark = pytest.mark.usefixtures("seeded")
@@ -49,9 +49,9 @@ def test_proof_finds(of: str) -> None:
         for _ in range(3)
     ]
     looped, x = fuse(randomize(networks), "looped"), torch.randn(7, 3, 2, 4, 5)
-    assert disproof(_Times(looped, 1.0, of=of), looped, x) == ""
-    assert disproof(_Times(looped, 1.00001, of=of), looped, x).startswith("it differs from the loop by ")
-    assert disproof(_Times(looped, float("nan"), of=of), looped, x) == "it differs from the loop by inf, relative"
+    assert find_mismatch(_Times(looped, 1.0, of=of), looped, x) == ""
+    assert find_mismatch(_Times(looped, 1.00001, of=of), looped, x).startswith("it differs from the loop by ")
+    assert find_mismatch(_Times(looped, float("nan"), of=of), looped, x) == "it differs from the loop by inf, relative"
 
 
 class _Live(torch.autograd.Function):
@@ -89,7 +89,7 @@ def test_a_proof_holds_the_activations_of_one_reference_at_a_time() -> None:
         for layer in (_Counted, nn.Identity)
     )
     _Live.most = 0
-    assert disproof(candidate, reference, torch.zeros(2, 5, 3, 2, 2)) == ""
+    assert find_mismatch(candidate, reference, torch.zeros(2, 5, 3, 2, 2)) == ""
     assert (_Live.most, _Live.now) == (1, 0)
 
 
@@ -103,7 +103,7 @@ def test_sample_by_sample_is_the_same_convolution(function: Any, bias: bool) -> 
     b = torch.randn(4).double() if bias else None
     sizes: list[int] = []
 
-    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+    class EpochSelector(torch.utils._python_dispatch.TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             if "convolution" in str(func):
                 sizes.append(len(args[0]))
@@ -115,7 +115,7 @@ def test_sample_by_sample_is_the_same_convolution(function: Any, bias: bool) -> 
         return [y.detach(), *torch.autograd.grad((y * y).sum(), leaves)]
 
     expected = run()
-    with Watch(), _SampleBySample():  # type: ignore[no-untyped-call]
+    with EpochSelector(), _SampleBySample():  # type: ignore[no-untyped-call]
         found = run()
     assert sizes == [1] * 6  # three samples, forward and backward
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
@@ -126,5 +126,5 @@ def test_large_networks_are_proved_sample_by_sample(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(_SampleBySample, "__enter__", lambda self: entered.append(1))
     monkeypatch.setattr(_SampleBySample, "__exit__", lambda *_: None)
     networks = build([nn.Sequential(nn.Flatten(), nn.Linear(2**18, 1)) for _ in range(2)], "looped")
-    assert disproof(networks, networks, torch.zeros(1, 2, 2**18)) == ""
+    assert find_mismatch(networks, networks, torch.zeros(1, 2, 2**18)) == ""
     assert entered == [1]

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ddcnn.aggregation import Dense
 from ddcnn.config import TrainingConfig
-from ddcnn.fusion import Backend, LocalCNNs
+from ddcnn.fusion import Backend
+from ddcnn.models import LocalCNNs
 from ddcnn.network import CNNDNN
 from ddcnn.strategies.coherent import Supervised
 from ddcnn.training import MemberOptimizer, Step

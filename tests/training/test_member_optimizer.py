@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddcnn.config import TrainingConfig
-from ddcnn.fusion import Backend, LocalCNNs
+from ddcnn.fusion import Backend
+from ddcnn.models import LocalCNNs
 from ddcnn.training import MemberOptimizer, Single, Step
 from tests.training.helper import GRID, MEMBERS, SIZE, small_networks
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ddcnn.config import TrainingConfig
 from ddcnn.data.batches import Batches
 from ddcnn.errors import TrainingError
-from ddcnn.fusion import Backend, LocalCNNs
+from ddcnn.fusion import Backend
+from ddcnn.models import LocalCNNs
 from ddcnn.training import History, Progress, Single, fit
 from tests.training.helper import GRID, MEMBERS, SIZE, small_data, small_networks
 

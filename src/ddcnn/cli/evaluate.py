@@ -75,7 +75,7 @@ def _data(run: Path, source: str | None, *, trust: bool, **given: Any) -> DataCo
     Files of another folder are resized if those of the run were.
     """
     from ddcnn.experiments import own_data
-    from ddcnn.run import RunFolder
+    from ddcnn.runs.folder import RunFolder
 
     folder = RunFolder(run)
     given = {name: value for name, value in given.items() if value is not None}

@@ -56,8 +56,8 @@ def predict(
     """  # noqa: D301
     from ddcnn.cli.display import print_json, print_table
     from ddcnn.cli.inputs import Wanted, find_files
-    from ddcnn.run import RunFolder
-    from ddcnn.strategies.saved import best_strategy, load
+    from ddcnn.runs.folder import RunFolder
+    from ddcnn.runs.networks import best_strategy, load
 
     paths = find_files(files)
     network = load(run, strategy, trust=trust)

@@ -59,7 +59,7 @@ def prepare(
     from ddcnn.data.sources import open_lazily
     from ddcnn.data.store import write_store
     from ddcnn.decomposition import Grid
-    from ddcnn.run import versions
+    from ddcnn.runs.folder import versions
 
     cuts = Config.parse({"decomposition": {"grid": grid, "overlap": overlap}}).decomposition
     config = data_config(source=source, directory=data_dir, offline=offline or None, image_size=image_size)

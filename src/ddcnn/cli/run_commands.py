@@ -109,7 +109,7 @@ def report(run: RunArgument) -> None:
     """
     from ddcnn.cli.display import print_path
     from ddcnn.report import write_report
-    from ddcnn.run import RunFolder
+    from ddcnn.runs.folder import RunFolder
 
     RunFolder(run).manifest()  # a run that did not finish has no report
     print_path("report", write_report(run))
@@ -146,9 +146,9 @@ def _run(command: str, source: Source, *, as_json: bool, quiet: bool) -> None:
         job, run = (_begun if source.resume is None else _resumed)(command, source)
 
         from ddcnn.cli.display import watching
-        from ddcnn.engines import Place
+        from ddcnn.engines import LauncherEnvironment
 
-        first = Place.of(os.environ).rank == 0  # of several ranks one shows what is done
+        first = LauncherEnvironment.of(os.environ).rank == 0  # of several ranks one shows what is done
         quiet = quiet or not first
         try:
             with (

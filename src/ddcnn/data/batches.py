@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Int64, Shaped
 from torch import Tensor
 
-from ddcnn.data.ahead import ahead
 from ddcnn.data.augmentation import Augmentation
+from ddcnn.data.batch import Batch, Inputs
 from ddcnn.data.lazy import Images
+from ddcnn.data.prefetch import prefetch
 from ddcnn.data.sampling import balanced, shuffled
 from ddcnn.decomposition import Subdomain, Subimages, cut
 from ddcnn.seeds import derive_seed
 
-Inputs = Tensor | Subimages
 _EVALUATED = 500  # samples at once, fewer where they are large
 _EVALUATED_BYTES = 2**26
 
@@ -51,6 +51,8 @@ class Batches:
         Whether shuffled batches have equally many samples of each class.
     subdomains
         Where streamed images are cut; None: they come whole. Images on the device always come whole: the networks cut.
+    extras
+        Whatever else is known of all samples, by name, (n, ...): a batch has those of its samples.
     evaluation_size
         Most samples at once `in_order`; None: as many as do no harm.
     part
@@ -67,6 +69,7 @@ class Batches:
     transform: Callable[[Tensor], Tensor] = _same
     balanced: bool = False
     subdomains: tuple[Subdomain, ...] | None = None
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
     evaluation_size: int | None = None
     part: tuple[int, int] = (0, 1)
 
@@ -84,8 +87,8 @@ class Batches:
         """Where everything is computed."""
         return self.labels.device
 
-    def shuffled(self, epoch: int, first: int = 0) -> Generator[tuple[Inputs, Tensor], None, None]:
-        """Yield augmented (inputs, labels); the samples that do not fill a batch wait for another epoch.
+    def shuffled(self, epoch: int, first: int = 0) -> Generator[Batch, None, None]:
+        """Yield augmented batches; the samples that do not fill a batch wait for another epoch.
 
         ``first`` leaves out so many batches, which were had before.
         """
@@ -100,8 +103,8 @@ class Batches:
         chosen = order[: self.steps * self.batch_size].split(self.batch_size)
         return self._batches(chosen[first:], moves)
 
-    def in_order(self, batch_size: int | None = None) -> Generator[tuple[Inputs, Tensor], None, None]:
-        """Yield all samples as they are, (inputs, labels)."""
+    def in_order(self, batch_size: int | None = None) -> Generator[Batch, None, None]:
+        """Yield all samples as they are."""
         return self._batches(self.indices.split(batch_size or self.evaluation_size or self._harmless), None)
 
     def subset(self, members: Sequence[int]) -> Batches:
@@ -112,7 +115,7 @@ class Batches:
     def first(self) -> Inputs:
         """Return the inputs of the first shuffled batch."""
         with closing(self.shuffled(1)) as batches:
-            return next(batches)[0]
+            return next(batches).inputs
 
     @property
     def _harmless(self) -> int:
@@ -120,7 +123,7 @@ class Batches:
         size = 4 * math.prod(self.inputs.shape[1:])
         return min(_EVALUATED, max(self.batch_size, _EVALUATED_BYTES // max(size, 1)))
 
-    def _batches(self, parts: Iterable[Tensor], moves: Tensor | None) -> Generator[tuple[Inputs, Tensor], None, None]:
+    def _batches(self, parts: Iterable[Tensor], moves: Tensor | None) -> Generator[Batch, None, None]:
         inputs = self.inputs
         if isinstance(inputs, Images):
             yield from self._streamed(inputs, parts, moves)
@@ -130,7 +133,11 @@ class Batches:
             batch = inputs[own.to(self.device)]
             if moves is not None and self.augmentation is not None:
                 batch = self.augmentation.apply(batch, moves[own].to(self.device))
-            yield self.transform(batch), self.labels[chosen.to(self.device)]
+            yield self._batch(self.transform(batch), chosen)
+
+    def _batch(self, inputs: Inputs, chosen: Tensor) -> Batch:
+        extras = {name: values[chosen.to(values.device)].to(self.device) for name, values in self.extras.items()}
+        return Batch(inputs, self.labels[chosen.to(self.device)], chosen, extras)
 
     def _own(self, chosen: Tensor) -> Tensor:
         """Return those samples of a batch whose inputs are there."""
@@ -147,18 +154,16 @@ class Batches:
         whole = self.augmentation.apply(images[chosen], moves)  # what is turned comes from the whole image
         return whole if self.subdomains is None else Subimages(tuple(cut(whole, self.subdomains)))
 
-    def _streamed(
-        self, images: Images, parts: Iterable[Tensor], moves: Tensor | None
-    ) -> Generator[tuple[Inputs, Tensor], None, None]:
+    def _streamed(self, images: Images, parts: Iterable[Tensor], moves: Tensor | None) -> Generator[Batch, None, None]:
         def fetch(chosen: Tensor) -> tuple[Tensor, Inputs]:
             own = self._own(chosen)
             batch = self._taken(images, own, None if moves is None else moves[own])
             return chosen, _each(batch, Tensor.pin_memory) if self.device.type == "cuda" else batch
 
-        with closing(ahead(fetch, parts)) as fetched:
+        with closing(prefetch(fetch, parts)) as fetched:
             for chosen, batch in fetched:
                 there = _each(batch, lambda part: part.to(self.device, non_blocking=True))
-                yield _each(there, self.transform), self.labels[chosen.to(self.device)]
+                yield self._batch(_each(there, self.transform), chosen)
 
 
 def _each(inputs: Inputs, function: Callable[[Tensor], Tensor]) -> Inputs:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ddcnn.data.bad_files import BadFile
 from ddcnn.data.lazy import Images
+from ddcnn.data.moments import moments
 from ddcnn.errors import DataError
-from ddcnn.models.normalization import moments
 
 
 @dataclass(frozen=True)

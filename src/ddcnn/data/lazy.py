@@ -12,9 +12,9 @@ from jaxtyping import Float64, Int64, Shaped
 from torch import Tensor
 
 from ddcnn.data.augmentation import moved
+from ddcnn.data.moments import moments
 from ddcnn.decomposition import Subdomain, Subimages, cut
 from ddcnn.errors import DataError
-from ddcnn.models.normalization import moments
 
 
 class Images(ABC):

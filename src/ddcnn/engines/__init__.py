@@ -4,31 +4,31 @@ And the ranks over which one coherent model is spread.
 """
 
 from ddcnn.engines.in_process import InProcess
-from ddcnn.engines.joining import check_alone, joined, launched, refuse_ranks
+from ddcnn.engines.launcher_environment import LauncherEnvironment
 from ddcnn.engines.on_ray import OnRay
-from ddcnn.engines.parcel import Parcel
-from ddcnn.engines.place import Place
+from ddcnn.engines.process_group import check_alone, joined, launched, refuse_ranks
 from ddcnn.engines.processes import Processes
+from ddcnn.engines.rank_checkpoints import RankCheckpoints
+from ddcnn.engines.rank_rng import RankRandomness
 from ddcnn.engines.ranks import ALONE, Ranks
 from ddcnn.engines.ray_train import run_on_ranks
 from ddcnn.engines.registry import build_engine
-from ddcnn.engines.spread import SpreadCheckpoints
-from ddcnn.engines.streams import OwnStream
 from ddcnn.engines.task import Engine, Failure, Task
+from ddcnn.engines.task_payload import TaskPayload
 
 __all__ = [
     "ALONE",
     "Engine",
     "Failure",
     "InProcess",
+    "LauncherEnvironment",
     "OnRay",
-    "OwnStream",
-    "Parcel",
-    "Place",
     "Processes",
+    "RankCheckpoints",
+    "RankRandomness",
     "Ranks",
-    "SpreadCheckpoints",
     "Task",
+    "TaskPayload",
     "build_engine",
     "check_alone",
     "joined",

@@ -23,10 +23,10 @@ from typing import Any, Self, TypeVar
 import numpy as np
 import torch
 
-from ddcnn.engines.parcel import Parcel
-from ddcnn.engines.processes import cores, pass_on
+from ddcnn.engines.processes import cores, replay_event
 from ddcnn.engines.task import Failure, Task
-from ddcnn.engines.worker import Wire, describe, find
+from ddcnn.engines.task_payload import TaskPayload
+from ddcnn.engines.worker import JsonProgress, describe, find
 from ddcnn.errors import EngineError, in_one_line
 from ddcnn.training import Checkpoints, Progress
 from ddcnn.training.interruption import INTERRUPTION
@@ -209,7 +209,7 @@ class _Board:
 
     def _hear(self) -> None:
         for i, what, values in self.ray.get(self.mailbox.take.remote()):
-            pass_on(self.progress[i], what, values)
+            replay_event(self.progress[i], what, values)
 
     def _collect(self, task: Task[Any], reference: Any) -> Failure | None:
         """Put the result of a task where it belongs; a worker that shares our disk has done so."""
@@ -253,7 +253,7 @@ class Mailbox:
         return self._signal
 
 
-class Telling(Wire):
+class MailboxProgress(JsonProgress):
     """Tells events to a mailbox."""
 
     def __init__(self, tell: Callable[..., None]) -> None:
@@ -278,7 +278,7 @@ def perform(
     import ray
 
     torch.set_num_threads(order.threads)
-    telling = Telling(lambda what, values: mailbox.put.remote(i, what, values))
+    telling = MailboxProgress(lambda what, values: mailbox.put.remote(i, what, values))
     shared = Path(order.folder)
     is_shared = _token(shared) == order.token
     with tempfile.TemporaryDirectory(prefix="ddcnn-") as own:
@@ -286,7 +286,7 @@ def perform(
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # and nobody writes
-                find(order.function)(Parcel(numbers, arrays), order.arguments, checkpoints, telling, order.device)
+                find(order.function)(TaskPayload(numbers, arrays), order.arguments, checkpoints, telling, order.device)
         except OSError:
             raise  # Ray does it again
         except Exception as error:  # whatever a user's network raises is the failure of this task alone

@@ -199,7 +199,7 @@ class _Worker:
             if what == "failed":
                 return Failure(name, f"{values[0]}; see {self.log}", values[1])
             if what != "ready":
-                pass_on(progress, what, values)
+                replay_event(progress, what, values)
         return self._gone(name)
 
     def _gone(self, name: str) -> Failure:
@@ -225,7 +225,7 @@ class _Worker:
                     pipe.close()
 
 
-def pass_on(progress: Progress, what: str, values: Sequence[Any]) -> None:
+def replay_event(progress: Progress, what: str, values: Sequence[Any]) -> None:
     """Tell a progress an event that a worker told."""
     if what == "begin":
         stage, epochs, steps, members = values

@@ -142,15 +142,15 @@ class Ranks:
             for tensor, part in zip(tensors, parts, strict=True):
                 tensor.copy_(part.view(tensor.shape))
 
-    def total(self, values: Tensor) -> Tensor:
+    def all_sum(self, values: Tensor) -> Tensor:
         """Return the sums over all ranks, the same bits on each."""
         return self._reduced(values, dist.ReduceOp.SUM)
 
-    def most(self, values: Tensor) -> Tensor:
+    def all_max(self, values: Tensor) -> Tensor:
         """Return the maxima over all ranks."""
         return self._reduced(values, dist.ReduceOp.MAX)
 
-    def take_over(self, tensors: Sequence[Tensor]) -> None:
+    def broadcast_(self, tensors: Sequence[Tensor]) -> None:
         """Replace the numbers of tensors by those that rank 0 has."""
         if self.alone or not tensors:
             return
@@ -178,7 +178,7 @@ class Ranks:
 
     def shared(self, content: bytes, owner: int = 0) -> bytes:
         """Return the bytes that one rank has."""
-        length = self.total(torch.tensor([len(content) if owner == self.rank else 0]))
+        length = self.all_sum(torch.tensor([len(content) if owner == self.rank else 0]))
         if self.alone or not int(length):
             return content if self.alone else b""
         sent = torch.empty(int(length), dtype=torch.uint8)
@@ -199,11 +199,11 @@ class Ranks:
         """
         mine = torch.frombuffer(bytearray(digest), dtype=torch.uint8)
         expected = mine.clone()
-        self.take_over([expected])
+        self.broadcast_([expected])
         if not torch.equal(mine, expected):
             raise ConfigError(f"{what} differ from those of rank 0; start all ranks with the same command and data")
 
-    def one_first(self, function: Callable[[], Result]) -> Result:
+    def local_rank0_first(self, function: Callable[[], Result]) -> Result:
         """Run a function on one rank of each machine, and then on its others, which find what that has left there."""
         if self.store is None:
             return function()

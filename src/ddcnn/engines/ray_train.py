@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from ddcnn.engines.on_ray import OnRay, Telling
-from ddcnn.engines.processes import pass_on
+from ddcnn.engines.on_ray import MailboxProgress, OnRay
+from ddcnn.engines.processes import replay_event
 from ddcnn.engines.worker import find
 from ddcnn.errors import DdcnnError, EngineError, InterruptionError, RankError, in_one_line
 from ddcnn.training import Progress
@@ -128,7 +128,7 @@ def _watch(fit: _Fit, mailbox: Any, progress: Progress) -> list[str]:
             if what == "ended":
                 reasons += values
             else:
-                pass_on(progress, what, values)
+                replay_event(progress, what, values)
         if INTERRUPTION.signal is not None and not sent:
             ray.get(mailbox.send.remote(INTERRUPTION.signal))
             sent = True
@@ -145,7 +145,7 @@ def _rank(order: dict[str, Any]) -> None:
         os.chdir(order["folder"])
     mailbox = order["mailbox"]
     rank = int(os.environ["RANK"])
-    telling = Telling(lambda what, values: mailbox.put.remote(rank, what, values))
+    telling = MailboxProgress(lambda what, values: mailbox.put.remote(rank, what, values))
     try:
         with _hearing(mailbox):
             find(order["function"])(order["arguments"], telling if rank == 0 else Progress())

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar, runtime_checkable
 
-from ddcnn.engines.parcel import Parcel
+from ddcnn.engines.task_payload import TaskPayload
 from ddcnn.training import Checkpoints, Progress
 
 Result = TypeVar("Result")
@@ -25,7 +25,7 @@ class Task(Generic[Result]):
     here
         Do it in this process.
     function, arguments
-        The same for a worker elsewhere: ``"ddcnn.module:function"`` is called with a `Parcel`, the arguments (JSON),
+        For a worker elsewhere: ``"ddcnn.module:function"`` is called with a `TaskPayload`, the arguments (JSON),
         `Checkpoints`, whose last holds the result, a progress, and the name of a device.
     data
         Returns the parcel; True: with no more than this task needs.
@@ -39,7 +39,7 @@ class Task(Generic[Result]):
     here: Callable[[Progress], Result]
     function: str
     arguments: Mapping[str, Any]
-    data: Callable[[bool], Parcel]
+    data: Callable[[bool], TaskPayload]
     checkpoints: Checkpoints | None
     collect: Callable[[], Result | None]
 

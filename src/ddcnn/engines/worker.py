@@ -22,7 +22,7 @@ from typing import IO, Any
 
 import torch
 
-from ddcnn.engines.parcel import Parcel
+from ddcnn.engines.task_payload import TaskPayload
 from ddcnn.errors import DdcnnError, InterruptionError, TrainingError, in_one_line
 from ddcnn.training import Checkpoints, Progress
 from ddcnn.training.interruption import listening
@@ -31,7 +31,7 @@ STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again later
 _REFRESH = 0.25  # seconds
 
 
-class Wire(Progress):
+class JsonProgress(Progress):
     """Tells the events of a stage as lines of JSON."""
 
     def __init__(self, out: IO[str]) -> None:
@@ -82,10 +82,10 @@ def find(name: str) -> Callable[..., None]:
     return found
 
 
-def perform(order: dict[str, Any], wire: Wire) -> None:
+def perform(order: dict[str, Any], wire: JsonProgress) -> None:
     """Do one task; its result is in its checkpoints."""
     checkpoints = Checkpoints(Path(order["folder"]), order["key"], wire.note)
-    parcel = Parcel.open(Path(order["parcel"]))
+    parcel = TaskPayload.open(Path(order["parcel"]))
     find(order["function"])(parcel, order["arguments"], checkpoints, wire, order["device"])
 
 
@@ -115,7 +115,7 @@ def main() -> int:
             os.kill(os.getpid(), signal.SIGTERM)  # who wanted the result is gone
 
     threading.Thread(target=read, daemon=True).start()
-    wire = Wire(out)
+    wire = JsonProgress(out)
     try:
         with listening():
             wire.tell("ready")
@@ -128,7 +128,7 @@ def main() -> int:
     return 0
 
 
-def _answer(order: dict[str, Any], wire: Wire) -> None:
+def _answer(order: dict[str, Any], wire: JsonProgress) -> None:
     try:
         perform(order, wire)
     except InterruptionError:

@@ -14,9 +14,9 @@ from ddcnn.errors import RunError
 from ddcnn.experiments.folds import over_folds
 from ddcnn.experiments.on_ray import is_for_ray, train_on_ray
 from ddcnn.experiments.record import BEGUN, Comparison, read_results, reopened
-from ddcnn.experiments.session import Circumstances, Session
+from ddcnn.experiments.session import RunOptions, Session
 from ddcnn.experiments.single import NAMES, check_trainable, train_single, with_out
-from ddcnn.run import RunFolder
+from ddcnn.runs.folder import RunFolder
 from ddcnn.strategies import aggregate, train_coherent, train_global, train_local, transfer
 from ddcnn.training import Progress
 
@@ -46,7 +46,7 @@ def compare(
     refuse_ranks("compare")
     aggregation = config.aggregation.model_copy(update={"name": "dense"})
     config = with_out(config.model_copy(update={"aggregation": aggregation}))
-    return _compare(config, Circumstances(progress or Progress(), command, engine))
+    return _compare(config, RunOptions(progress or Progress(), command, engine))
 
 
 def train(
@@ -60,11 +60,11 @@ def train(
     """
     if is_for_ray(config, engine):
         check_trainable(config)
-        return train_on_ray(with_out(config), Circumstances(progress or Progress(), command, engine))
+        return train_on_ray(with_out(config), RunOptions(progress or Progress(), command, engine))
     with joined(config.compute.device, config.compute.replicas) as ranks:
         check_trainable(config)
-        circumstances = Circumstances(progress or Progress(), command, engine, ranks=ranks)
-        return train_single(with_out(config), circumstances)
+        options = RunOptions(progress or Progress(), command, engine, ranks=ranks)
+        return train_single(with_out(config), options)
 
 
 def resume(
@@ -107,34 +107,34 @@ def resume(
             f"{folder.path} names code of its own, {config.model.name}, which would be imported; if you know where "
             "the run is from, allow it with trust=True (--trust)"
         )
-    circumstances = Circumstances(progress or Progress(), command, engine, resuming=True)
+    options = RunOptions(progress or Progress(), command, engine, resuming=True)
     if folder.read_json(BEGUN).get("job") != "train":
         refuse_ranks("compare")
-        return _compare(config, circumstances)
+        return _compare(config, options)
     if is_for_ray(config, engine):
-        return train_on_ray(config, circumstances)
+        return train_on_ray(config, options)
     with joined(config.compute.device, config.compute.replicas) as ranks:
-        return train_single(config, replace(circumstances, ranks=ranks))
+        return train_single(config, replace(options, ranks=ranks))
 
 
-def _compare(config: Config, circumstances: Circumstances) -> Comparison:
-    check_alone(circumstances.ranks, "compare")
+def _compare(config: Config, options: RunOptions) -> Comparison:
+    check_alone(options.ranks, "compare")
     if config.data.folds is None or config.data.fold is not None:
-        return _compare_one(config, None, circumstances)
+        return _compare_one(config, None, options)
 
     def one(config: Config, dataset: Dataset) -> Comparison:
         assert config.out is not None
-        begun = circumstances.resuming and RunFolder(config.out)
+        begun = options.resuming and RunFolder(config.out)
         if begun and begun.is_complete():
             return read_results(begun)
         resuming = bool(begun and (begun.path / BEGUN).is_file())
-        return _compare_one(config, dataset, replace(circumstances, resuming=resuming))
+        return _compare_one(config, dataset, replace(options, resuming=resuming))
 
-    return over_folds(config, one, circumstances.progress, resuming=circumstances.resuming)
+    return over_folds(config, one, options.progress, resuming=options.resuming)
 
 
-def _compare_one(config: Config, dataset: Dataset | None, circumstances: Circumstances) -> Comparison:
-    with Session.of(config, "compare", ("global", "coherent"), circumstances, dataset) as session:
+def _compare_one(config: Config, dataset: Dataset | None, options: RunOptions) -> Comparison:
+    with Session.of(config, "compare", ("global", "coherent"), options, dataset) as session:
         problem, recorder, workspace = session.problem, session.recorder, session.workspace
         trained = {"global": train_global(problem, recorder, workspace)}
         local = train_local(problem, session.engine, recorder, workspace)

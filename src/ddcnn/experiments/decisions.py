@@ -11,8 +11,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ddcnn.experiments.missing import without_some
-from ddcnn.fusion import LocalCNNs
-from ddcnn.strategies import Local, Problem, Trained, local_probabilities
+from ddcnn.models import LocalCNNs
+from ddcnn.strategies import LocalResult, Problem, StrategyResult, local_probabilities
 from ddcnn.training import accuracy_of, auc, macro_f1
 
 PARTS = ("train", "validation", "test")
@@ -47,23 +47,23 @@ class Judge:
         Local CNNs of which something may be known already, because an aggregation has learned from it.
     """
 
-    def __init__(self, problem: Problem, local: Local | None = None) -> None:
+    def __init__(self, problem: Problem, local: LocalResult | None = None) -> None:
         self.problem = problem
         self.local = local
         self._seen: dict[tuple[int, str], Tensor] = {}
 
-    def judge(self, trained: Trained) -> Decisions:
+    def judge(self, trained: StrategyResult) -> Decisions:
         """Evaluate one strategy on every part."""
         accuracy = {part: self.accuracy(trained, part) for part in PARTS}
         scores, labels = self._scores(trained, "test"), self._labels("test")
         counts = confusion(labels, scores.argmax(1), self.problem.classes)
         return Decisions(accuracy, counts, auc(scores.double().log_softmax(1), labels), macro_f1(counts))
 
-    def accuracy(self, trained: Trained, part: str) -> float:
+    def accuracy(self, trained: StrategyResult, part: str) -> float:
         """Return the share of right decisions on one part."""
         return float((self._scores(trained, part).argmax(1) == self._labels(part)).double().mean())
 
-    def judge_missing(self, trained: Trained) -> dict[str, Any] | None:
+    def judge_missing(self, trained: StrategyResult) -> dict[str, Any] | None:
         """Evaluate one strategy on the test part with subdomains missing, see `without_some`."""
         network, device = trained.network, self.problem.device
         network.aggregation.eval()
@@ -84,7 +84,7 @@ class Judge:
         return rows
 
     @torch.no_grad()
-    def _scores(self, trained: Trained, part: str) -> Float[Tensor, "n K"]:
+    def _scores(self, trained: StrategyResult, part: str) -> Float[Tensor, "n K"]:
         trained.network.aggregation.eval()
         probabilities = self._probabilities(trained.network.local_cnns, part).to(self.problem.device)
         return trained.network.decide(probabilities).float().cpu()

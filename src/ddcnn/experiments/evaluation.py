@@ -12,9 +12,9 @@ from ddcnn.data import Split, open_data
 from ddcnn.data.batches import Batches
 from ddcnn.errors import DataError, RunError
 from ddcnn.experiments.decisions import confusion
-from ddcnn.run import RunFolder
-from ddcnn.strategies.needed import read_config, read_data
-from ddcnn.strategies.saved import best_strategy, load
+from ddcnn.runs.folder import RunFolder
+from ddcnn.runs.networks import best_strategy, load
+from ddcnn.runs.run_validation import read_config, read_data
 from ddcnn.training import accuracy_of, auc, macro_f1, member_losses, predict_scores
 
 

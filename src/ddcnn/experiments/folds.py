@@ -19,7 +19,7 @@ from ddcnn.config import Config
 from ddcnn.data import Dataset, make_split, open_data
 from ddcnn.experiments.missing import mean_of_folds
 from ddcnn.experiments.record import BEGUN, Comparison
-from ddcnn.run import RunFolder
+from ddcnn.runs.folder import RunFolder
 from ddcnn.strategies import prepare
 from ddcnn.training import Progress
 

@@ -16,10 +16,10 @@ from ddcnn.errors import RunError
 from ddcnn.experiments.decisions import Judge
 from ddcnn.machine import processor
 from ddcnn.network import CNNDNN
-from ddcnn.run import CHECKPOINTS, RunFolder, versions
-from ddcnn.strategies import Local, Problem, Trained
-from ddcnn.strategies.saved import describe_data, missing_of, save_networks
-from ddcnn.training import Progress, Stage
+from ddcnn.runs.folder import CHECKPOINTS, RunFolder, versions
+from ddcnn.runs.networks import describe_data, missing_of, save_networks
+from ddcnn.strategies import LocalResult, Problem, StrategyResult
+from ddcnn.training import Progress, StageTimer
 
 _EXAMPLES = 8
 BEGUN = f"{CHECKPOINTS}/run.json"
@@ -143,10 +143,10 @@ def read_results(folder: RunFolder) -> Comparison:
 def finish_run(
     folder: RunFolder | None,
     problem: Problem,
-    trained: dict[str, Trained],
+    trained: dict[str, StrategyResult],
     *,
-    local: Local | None,
-    stages: list[Stage],
+    local: LocalResult | None,
+    stages: list[StageTimer],
     choices: dict[str, str],
     command: str,
 ) -> Comparison:
@@ -196,7 +196,7 @@ def environment(device: torch.device, command: str) -> dict[str, Any]:
     }
 
 
-def _results(problem: Problem, trained: dict[str, Trained], *, local: Local | None) -> dict[str, Any]:
+def _results(problem: Problem, trained: dict[str, StrategyResult], *, local: LocalResult | None) -> dict[str, Any]:
     judge, config = Judge(problem, local), problem.config
     decisions = {name: judge.judge(t) for name, t in trained.items()}
     missing = missing_of({name: t.network for name, t in trained.items()})
@@ -249,7 +249,7 @@ def _results(problem: Problem, trained: dict[str, Trained], *, local: Local | No
     }
 
 
-def _stage(stage: Stage) -> dict[str, Any]:
+def _stage(stage: StageTimer) -> dict[str, Any]:
     return {
         "name": stage.name,
         "seconds": stage.seconds,

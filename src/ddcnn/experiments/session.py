@@ -14,15 +14,15 @@ from ddcnn.data.store import Stored, reading
 from ddcnn.engines import ALONE, Engine, Ranks, build_engine
 from ddcnn.experiments.record import Comparison, Recorder, finish_run, open_run, reopen_run
 from ddcnn.machine import staying_below
-from ddcnn.run import CHECKPOINTS, RunFolder
-from ddcnn.strategies import Local, Plan, Problem, Trained, plan_memory, prepare, resolve
-from ddcnn.training import Progress, Stage, Workspace, peak_of_process
+from ddcnn.runs.folder import CHECKPOINTS, RunFolder
+from ddcnn.strategies import LocalResult, Plan, Problem, StrategyResult, plan_memory, prepare, resolve
+from ddcnn.training import Progress, StageTimer, Workspace, peak_of_process
 
 _MOST_NAMED = 20
 
 
 @dataclass(frozen=True)
-class Circumstances:
+class RunOptions:
     """What a run is done with, beside its configuration.
 
     Attributes
@@ -66,23 +66,23 @@ class Session:
         config: Config,
         job: str,
         whole: Sequence[str],
-        circumstances: Circumstances,
+        options: RunOptions,
         dataset: Dataset | None = None,
     ) -> Session:
         """Begin a run, or go on with it; whatever cannot be used is found before its folder is made."""
         assert config.out is not None
-        progress, plan, ranks = circumstances.progress, None, circumstances.ranks
-        folder, choices, command = None, dict[str, str](), circumstances.command
-        if ranks.first and not circumstances.resuming:
+        progress, plan, ranks = options.progress, None, options.ranks
+        folder, choices, command = None, dict[str, str](), options.command
+        if ranks.first and not options.resuming:
             RunFolder(config.out).check_free(force=config.force)
         problem = prepare(config, dataset, ranks)
-        engine = circumstances.engine or build_engine(config.compute, problem.device.type)
-        if not circumstances.resuming:
+        engine = options.engine or build_engine(config.compute, problem.device.type)
+        if not options.resuming:
             _tell_bad_files(problem, progress)
             problem, choices, plan = _decided(problem, whole, engine)
             if ranks.first:
                 folder = RunFolder(config.out)
-                open_run(folder, problem, job=job, command=circumstances.command, choices=choices)
+                open_run(folder, problem, job=job, command=options.command, choices=choices)
         elif ranks.first:
             folder = RunFolder(config.out)
             choices = reopen_run(folder, problem)
@@ -107,9 +107,9 @@ class Session:
         """Close the engine."""
         self.contexts.__exit__(kind, error, trace)
 
-    def finish(self, trained: dict[str, Trained], local: Local | None) -> Comparison:
+    def finish(self, trained: dict[str, StrategyResult], local: LocalResult | None) -> Comparison:
         """Evaluate what was trained, write everything, and seal the run."""
-        stages: dict[str, Stage] = {stage.name: stage for t in trained.values() for stage in t.stages}
+        stages: dict[str, StageTimer] = {stage.name: stage for t in trained.values() for stage in t.stages}
         choices = self.choices
         if self.plan is not None:
             peak = max(stage.peak_memory_bytes or 0 for stage in stages.values())

@@ -9,7 +9,7 @@ from ddcnn.config import Config
 from ddcnn.engines import InProcess, check_alone
 from ddcnn.errors import ConfigError
 from ddcnn.experiments.record import Comparison
-from ddcnn.experiments.session import Circumstances, Session
+from ddcnn.experiments.session import RunOptions, Session
 from ddcnn.strategies import aggregate, train_coherent, train_global, train_local, transfer
 from ddcnn.training import Progress
 
@@ -31,7 +31,7 @@ def check_trainable(config: Config) -> None:
         raise ConfigError("train trains one fold: give data.fold, or leave data.folds out; compare trains them all")
 
 
-def train_single(config: Config, circumstances: Circumstances) -> Comparison:
+def train_single(config: Config, options: RunOptions) -> Comparison:
     """Train ``config.strategy``; of several ranks, the first shows progress and writes the run.
 
     Raises
@@ -39,12 +39,12 @@ def train_single(config: Config, circumstances: Circumstances) -> Comparison:
     ConfigError
         There are several ranks, and the run cannot be spread over them.
     """
-    if not circumstances.ranks.alone:
-        _check_spreadable(config, circumstances)
-    if not circumstances.ranks.first:
-        circumstances = replace(circumstances, progress=Progress())
+    if not options.ranks.alone:
+        _check_spreadable(config, options)
+    if not options.ranks.first:
+        options = replace(options, progress=Progress())
     whole = {"global": ("global",), "local": ()}.get(config.strategy, ("coherent",))
-    with Session.of(config, "train", whole, circumstances) as session:
+    with Session.of(config, "train", whole, options) as session:
         problem, recorder, workspace = session.problem, session.recorder, session.workspace
         if config.strategy == "global":
             return session.finish({"global": train_global(problem, recorder, workspace)}, None)
@@ -58,13 +58,13 @@ def train_single(config: Config, circumstances: Circumstances) -> Comparison:
         return session.finish(trained, local)
 
 
-def _check_spreadable(config: Config, circumstances: Circumstances) -> None:
-    ranks = circumstances.ranks
+def _check_spreadable(config: Config, options: RunOptions) -> None:
+    ranks = options.ranks
     if config.strategy != "coherent":
         check_alone(ranks, f"strategy {config.strategy}")
     if config.compute.memory is not None:
         check_alone(ranks, "a run with compute.memory")
-    engine = circumstances.engine
+    engine = options.engine
     if not isinstance(engine, InProcess) and (engine is not None or config.compute.engine != "in_process"):
         check_alone(ranks, "an engine")
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ddcnn.decomposition import Subimages
 from ddcnn.errors import FusionError
-from ddcnn.fusion.likeness import structure
+from ddcnn.fusion.structural_equality import structure
 from ddcnn.machine import cache_folder, device_name
 
 Name = TypeVar("Name")

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from ddcnn.errors import FusionError
 from ddcnn.fusion.body import StackedBody
 from ddcnn.fusion.choice import fastest, network_key, ratio, training_step
-from ddcnn.fusion.likeness import difference_in_code, structure
 from ddcnn.fusion.loop import LoopBody
-from ddcnn.fusion.proof import disproof, guess_example
+from ddcnn.fusion.proof import find_mismatch, guess_example
 from ddcnn.fusion.stacked import NotSupportedError
+from ddcnn.fusion.structural_equality import difference_in_code, structure
 
 BackendName = Literal["fused", "vmapped", "looped"]
 Backend = Literal["auto", "fused", "vmapped", "looped"]
@@ -71,7 +71,7 @@ class FusedCNN(nn.Module):
         """
         self.proved = True
         looped = FusedCNN(LoopBody(unfuse(self), channels_last=False), self.members, "reference")
-        if reason := disproof(self, looped, example):
+        if reason := find_mismatch(self, looped, example):
             self.proved = False
             raise FusionError(f"these networks cannot be {self.backend}: {reason}; use backend='looped' or 'auto'")
 

@@ -29,7 +29,7 @@ _FAILURES = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, F
 _BOTH_MODES = (True, False)  # train first: it moves the running statistics that eval uses
 
 
-def disproof(candidate: Any, looped: Any, example: Tensor) -> str:
+def find_mismatch(candidate: Any, looped: Any, example: Tensor) -> str:
     """Compare copies of two `ddcnn.FusedCNN` of the same networks.
 
     In float64, with other parameters than theirs (a layer that is zero at first would hide all behind it), in train

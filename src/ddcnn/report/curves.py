@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from ddcnn.report.labels_and_formats import STAGES, rank, stage_label
 from ddcnn.report.results import Row
 from ddcnn.report.svg import MUTED, colour, mean_of, style
-from ddcnn.report.words import STAGES, rank, stage_label
 
 Curves = dict[str, tuple[np.ndarray, np.ndarray]]
 """Per panel, training and validation accuracy, each (epochs, M); NaN where nothing was measured."""

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ddcnn.errors import DataError, DecompositionError
-from ddcnn.report.canvas import Box, displayable, limits_of, overlay, show
+from ddcnn.report.image_axes import Box, displayable, limits_of, overlay, show
 from ddcnn.report.svg import style
 from ddcnn.report.volume import draw_volume
 

@@ -14,13 +14,13 @@ from markupsafe import Markup
 
 from ddcnn.report import sections, svg
 from ddcnn.report.curves import curves_of
+from ddcnn.report.labels_and_formats import STRATEGIES, by, count, percent
 from ddcnn.report.missing import missing_section
 from ddcnn.report.read import RunFiles, read_run
 from ddcnn.report.results import Results
 from ddcnn.report.tables import cells, columns, is_best
 from ddcnn.report.verdict import number_of_subdomains, verdict
-from ddcnn.report.words import STRATEGIES, by, count, percent
-from ddcnn.run import REPORT, RunFolder
+from ddcnn.runs.folder import REPORT, RunFolder
 
 _NBSP = "\N{NO-BREAK SPACE}"
 

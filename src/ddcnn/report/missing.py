@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ddcnn.report import matrices, svg
+from ddcnn.report.labels_and_formats import percent, strategy_label
 from ddcnn.report.results import Missing, Results, Strategy
-from ddcnn.report.words import percent, strategy_label
 
 
 class Point(NamedTuple):

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from ddcnn.report.labels_and_formats import count, percent, seconds, stage_label, strategy_label, wilson_interval
 from ddcnn.report.results import Results, Strategy
 from ddcnn.report.svg import INK, MUTED, PAPER, colour, style
-from ddcnn.report.words import count, percent, seconds, stage_label, strategy_label, wilson_interval
 
 Segment = tuple[str, float | int]
 """A part of a bar: stage, value."""

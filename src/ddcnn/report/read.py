@@ -11,7 +11,7 @@ import numpy as np
 
 from ddcnn.errors import RunError
 from ddcnn.report.results import Results, Row, parse
-from ddcnn.run import RunFolder
+from ddcnn.runs.folder import RunFolder
 
 _MOST_POINTS = 10**8  # of training curves
 _MOST_DRAWN = 2**30  # bytes of examples: more is not worth the memory of a drawing

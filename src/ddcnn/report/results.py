@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ddcnn.errors import RunError
-from ddcnn.report.words import STRATEGIES, rank
+from ddcnn.report.labels_and_formats import STRATEGIES, rank
 
 
 def _finite(value: Any) -> Any:

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 
 from ddcnn.report import draw, matrices, plots, svg
 from ddcnn.report.curves import Curves, curves_figure
+from ddcnn.report.labels_and_formats import by, count, percent, strategy_label
 from ddcnn.report.read import RunFiles
 from ddcnn.report.results import Results
-from ddcnn.report.words import by, count, percent, strategy_label
 
 
 def _figure(figure: Figure, name: str, alt: str) -> Markup:

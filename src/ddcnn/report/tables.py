@@ -8,8 +8,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from ddcnn.report.labels_and_formats import count, mebibytes, percent, seconds, share, strategy_label
 from ddcnn.report.results import Results, Strategy
-from ddcnn.report.words import count, mebibytes, percent, seconds, share, strategy_label
 
 _COLUMNS = (
     "strategy",

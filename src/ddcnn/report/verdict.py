@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from ddcnn.report.labels_and_formats import percent, strategy_label
 from ddcnn.report.results import Results, Strategy
-from ddcnn.report.words import percent, strategy_label
 
 _WAYS = {"cnn-dnn": "with a CNN-DNN", "average": "by average probability", "vote": "by majority vote"}
 

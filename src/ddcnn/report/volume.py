@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 from matplotlib.transforms import Affine2D
 
-from ddcnn.report.canvas import LINE, Box, displayable, limits_of, overlay, show
+from ddcnn.report.image_axes import LINE, Box, displayable, limits_of, overlay, show
 
 _NAMES = ("depth", "row", "column")
 _RECEDE = np.array((0.45, -0.32))  # how a row behind another one lies: to the right and up, in pixels

@@ -1,20 +1,20 @@
 """What is trained in which order: global, local (then an aggregation), coherent, transfer."""
 
-from ddcnn.strategies.choices import resolve
+from ddcnn.planning.measured_choices import resolve
+from ddcnn.planning.memory import Plan, plan_memory
+from ddcnn.runs.networks import load
 from ddcnn.strategies.coherent import train_coherent, transfer
-from ddcnn.strategies.local import Local, aggregate, train_local
-from ddcnn.strategies.memory import Plan, plan_memory
+from ddcnn.strategies.global_cnn import train_global
+from ddcnn.strategies.local import LocalResult, aggregate, train_local
 from ddcnn.strategies.predict import local_probabilities
 from ddcnn.strategies.problem import Problem, find_device, prepare
-from ddcnn.strategies.saved import load
-from ddcnn.strategies.trained import Trained
-from ddcnn.strategies.undivided import train_global
+from ddcnn.strategies.result import StrategyResult
 
 __all__ = [
-    "Local",
+    "LocalResult",
     "Plan",
     "Problem",
-    "Trained",
+    "StrategyResult",
     "aggregate",
     "find_device",
     "load",

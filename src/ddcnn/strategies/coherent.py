@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from ddcnn.aggregation.aggregations import TINY
 from ddcnn.config import TrainingConfig
 from ddcnn.decomposition import Subimages
-from ddcnn.engines import ALONE, OwnStream, Ranks, SpreadCheckpoints
-from ddcnn.fusion import LocalCNNs
+from ddcnn.engines import ALONE, RankCheckpoints, RankRandomness, Ranks
+from ddcnn.models import LocalCNNs
 from ddcnn.network import CNNDNN
 from ddcnn.strategies.problem import Problem
-from ddcnn.strategies.trained import Trained
-from ddcnn.training import Checkpoints, Keeper, Progress, Single, Stage, Workspace, fit
+from ddcnn.strategies.result import StrategyResult
+from ddcnn.training import Checkpoints, CheckpointStore, Progress, Single, StageTimer, Workspace, fit
 
 
-def train_coherent(problem: Problem, progress: Progress, workspace: Workspace | None = None) -> Trained:
+def train_coherent(problem: Problem, progress: Progress, workspace: Workspace | None = None) -> StrategyResult:
     """Train local CNNs and aggregation as one model, from random parameters (the same as those of "local")."""
     network = problem.local_cnns(problem.local_modules(indices=problem.owned), problem.owned)
     aggregation = problem.aggregation(problem.config.aggregation.name)
@@ -31,7 +31,9 @@ def train_coherent(problem: Problem, progress: Progress, workspace: Workspace | 
     return _train_whole(problem, network, aggregation, training, weight, "coherent", progress, checkpoints)
 
 
-def transfer(problem: Problem, trained: Trained, progress: Progress, workspace: Workspace | None = None) -> Trained:
+def transfer(
+    problem: Problem, trained: StrategyResult, progress: Progress, workspace: Workspace | None = None
+) -> StrategyResult:
     """Train the coherent model on from trained local CNNs, and from their DNN if ``carry_aggregation`` says so.
 
     The networks of ``trained`` stay as they are.
@@ -48,7 +50,7 @@ def transfer(problem: Problem, trained: Trained, progress: Progress, workspace: 
     training = config.training.model_copy(update=changes)
     checkpoints = None if workspace is None else workspace.of("transfer", {"missing": list(trained.network.missing)})
     new = _train_whole(problem, network, aggregation, training, 0.0, "transfer", progress, checkpoints)
-    return Trained(new.network, [*trained.stages, *new.stages], new.histories)
+    return StrategyResult(new.network, [*trained.stages, *new.stages], new.histories)
 
 
 class Supervised(Single):
@@ -60,7 +62,7 @@ class Supervised(Single):
     Parameters
     ----------
     network
-        Trained on the loss of the global scores.
+        StrategyResult on the loss of the global scores.
     local_weight
         Weight of the sum of the local CNNs' own losses at the start, from where it falls linearly to 0 at the end; 0
         trains on the global loss alone, as published.
@@ -77,7 +79,7 @@ class Supervised(Single):
         self.local_weight = local_weight
         self.ranks = ranks
         self._all = len(network.decomposition.subdomains(network.local_cnns.image_size))
-        self.drawing = OwnStream(ranks)
+        self.drawing = RankRandomness(ranks)
 
     def forward(self, x: Tensor | Subimages) -> Tensor:
         """Return (B, 1, K) global scores; while training, those of the local CNNs follow: (B, 1 + N, K)."""
@@ -89,23 +91,23 @@ class Supervised(Single):
             return scores
         return torch.cat([scores, probabilities.clamp_min(TINY).log()], 1)
 
-    def whole_norm(self, parameters: Sequence[nn.Parameter], norms: Tensor) -> Tensor:
+    def global_grad_norm(self, parameters: Sequence[nn.Parameter], norms: Tensor) -> Tensor:
         """Return the norm of the gradient of all ranks; that of the aggregation, which all have, counts once."""
         if self.ranks.alone:
-            return super().whole_norm(parameters, norms)
+            return super().global_grad_norm(parameters, norms)
         everywhere = {id(p) for p in self.whole.aggregation.parameters()}
         counts = [float(self.ranks.first if id(p) in everywhere else not self.ranks.replica) for p in parameters]
         squares = (norms.double().square() * norms.new_tensor(counts, dtype=torch.float64).unsqueeze(1)).sum(0)
-        return self.ranks.total(squares).sqrt().to(norms)
+        return self.ranks.all_sum(squares).sqrt().to(norms)
 
-    def agreed(self, *values: Tensor) -> tuple[Tensor, ...]:
+    def broadcast_metrics(self, *values: Tensor) -> tuple[Tensor, ...]:
         """Return rank 0's values, and take over its aggregation: on unequal processors rounding would part them."""
         mine = [value.detach().clone() for value in values]
-        self.ranks.take_over([*mine, *self.whole.aggregation.state_dict().values()])
+        self.ranks.broadcast_([*mine, *self.whole.aggregation.state_dict().values()])
         self._average(self.whole.local_cnns.parameters())
         return tuple(mine)
 
-    def complete_gradients(self) -> None:
+    def reduce_gradients(self) -> None:
         """Sum the gradients of the local CNNs over replicas, which have seen other images of the batch."""
         gradients = [p.grad for p in self.whole.local_cnns.parameters() if p.grad is not None]
         self.ranks.sum_over_replicas(gradients)
@@ -145,16 +147,16 @@ def _train_whole(
     name: str,
     progress: Progress,
     checkpoints: Checkpoints | None,
-) -> Trained:
+) -> StrategyResult:
     assert problem.config.aggregation.name != "vote"  # `ddcnn.train` refuses it
     whole = CNNDNN(problem.decomposition, network, aggregation)
     trainee = Supervised(whole, local_weight, problem.ranks)
-    subdomains, keeper = None, cast(Keeper | None, checkpoints)
+    subdomains, keeper = None, cast(CheckpointStore | None, checkpoints)
     if not problem.ranks.alone:
         subdomains = network.subdomains
-        keeper = None if checkpoints is None else SpreadCheckpoints(problem.ranks, checkpoints, trainee.drawing)
+        keeper = None if checkpoints is None else RankCheckpoints(problem.ranks, checkpoints, trainee.drawing)
     part = (problem.ranks.replica, problem.ranks.replicas)
-    with Stage(name, problem.device) as stage:
+    with StageTimer(name, problem.device) as stage:
         history = fit(
             trainee,
             replace(problem.batches(problem.split.train, "order", subdomains, augment=True), part=part),
@@ -171,7 +173,7 @@ def _train_whole(
     stage.critical_path_seconds = stage.seconds
     whole = _assembled(problem, whole)
     whole.normalization = problem.normalization
-    return Trained(whole, [stage], {name: history})
+    return StrategyResult(whole, [stage], {name: history})
 
 
 def _assembled(problem: Problem, network: CNNDNN) -> CNNDNN:

@@ -14,18 +14,28 @@ from ddcnn.aggregation.missing import silence
 from ddcnn.config import TrainingConfig
 from ddcnn.data import folds, hold_out
 from ddcnn.data.batches import Batches
-from ddcnn.engines import Engine, Failure, InProcess, Parcel, Task
+from ddcnn.engines import Engine, Failure, InProcess, Task, TaskPayload
 from ddcnn.errors import TrainingError
-from ddcnn.fusion import LocalCNNs
 from ddcnn.machine import staying_below
+from ddcnn.models import LocalCNNs
 from ddcnn.network import CNNDNN
+from ddcnn.planning.measured_choices import alone_seconds
 from ddcnn.seeds import derive_seed
-from ddcnn.strategies.choices import alone_seconds
+from ddcnn.strategies.payload import pack, unpack
 from ddcnn.strategies.predict import local_probabilities
 from ddcnn.strategies.problem import Problem
-from ddcnn.strategies.shipping import pack, unpack
-from ddcnn.strategies.trained import Trained
-from ddcnn.training import Checkpoints, History, Progress, Single, Stage, Workspace, counted, finished, fit
+from ddcnn.strategies.result import StrategyResult
+from ddcnn.training import (
+    Checkpoints,
+    History,
+    Progress,
+    Single,
+    StageTimer,
+    Workspace,
+    elapsed_across_restarts,
+    finished,
+    fit,
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,7 @@ class LocalTask:
 
 
 @dataclass(frozen=True)
-class LocalResult:
+class GroupResult:
     """Parameters of the local CNNs of a task, under the names of their own class, and how they came about."""
 
     states: list[dict[str, Tensor]]
@@ -49,7 +59,7 @@ class LocalResult:
 
 
 @dataclass(frozen=True)
-class Local:
+class LocalResult:
     """All local CNNs, trained, and what an aggregation may learn from.
 
     Attributes
@@ -68,7 +78,7 @@ class Local:
     """
 
     network: LocalCNNs
-    stage: Stage
+    stage: StageTimer
     history: History
     samples: Int64[Tensor, "m"]
     probabilities: Float[Tensor, "m N K"] | None
@@ -82,7 +92,7 @@ class Local:
         return self.known[part]
 
 
-def run_local_task(task: LocalTask) -> LocalResult:
+def run_local_task(task: LocalTask) -> GroupResult:
     """Train local CNNs together: a function of the task alone."""
     problem, training = task.problem, task.problem.config.training
     network = problem.local_cnns(problem.local_modules(indices=task.indices), task.indices)
@@ -99,10 +109,12 @@ def run_local_task(task: LocalTask) -> LocalResult:
         checkpoints=task.checkpoints,
     )
     states = [{k: v.cpu().clone() for k, v in network.member_state(n).items()} for n in range(network.members)]
-    return LocalResult(states, history)
+    return GroupResult(states, history)
 
 
-def train_local(problem: Problem, engine: Engine, progress: Progress, workspace: Workspace | None = None) -> Local:
+def train_local(
+    problem: Problem, engine: Engine, progress: Progress, workspace: Workspace | None = None
+) -> LocalResult:
     """Train all local CNNs on the samples that ``aggregate_on`` leaves to them.
 
     ``train``: all. ``holdout``: all but a part, from which the aggregation learns. ``crossfit``: all, and once more
@@ -119,7 +131,7 @@ def train_local(problem: Problem, engine: Engine, progress: Progress, workspace:
         held = folds(train, labels, config.folds, seed)
     in_turn = workspace is None or isinstance(engine, InProcess)  # then the checkpoints tell the time, too
     clock = None if workspace is None or in_turn else workspace.folder / "local.seconds"
-    with Stage("local", problem.device) as stage, counted(clock) as earlier:
+    with StageTimer("local", problem.device) as stage, elapsed_across_restarts(clock) as earlier:
         network, history, missing = _train_all(problem, engine, train, "local", progress, workspace)
         histories, probabilities = [history], []
         if config.aggregate_on == "crossfit":
@@ -138,12 +150,12 @@ def train_local(problem: Problem, engine: Engine, progress: Progress, workspace:
     stage.critical_path_seconds = seconds * sum(h.steps for h in histories)
     samples = torch.cat(held) if held else train
     history = replace(history, rows=[row for h in histories for row in h.rows], seconds=stage.seconds)
-    return Local(network, stage, history, samples, torch.cat(probabilities) if probabilities else None, missing)
+    return LocalResult(network, stage, history, samples, torch.cat(probabilities) if probabilities else None, missing)
 
 
 def aggregate(
-    problem: Problem, local: Local, name: str, progress: Progress, workspace: Workspace | None = None
-) -> Trained:
+    problem: Problem, local: LocalResult, name: str, progress: Progress, workspace: Workspace | None = None
+) -> StrategyResult:
     """Put an aggregation on trained local CNNs; a dense network is trained first."""
     aggregation = problem.aggregation(name)
     network = CNNDNN(
@@ -154,18 +166,18 @@ def aggregate(
         missing=local.missing,
     )
     if not list(aggregation.parameters()):
-        return Trained(network, [local.stage], {})
-    with Stage("dnn", problem.device) as stage:
+        return StrategyResult(network, [local.stage], {})
+    with StageTimer("dnn", problem.device) as stage:
         inputs = {"missing": list(local.missing)}
         checkpoints = None if workspace is None else workspace.of("dnn", inputs)
         history = _train_dnn(problem, local, network, progress, checkpoints)
         stage.add(history.earlier_seconds, history.peak_memory_bytes)
     stage.critical_path_seconds = stage.seconds
-    return Trained(network, [local.stage, stage], {"dnn": history})
+    return StrategyResult(network, [local.stage, stage], {"dnn": history})
 
 
 def _train_dnn(
-    problem: Problem, local: Local, network: CNNDNN, progress: Progress, checkpoints: Checkpoints | None
+    problem: Problem, local: LocalResult, network: CNNDNN, progress: Progress, checkpoints: Checkpoints | None
 ) -> History:
     config = problem.config.aggregation
     learned = local.probabilities
@@ -202,7 +214,7 @@ def _train_dnn(
 
 
 def train_elsewhere(
-    parcel: Parcel, arguments: dict[str, Any], checkpoints: Checkpoints, progress: Progress, device: str
+    parcel: TaskPayload, arguments: dict[str, Any], checkpoints: Checkpoints, progress: Progress, device: str
 ) -> None:
     """Train local CNNs in another process; what `run_local_task` returns is the last of the checkpoints."""
     problem = unpack(parcel, device)
@@ -225,7 +237,7 @@ def _train_all(
     groups = problem.groups
     names = [stage] if len(groups) == 1 else [f"{stage}/subdomains {_span(group)}" for group in groups]
 
-    def run(groups: Sequence[tuple[int, ...]], names: Sequence[str]) -> list[LocalResult | Failure]:
+    def run(groups: Sequence[tuple[int, ...]], names: Sequence[str]) -> list[GroupResult | Failure]:
         tasks = [_task(problem, g, samples, name, workspace) for g, name in zip(groups, names, strict=True)]
         return engine.run(tasks, progress, None if workspace is None else workspace.folder)
 
@@ -236,14 +248,14 @@ def _train_all(
     again = [(index,) for group, one in failed.items() if len(group) > 1 and not one.final for index in group]
     if again:
         found |= dict(zip(again, run(again, [f"{stage}/subdomain {index}" for (index,) in again]), strict=True))
-    results = {group: one for group, one in found.items() if isinstance(one, LocalResult)}
+    results = {group: one for group, one in found.items() if isinstance(one, GroupResult)}
     if not results:
         raise TrainingError(next(iter(failed.values())).reason)
     return _assembled(problem, results, progress)
 
 
 def _assembled(
-    problem: Problem, results: dict[tuple[int, ...], LocalResult], progress: Progress
+    problem: Problem, results: dict[tuple[int, ...], GroupResult], progress: Progress
 ) -> tuple[LocalCNNs, History, tuple[int, ...]]:
     network = problem.local_cnns(problem.local_modules())
     missing = tuple(n for n in range(network.members) if not any(n in group for group in results))
@@ -257,11 +269,11 @@ def _assembled(
 
 def _task(
     problem: Problem, group: tuple[int, ...], samples: Tensor, name: str, workspace: Workspace | None
-) -> Task[LocalResult]:
+) -> Task[GroupResult]:
     arguments = {"indices": list(group), "samples": samples.tolist(), "stage": name}
     checkpoints = None if workspace is None else workspace.of(name, arguments)
 
-    def data(least: bool) -> Parcel:
+    def data(least: bool) -> TaskPayload:
         every = problem.decomposition.subdomains(problem.dataset.image_size)
         return pack(problem, tuple(every[i] for i in group) if least else None)
 
@@ -276,16 +288,16 @@ def _task(
     )
 
 
-def _collected(checkpoints: Checkpoints) -> LocalResult | None:
+def _collected(checkpoints: Checkpoints) -> GroupResult | None:
     found = finished(checkpoints)
-    return None if found is None else LocalResult(*found)
+    return None if found is None else GroupResult(*found)
 
 
 def _span(group: Sequence[int]) -> str:
     return f"{group[0]}-{group[-1]}"
 
 
-def _joined(results: dict[tuple[int, ...], LocalResult], members: int) -> History:
+def _joined(results: dict[tuple[int, ...], GroupResult], members: int) -> History:
     """Return the history of groups that were trained one by one, as if they had been trained as one."""
     histories = [one.history for _, one in sorted(results.items())]
     best: list[int] = [0] * members

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from ddcnn.fusion import LocalCNNs
+from ddcnn.models import LocalCNNs
 from ddcnn.strategies.problem import Problem
 from ddcnn.training import predict_scores
 

@@ -24,10 +24,10 @@ from ddcnn.data.lazy import Images, OnHost
 from ddcnn.decomposition import Decomposition, Grid, Subdomain, Subimages
 from ddcnn.engines import ALONE, Ranks
 from ddcnn.errors import ConfigError, ModelError, in_one_line
-from ddcnn.fusion import Backend, LocalCNNs
-from ddcnn.models import Normalization, build, width_rule
+from ddcnn.fusion import Backend
+from ddcnn.models import LocalCNNs, Normalization, build, width_rule
+from ddcnn.planning.batch_size import with_batch_size
 from ddcnn.seeds import derive_seed
-from ddcnn.strategies.batch_size import with_batch_size
 from ddcnn.training.precision import PrecisionName
 
 _CHECK_BATCH = 2
@@ -68,7 +68,7 @@ class Problem:
         return Grid(self.config.decomposition.grid, overlap=self.config.decomposition.overlap)
 
     @property
-    def undivided(self) -> Decomposition:
+    def global_decomposition(self) -> Decomposition:
         """The decomposition into one subdomain, whose local CNN is the global CNN."""
         return Grid((1,) * len(self.dataset.image_size))
 
@@ -184,7 +184,7 @@ class Problem:
     def global_cnn(self) -> LocalCNNs:
         """Build the global CNN: full width, on the whole image."""
         module = self._build(self.dataset.image_size, 1.0, derive_seed(self.config.seed, "global"))
-        return LocalCNNs(self.undivided, [module.to(self.device)], image_size=self.dataset.image_size)
+        return LocalCNNs(self.global_decomposition, [module.to(self.device)], image_size=self.dataset.image_size)
 
     def aggregation(self, name: str, purpose: str = "dnn") -> nn.Module:
         """Build an aggregation on the device."""
@@ -216,7 +216,7 @@ def prepare(config: Config, dataset: Dataset | None = None, ranks: Ranks = ALONE
     DdcnnError
         Whatever cannot be used is found here, before anything is trained or written.
     """
-    dataset = dataset or ranks.one_first(lambda: open_data(config.data))
+    dataset = dataset or ranks.local_rank0_first(lambda: open_data(config.data))
     split = make_split(dataset, config.data, config.seed)
     if not ranks.alone:
         ranks.owned(math.prod(config.decomposition.grid))  # all find at once that there are too many of them

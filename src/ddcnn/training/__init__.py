@@ -1,35 +1,35 @@
 """One step, one loop: how a network, or many independent ones at once, are trained and measured."""
 
-from ddcnn.training.checkpoint import Checkpoints, Keeper, State, Workspace
-from ddcnn.training.clock import counted
+from ddcnn.training.checkpoint import Checkpoints, CheckpointStore, State, Workspace
+from ddcnn.training.elapsed import elapsed_across_restarts
 from ddcnn.training.evaluation import accuracy_of, evaluate, predict_scores
 from ddcnn.training.loop import History, finished, fit
 from ddcnn.training.member_optimizer import MemberOptimizer
+from ddcnn.training.members import Single, TrainableMembers
 from ddcnn.training.metrics import auc, macro_f1
 from ddcnn.training.precision import PrecisionName, autocast
 from ddcnn.training.progress import Progress
-from ddcnn.training.stage import Stage, peak_of_process
+from ddcnn.training.stage_timer import StageTimer, peak_of_process
 from ddcnn.training.step import Step, balanced_weights, member_losses
-from ddcnn.training.trainee import Single, Trainee
 
 __all__ = [
+    "CheckpointStore",
     "Checkpoints",
     "History",
-    "Keeper",
     "MemberOptimizer",
     "PrecisionName",
     "Progress",
     "Single",
-    "Stage",
+    "StageTimer",
     "State",
     "Step",
-    "Trainee",
+    "TrainableMembers",
     "Workspace",
     "accuracy_of",
     "auc",
     "autocast",
     "balanced_weights",
-    "counted",
+    "elapsed_across_restarts",
     "evaluate",
     "finished",
     "fit",

@@ -54,7 +54,7 @@ class State:
 
 
 @runtime_checkable
-class Keeper(Protocol):
+class CheckpointStore(Protocol):
     """Where the state of a training is kept; `Checkpoints` is one."""
 
     def load(self) -> State | None:

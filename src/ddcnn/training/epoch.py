@@ -41,14 +41,14 @@ class Epoch:
         cast(nn.Module, self.step.trainee).train()
         total = self.config.epochs * self.train.steps
         with closing(self.train.shuffled(self.number, self.done)) as batches:
-            for inputs, labels in batches:
+            for batch in batches:
                 done = (self.number - 1) * self.train.steps + self.done
-                losses, correct = self.step(inputs, labels, schedule=self._schedule(done), at=done / total)
+                losses, correct = self.step(batch.inputs, batch.targets, schedule=self._schedule(done), at=done / total)
                 self._loss = self._loss + losses  # on the device: no waiting for it in each step
                 self._correct = self._correct + correct
-                self.samples += len(labels)
+                self.samples += len(batch)
                 self.done += 1
-                progress.advance(len(labels), self.mean)
+                progress.advance(len(batch), self.mean)
                 yield
 
     def mean(self) -> tuple[float, float]:
@@ -61,7 +61,7 @@ class Epoch:
         return {
             "lr": self.step.optimizer.rates * self._schedule(last),
             "train_loss": self._loss / self.done,
-            "train_accuracy": sound(self._correct / self.samples, self._loss),
+            "train_accuracy": nan_if_diverged(self._correct / self.samples, self._loss),
         }
 
     def tensors(self) -> dict[str, Tensor]:
@@ -78,7 +78,7 @@ class Epoch:
         return schedule_factor(self.config, done, self.config.epochs * self.train.steps)
 
 
-def plain(measured: Mapping[str, Tensor], active: Sequence[int], members: int) -> dict[str, list[float | None]]:
+def to_row(measured: Mapping[str, Tensor], active: Sequence[int], members: int) -> dict[str, list[float | None]]:
     """Return one entry per member, None for those that have stopped and for what is not finite."""
     row: dict[str, list[float | None]] = {name: [None] * members for name in measured}
     for name, values in measured.items():
@@ -87,6 +87,6 @@ def plain(measured: Mapping[str, Tensor], active: Sequence[int], members: int) -
     return row
 
 
-def sound(accuracy: Float[Tensor, "M"], loss: Float[Tensor, "M"]) -> Float[Tensor, "M"]:
+def nan_if_diverged(accuracy: Float[Tensor, "M"], loss: Float[Tensor, "M"]) -> Float[Tensor, "M"]:
     """Return accuracies, NaN where the loss is not finite: scores that are not numbers decide nothing."""
     return accuracy.where(loss.isfinite(), math.nan)

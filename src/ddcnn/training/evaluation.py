@@ -9,26 +9,26 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from ddcnn.data.batches import Batches
+from ddcnn.training.members import TrainableMembers
 from ddcnn.training.precision import PrecisionName, autocast
 from ddcnn.training.step import member_losses
-from ddcnn.training.trainee import Trainee
 
 
 @torch.no_grad()
 def predict_scores(
-    trainee: Trainee, batches: Batches, *, precision: PrecisionName = "float32"
+    trainee: TrainableMembers, batches: Batches, *, precision: PrecisionName = "float32"
 ) -> Float[Tensor, "n M K"]:
     """Return the scores of all samples in order, in float32, on the CPU."""
     cast(nn.Module, trainee).eval()
     scores = []
-    for inputs, labels in batches.in_order():
-        with autocast(precision, inputs.device):
-            scores.append(trainee(inputs)[: len(labels)].float().cpu())
+    for batch in batches.in_order():
+        with autocast(precision, batch.inputs.device):
+            scores.append(trainee(batch.inputs)[: len(batch)].float().cpu())
     return torch.cat(scores)
 
 
 def evaluate(
-    trainee: Trainee, batches: Batches, *, precision: PrecisionName = "float32"
+    trainee: TrainableMembers, batches: Batches, *, precision: PrecisionName = "float32"
 ) -> tuple[Float[Tensor, "M"], Float[Tensor, "M"]]:
     """Return cross-entropy and accuracy (0..1) of each member."""
     scores = predict_scores(trainee, batches, precision=precision)

@@ -14,17 +14,17 @@ from ddcnn.config import TrainingConfig
 from ddcnn.data.batches import Batches
 from ddcnn.errors import InterruptionError, TrainingError
 from ddcnn.seeds import derive_seed
-from ddcnn.training.checkpoint import Checkpoints, Keeper, State
-from ddcnn.training.epoch import Epoch, plain, sound
+from ddcnn.training.checkpoint import Checkpoints, CheckpointStore, State
+from ddcnn.training.epoch import Epoch, nan_if_diverged, to_row
+from ddcnn.training.epoch_selector import EpochSelector
 from ddcnn.training.evaluation import evaluate
 from ddcnn.training.interruption import INTERRUPTION
 from ddcnn.training.member_optimizer import MemberOptimizer
+from ddcnn.training.members import TrainableMembers
 from ddcnn.training.precision import PrecisionName
 from ddcnn.training.progress import Progress
-from ddcnn.training.stage import peak_memory
+from ddcnn.training.stage_timer import peak_memory
 from ddcnn.training.step import Step, balanced_weights, deterministic_layers
-from ddcnn.training.trainee import Trainee
-from ddcnn.training.watch import Watch
 
 
 @dataclass
@@ -65,7 +65,7 @@ class History:
 
 
 def fit(
-    trainee: Trainee,
+    trainee: TrainableMembers,
     train: Batches,
     validation: Batches,
     config: TrainingConfig,
@@ -75,7 +75,7 @@ def fit(
     own: Sequence[TrainingConfig] | None = None,
     precision: PrecisionName = "float32",
     progress: Progress | None = None,
-    checkpoints: Keeper | None = None,
+    checkpoints: CheckpointStore | None = None,
 ) -> History:
     """Train all members of a trainee in place, and leave each with the parameters of its selected epoch.
 
@@ -118,7 +118,7 @@ class _Training:
 
     def __init__(
         self,
-        trainee: Trainee,
+        trainee: TrainableMembers,
         train: Batches,
         validation: Batches,
         config: TrainingConfig,
@@ -130,7 +130,7 @@ class _Training:
         self.trainee, self.train, self.validation, self.config, self.stage = trainee, train, validation, config, stage
         self.precision = precision
         self.step = _build_step(trainee, train, config, own, classes, precision)
-        self.watch = Watch(trainee, config)
+        self.watch = EpochSelector(trainee, config)
         self.rows: list[dict[str, Any]] = []
         self.steps = 0
         self.epoch = 1  # that is under way, or comes next
@@ -138,7 +138,7 @@ class _Training:
         self._earlier_seconds = 0.0
         self._earlier_peak: int | None = None
 
-    def run(self, progress: Progress, checkpoints: Keeper | None) -> History:
+    def run(self, progress: Progress, checkpoints: CheckpointStore | None) -> History:
         config, train = self.config, self.train
         progress.begin(self.stage, epochs=config.epochs, steps=train.steps, members=self.trainee.members)
         found = None if checkpoints is None else checkpoints.load()
@@ -158,7 +158,7 @@ class _Training:
         progress.end()
         return self._history()
 
-    def _one_epoch(self, under_way: State | None, progress: Progress, checkpoints: Keeper | None) -> None:
+    def _one_epoch(self, under_way: State | None, progress: Progress, checkpoints: CheckpointStore | None) -> None:
         active = self.watch.active
         self.step.optimizer.scale(self.watch.factors[active])
         epoch = Epoch(self.step, self.train, self.config, self.epoch)
@@ -171,11 +171,11 @@ class _Training:
                     self._pause(epoch, checkpoints)
         self._end_epoch(epoch, progress)
         if checkpoints is not None and self.watch.active and self.epoch <= self.config.epochs:
-            (due,) = self.step.trainee.agreed(torch.tensor(checkpoints.due))
+            (due,) = self.step.trainee.broadcast_metrics(torch.tensor(checkpoints.due))
             if due:
                 checkpoints.save(self._state(None))
 
-    def _pause(self, epoch: Epoch, checkpoints: Keeper | None) -> None:
+    def _pause(self, epoch: Epoch, checkpoints: CheckpointStore | None) -> None:
         """Between two steps: write a checkpoint if it is time for one, and end if that was asked for."""
         if checkpoints is None:
             INTERRUPTION.check()
@@ -190,15 +190,15 @@ class _Training:
         watch, members = self.watch, self.trainee.members
         measured = epoch.measured()
         loss, accuracy = evaluate(self.step.trainee, self.validation, precision=self.precision)
-        measured |= {"validation_loss": loss, "validation_accuracy": sound(accuracy, loss)}
+        measured |= {"validation_loss": loss, "validation_accuracy": nan_if_diverged(accuracy, loss)}
         row: dict[str, Any] = {"stage": self.stage, "epoch": epoch.number, "seconds": round(self._seconds, 3)}
-        row |= plain(measured, watch.active, members)
+        row |= to_row(measured, watch.active, members)
         self.rows.append(row)
         self.steps += self.train.steps
         self.epoch += 1
         progress.epoch(row)
         trainee = self.step.trainee
-        stay = watch.observe(epoch.number, trainee, *trainee.agreed(measured["train_loss"], loss, accuracy))
+        stay = watch.observe(epoch.number, trainee, *trainee.broadcast_metrics(measured["train_loss"], loss, accuracy))
         for n in (n for n, when in enumerate(watch.diverged) if when == epoch.number):
             progress.note(f"{self.stage}, {self.trainee.name(n)}: {_divergence(epoch.number, watch.best_epochs[n])}")
         self._leave(stay)
@@ -270,7 +270,7 @@ class _Training:
 
 
 def _build_step(
-    trainee: Trainee,
+    trainee: TrainableMembers,
     train: Batches,
     config: TrainingConfig,
     own: Sequence[TrainingConfig] | None,

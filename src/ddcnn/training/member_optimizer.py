@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ddcnn.config import TrainingConfig
 from ddcnn.training.clipping import clip_gradients, stacks_of
+from ddcnn.training.members import TrainableMembers, parts_of
 from ddcnn.training.optimizers import build_optimizer
-from ddcnn.training.trainee import Trainee, parts_of
 
 
 class MemberOptimizer:
@@ -34,7 +34,9 @@ class MemberOptimizer:
         Per member, the configuration with its own learning rate and weight decay; None: ``config`` for each.
     """
 
-    def __init__(self, trainee: Trainee, config: TrainingConfig, own: Sequence[TrainingConfig] | None = None) -> None:
+    def __init__(
+        self, trainee: TrainableMembers, config: TrainingConfig, own: Sequence[TrainingConfig] | None = None
+    ) -> None:
         self.trainee, self.config = trainee, config
         self.own = [config] * trainee.members if own is None else list(own)
         assert len(self.own) == trainee.members
@@ -130,7 +132,7 @@ class MemberOptimizer:
         everything["state"] = {i: filled[parameter] for i, parameter in enumerate(order) if parameter in filled}
         self.inner.load_state_dict(everything)
 
-    def subset(self, trainee: Trainee, members: Sequence[int]) -> MemberOptimizer:
+    def subset(self, trainee: TrainableMembers, members: Sequence[int]) -> MemberOptimizer:
         """Return an optimiser for a trainee that holds some of the members, which go on as they would have here."""
         part = MemberOptimizer(trainee, self.config, [self.own[n] for n in members])
         part.scale(self.factors[list(members)])

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ddcnn.decomposition import Subimages
 from ddcnn.training.member_optimizer import MemberOptimizer
+from ddcnn.training.members import TrainableMembers
 from ddcnn.training.precision import PrecisionName, autocast
-from ddcnn.training.trainee import Trainee
 
 
 def member_losses(
@@ -41,7 +41,7 @@ def member_losses(
 class Step:
     """Forward, backward and optimiser, for M members at once."""
 
-    trainee: Trainee
+    trainee: TrainableMembers
     optimizer: MemberOptimizer
     precision: PrecisionName
     label_smoothing: float = 0.0
@@ -60,7 +60,7 @@ class Step:
         self.optimizer.zero_grad()
         weights = self.trainee.loss_weights(at).to(losses.device, non_blocking=True)
         (losses * weights).sum().backward()
-        self.trainee.complete_gradients()
+        self.trainee.reduce_gradients()
         self.optimizer.step(schedule)
         correct = (scores.detach().argmax(2) == labels.unsqueeze(1)).sum(0)
         return losses.detach()[: self.trainee.members], correct[: self.trainee.members]

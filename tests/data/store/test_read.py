@@ -14,14 +14,14 @@ from ddcnn.config import DataConfig
 from ddcnn.data import Dataset, open_data
 from ddcnn.data.augmentation import Augmentation
 from ddcnn.data.lazy import Lazy
+from ddcnn.data.moments import moments
 from ddcnn.data.store import Stored, reading
 from ddcnn.decomposition import Grid, cut
-from ddcnn.models.normalization import moments
 from tests.data.store.helper import make_dataset
 
 CASES = [
     pytest.param((9, 11, 7), (2, 3, 2), torch.uint8, id="volumes"),
-    pytest.param((9, 11, 7), (1, 1, 1), torch.uint8, id="undivided"),
+    pytest.param((9, 11, 7), (1, 1, 1), torch.uint8, id="global_decomposition"),
     pytest.param((13, 8), (3, 2), torch.float32, id="images"),
 ]
 

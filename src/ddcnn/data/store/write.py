@@ -19,11 +19,11 @@ from torch import Tensor
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.files import replacing
 from ddcnn.data.lazy import Images
+from ddcnn.data.moments import moments
 from ddcnn.data.store.layout import ROOT, Layout, to_json
 from ddcnn.data.store.shard import DamagedError, Shard, compress, join, require_codecs
 from ddcnn.decomposition import Grid
 from ddcnn.errors import DataError
-from ddcnn.models.normalization import moments
 
 _BLOCK = 2**25  # bytes of pixels: what a thread holds, compressed, until it writes
 _MOST_SAMPLES = 4096

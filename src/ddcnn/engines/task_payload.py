@@ -1,0 +1,56 @@
+"""A parcel: what a worker elsewhere needs to do a task, as numbers and arrays. There is no pickle in it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddcnn.atomic import write_atomic
+from ddcnn.errors import RunError
+
+_NUMBERS = "numbers.json"
+
+
+@dataclass(frozen=True)
+class TaskPayload:
+    """Numbers, as JSON takes them, and arrays by name.
+
+    `save` and `open` pass it between processes of one machine: arrays are files that all of them map into memory, so
+    that there is one copy, whatever the number of workers.
+    """
+
+    numbers: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+    def save(self, folder: Path) -> None:
+        """Write it; a parcel that is there already is replaced.
+
+        Raises
+        ------
+        RunError
+            The folder cannot be written.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, array in self.arrays.items():
+                partly = folder / f"{name}.npy.part"
+                with partly.open("wb") as file:
+                    np.save(file, array, allow_pickle=False)
+                partly.replace(folder / f"{name}.npy")
+            names = sorted(self.arrays)
+            write_atomic(folder / _NUMBERS, json.dumps({"numbers": self.numbers, "arrays": names}).encode())
+        except OSError as error:
+            raise RunError(f"{folder} cannot be written: {error.strerror}; make room, then resume the run") from None
+
+    @classmethod
+    def open(cls, folder: Path) -> TaskPayload:
+        """Map a parcel that `save` wrote; what is written into its arrays stays in this process."""
+        content = json.loads((folder / _NUMBERS).read_text(encoding="utf-8"))
+        arrays = {
+            name: np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False) for name in content["arrays"]
+        }
+        return cls(content["numbers"], arrays)

@@ -1,0 +1,203 @@
+"""`LocalCNNs`: images -> subimages -> the scores of all local CNNs, fused per shape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from ddcnn.decomposition import Decomposition, Subdomain, Subimages, cut
+from ddcnn.errors import FusionError
+from ddcnn.fusion.fuse import Backend, FusedCNN, fuse
+from ddcnn.fusion.structural_equality import structure
+
+
+class LocalCNNs(nn.Module):
+    """The local CNNs of some subdomains of a decomposition, independent of one another.
+
+    Parameters
+    ----------
+    decomposition
+        Where to cut.
+    modules
+        One network per subdomain, (B, C, *s) -> (B, K). Their parameters are copied.
+    image_size
+        (H, W) or (D, H, W). Subdomains of different shape run as different groups.
+    indices
+        The subdomains that the networks belong to; None means all, 0..N-1.
+    backend, proved
+        As in `ddcnn.fuse`.
+    example
+        Images (B, C, *S), or their subimages, of real size and device, to prove that the networks run as they would
+        alone, and to choose the backend by measurement.
+    """
+
+    def __init__(
+        self,
+        decomposition: Decomposition,
+        modules: Sequence[nn.Module],
+        *,
+        image_size: Sequence[int],
+        indices: Sequence[int] | None = None,
+        backend: Backend = "auto",
+        example: Shaped[Tensor, "B C *S"] | Subimages | None = None,
+        proved: bool = False,
+    ) -> None:
+        super().__init__()
+        every = decomposition.subdomains(tuple(image_size))
+        subdomains = every if indices is None else tuple(every[i] for i in indices)
+        if len(modules) != len(subdomains):
+            raise FusionError(f"{len(modules)} local CNNs do not fit {len(subdomains)} subdomains; give one each")
+        groups = _positions(subdomains, modules)
+        parts = None if example is None else _parts(example, subdomains)
+        fused = [
+            fuse(
+                [modules[i] for i in group],
+                backend,
+                proved=proved,
+                example=None if parts is None else torch.stack([parts[i] for i in group], 1),
+            )
+            for group in groups
+        ]
+        self._hold(tuple(image_size), subdomains, groups, fused)
+
+    def _hold(
+        self,
+        image_size: tuple[int, ...],
+        subdomains: tuple[Subdomain, ...],
+        groups: list[tuple[int, ...]],
+        fused: list[FusedCNN],
+    ) -> None:
+        self.image_size, self.subdomains, self.groups = image_size, subdomains, groups
+        self.indices = tuple(subdomain.index for subdomain in subdomains)
+        self.order = [position for group in groups for position in group]
+        self.fused = nn.ModuleList(fused)
+
+    def subset(self, members: Sequence[int]) -> LocalCNNs:
+        """Return copies of some of the local CNNs, in that order; they run on the same backends as here."""
+        if not members:
+            raise FusionError("a subset needs at least 1 local CNN, got none")
+        groups, fused = [], []
+        for group, network in zip(self.groups, self._fused(), strict=True):
+            if positions := tuple(position for position, n in enumerate(members) if n in group):
+                groups.append(positions)
+                fused.append(network.subset([group.index(members[position]) for position in positions]))
+        part = type(self).__new__(type(self))
+        nn.Module.__init__(part)
+        part._hold(self.image_size, tuple(self.subdomains[n] for n in members), groups, fused)
+        return part.train(self.training)
+
+    @property
+    def members(self) -> int:
+        """Number of local CNNs."""
+        return len(self.subdomains)
+
+    @property
+    def backend(self) -> str:
+        """The backends of the groups."""
+        return ", ".join(dict.fromkeys(group.backend for group in self._fused()))
+
+    @property
+    def reason(self) -> str:
+        """Why these backends, in one line."""
+        return "; ".join(dict.fromkeys(group.reason for group in self._fused()))
+
+    def forward(self, images: Float[Tensor, "B C *S"] | Subimages) -> Float[Tensor, "B N K"]:
+        """Return the scores of every local CNN on its subimages: cut from whole images, or given."""
+        parts = self._given(images) if isinstance(images, Subimages) else self._cut(images)
+        scores = [
+            network(torch.stack([parts[i] for i in group], 1))
+            for group, network in zip(self.groups, self.fused, strict=True)
+        ]
+        if len(scores) == 1:
+            return cast(Tensor, scores[0])
+        joined = torch.cat(scores, 1)
+        return joined[:, torch.tensor(self.order).argsort()]
+
+    def loss_weights(self, at: float) -> Tensor:  # noqa: ARG002 - the same at any time
+        """Return 1 for each local CNN: the loss of all is the sum of each one's own."""
+        return torch.ones(self.members)
+
+    def member_state(self, n: int) -> dict[str, Tensor]:
+        """Return views of the parameters and buffers of local CNN n, under their own names."""
+        network, position = self._find(n)
+        return network.member_state(position)
+
+    def load_member_state(self, n: int, state: dict[str, Tensor]) -> None:
+        """Copy parameters and buffers into local CNN n."""
+        network, position = self._find(n)
+        network.load_member_state(position, state)
+
+    def name(self, n: int) -> str:
+        """Return what messages call local CNN n: ``subdomain 3 (rows 0..15, columns 16..31)``."""
+        subdomain = self.subdomains[n]
+        axes = ("depth", "rows", "columns")[-len(subdomain.box) :]
+        pixels = (f"{axis} {start}..{stop - 1}" for axis, (start, stop) in zip(axes, subdomain.box, strict=True))
+        return f"subdomain {subdomain.index} ({', '.join(pixels)})"
+
+    def extract(self, n: int) -> nn.Module:
+        """Return local CNN n alone, as a module of its own class."""
+        network, position = self._find(n)
+        return network.extract(position)
+
+    def per_parameter(self, values: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
+        """Pair each parameter with the (N,) values of its networks, in a shape that broadcasts against it."""
+        return [
+            pair
+            for group, network in zip(self.groups, self._fused(), strict=True)
+            for pair in network.per_parameter(values[list(group)])
+        ]
+
+    def reduce_gradients(self) -> None:
+        """Do nothing: they are complete."""
+
+    def global_grad_norm(self, parameters: Sequence[nn.Parameter], norms: Tensor) -> Tensor:  # noqa: ARG002 - all is here
+        """Return the norm of each one's gradient from those of its parts, (P, N)."""
+        return cast(Tensor, torch.linalg.vector_norm(norms, dim=0))
+
+    def broadcast_metrics(self, *values: Tensor) -> tuple[Tensor, ...]:
+        """Return the values: who else there is, is of no concern to a local CNN."""
+        return values
+
+    def _cut(self, images: Tensor) -> list[Tensor]:
+        if tuple(images.shape[2:]) != self.image_size:
+            expected, got = (_x(size) for size in (self.image_size, images.shape[2:]))
+            raise FusionError(f"these local CNNs take images of {expected} pixels, got {got}; resize the images")
+        return cut(images, self.subdomains)
+
+    def _given(self, images: Subimages) -> list[Tensor]:
+        expected = [s.shape for s in self.subdomains]
+        got = [tuple(part.shape[2:]) for part in images.parts]
+        if got != expected:
+            raise FusionError(
+                f"these local CNNs take subimages of {', '.join(map(_x, expected))} pixels, got "
+                f"{', '.join(map(_x, got))}; give those of subdomains {', '.join(map(str, self.indices))}"
+            )
+        return list(images.parts)
+
+    def _fused(self) -> list[FusedCNN]:
+        return cast(list[FusedCNN], list(self.fused))
+
+    def _find(self, n: int) -> tuple[FusedCNN, int]:
+        for group, network in zip(self.groups, self._fused(), strict=True):
+            if n in group:
+                return network, group.index(n)
+        raise IndexError(f"local CNN {n} of {self.members}")
+
+
+def _positions(subdomains: Sequence[Subdomain], modules: Sequence[nn.Module]) -> list[tuple[int, ...]]:
+    groups: dict[object, list[int]] = {}
+    for position, (subdomain, module) in enumerate(zip(subdomains, modules, strict=True)):
+        groups.setdefault((subdomain.shape, structure(module)), []).append(position)
+    return [tuple(group) for group in groups.values()]
+
+
+def _parts(images: Tensor | Subimages, subdomains: Sequence[Subdomain]) -> Sequence[Tensor]:
+    return images.parts if isinstance(images, Subimages) else cut(images, subdomains)
+
+
+def _x(size: Sequence[int]) -> str:
+    return "x".join(map(str, size))

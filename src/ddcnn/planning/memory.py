@@ -1,0 +1,266 @@
+"""The memory plan: how many local CNNs are trained at once, and whether images are resident, under a given limit."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ddcnn.data.lazy import OnHost, load
+from ddcnn.data.prefetch import DEPTH
+from ddcnn.errors import ConfigError, FusionError
+from ddcnn.fusion import BackendName
+from ddcnn.machine import resident_memory, return_freed_memory
+from ddcnn.models import LocalCNNs
+from ddcnn.network import CNNDNN
+from ddcnn.strategies.coherent import Supervised
+from ddcnn.strategies.problem import Problem
+from ddcnn.training import PrecisionName, StageTimer, Step
+from ddcnn.training.member_optimizer import MemberOptimizer
+from ddcnn.training.members import TrainableMembers
+
+_SPARE = 1.1  # what a training needs, against what was measured on one step: allocators leave gaps
+_RESERVE = 2**27  # bytes that Python and libraries take in the course of a run
+_GB = 1e9
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a limit is kept.
+
+    Attributes
+    ----------
+    limit
+        Bytes that may be used.
+    group
+        Local CNNs that are trained at once.
+    resident
+        Whether all images lie on the device.
+    expected
+        Peak in bytes: what is there, and what a step, or the proof that a backend is exact, was measured to need.
+    proved, too_large
+        Backends that were proved exact for such a group, and those that would need more than the limit.
+    """
+
+    limit: int
+    group: int
+    resident: bool
+    expected: int
+    proved: tuple[BackendName, ...] = ()
+    too_large: tuple[BackendName, ...] = ()
+
+    def line(self, subdomains: int) -> str:
+        """Return the plan in one line."""
+        where = "resident" if self.resident else "streamed"
+        return (
+            f"{_gb(self.limit)} at most: {self.group} of {subdomains} local CNNs at once, images {where}, "
+            f"planned peak {_gb(self.expected)}"
+        )
+
+
+def plan_memory(problem: Problem, whole: Sequence[str]) -> tuple[Problem, Plan | None]:
+    """Choose group size and residency so that ``compute.memory`` holds; the batch size stays what it is.
+
+    A training step is measured for more and more local CNNs, as long as the next should fit (`largest`), and before
+    it, where they do not run in turn, the proof that they may. The group is as large as the fastest form allows,
+    which is fused as a rule; forms that need more than that are left out of the choice of a backend.
+
+    Parameters
+    ----------
+    whole
+        What else the run trains, on whole images: of ``"global"`` and ``"coherent"``.
+
+    Returns
+    -------
+    problem
+        With the group size, and perhaps with images that were made resident.
+    plan
+        None without a limit, or where ``compute.group`` is given.
+
+    Raises
+    ------
+    ConfigError
+        Not even one subdomain, or one of the ``whole`` networks, fits; or memory cannot be measured here.
+    """
+    limit = problem.config.compute.memory
+    if limit is None or problem.group is not None:
+        return problem, None
+    trial = _Trial(problem)
+    batch = trial.batch
+    least = min(2, batch)  # batch norm cannot train on one
+    trial.step(trial.local(1), least)  # libraries allocate when they are first used
+    base = _used(problem.device) + _RESERVE + trial.kept + (0 if isinstance(problem.images, Tensor) else trial.ahead)
+    room = limit - base
+    fits, needed = largest(lambda b: trial.step(trial.local(1), b), batch, room, least=least)
+    if fits < batch:
+        raise ConfigError(_too_small(limit, base, "one local CNN", batch, needed * batch // fits if fits else 0))
+    group, needs, too_large = _group(trial, room)
+    if not needs and problem.backend in ("auto", "looped"):
+        raise ConfigError(_too_small(limit, base, "one local CNN", batch, 0))
+    if not needs:
+        raise ConfigError(
+            f"compute.memory = {_gb(limit)} is too little to prove that local CNNs may be {problem.backend}; "
+            "use backend=auto or looped, or more memory"
+        )
+    peak = base + max(needs.values())
+    for name in whole:
+        coherent = partial(trial.coherent, max(needs, key=lambda backend: needs[backend]))
+        build: Callable[[], TrainableMembers] = trial.global_cnn if name == "global" else coherent
+        fits, needed = largest(partial(trial.step, build), batch, room, least=least)
+        if fits < batch:
+            needed = needed * batch // fits if fits else 0
+            raise ConfigError(_too_small(limit, base, f"the {name} network", batch, needed))
+        peak = max(peak, base + needed)
+    problem, plan = _placed(problem.with_compute(group=group), limit, peak)
+    return problem, replace(plan, proved=tuple(needs), too_large=tuple(too_large))
+
+
+def _group(trial: _Trial, room: int) -> tuple[int, dict[BackendName, int], list[BackendName]]:
+    """Return how many local CNNs are trained at once, what each backend needs for so many, and which need too much."""
+    asked = trial.problem.backend
+    group, needs, too_large = trial.subdomains, dict[BackendName, int](), list[BackendName]()
+    candidates: tuple[BackendName, ...] = ("fused", "looped", "vmapped") if asked == "auto" else (asked,)
+    for backend in candidates:
+        try:
+            fits, needed = largest(partial(trial.needed, backend), group, room)
+        except FusionError:
+            if asked == backend:
+                raise
+            continue  # not possible, whatever the memory
+        if fits and not needs:
+            group = fits
+        if fits == group:
+            needs[backend] = needed
+        else:
+            too_large.append(backend)
+    return group, needs, too_large
+
+
+def largest(measure: Callable[[int], int], most: int, room: int, *, least: int = 1) -> tuple[int, int]:
+    """Return the largest size up to ``most`` that was measured to need at most ``room`` bytes, and how many it needs.
+
+    The first size is ``least``; the next is at most twice the last, and such that it should still fit: in proportion
+    to the first size, later on the straight line through the last two. 0 if even the least does not fit.
+
+    >>> largest(lambda size: 100 + 10 * size, most=32, room=260)
+    (16, 260)
+    """
+    fitting: list[tuple[int, int]] = []
+    size = min(least, most)
+    while (found := measure(size)) <= room:
+        fitting.append((size, found))
+        size = _following(fitting, most, room)
+        if size == fitting[-1][0]:
+            break
+    return fitting[-1] if fitting else (0, found)
+
+
+def _following(fitting: list[tuple[int, int]], most: int, room: int) -> int:
+    (before, less), (size, needed) = ([(0, 0), *fitting])[-2:]
+    slope = (needed - less) / (size - before)
+    affordable = size + int((room - needed) / slope) if slope > 0 else most
+    return min(2 * size, affordable, most)
+
+
+class _Trial:
+    """Training steps of networks of different size, and the memory that they need."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        config = problem.config
+        self.subdomains = math.prod(config.decomposition.grid)
+        self.batch = min(config.training.batch_size, len(problem.split.train))
+        image = problem.dataset.channels * math.prod(problem.dataset.image_size)
+        self.ahead = (DEPTH + 2) * self.batch * image * problem.dataset.images.dtype.itemsize
+        modules = problem.local_modules()
+        self.kept = 2 * sum(p.nbytes for module in modules for p in module.parameters())  # the result, and its states
+
+    def local(self, count: int, backend: BackendName = "looped") -> Callable[[], LocalCNNs]:
+        """Return what builds the first local CNNs, and proves that they may run in this form."""
+        problem, indices = self.problem, tuple(range(count))
+        shape = (1, problem.dataset.channels, *problem.dataset.image_size)
+        example = torch.zeros((), device=problem.device).expand(shape)
+        return lambda: problem.local_cnns(
+            problem.local_modules(indices=indices), indices, backend=backend, example=example
+        )
+
+    def global_cnn(self) -> LocalCNNs:
+        """Build the global CNN."""
+        return self.problem.global_cnn()
+
+    def coherent(self, backend: BackendName) -> Supervised:
+        """Build the coherent model."""
+        problem = self.problem
+        aggregation = problem.aggregation(problem.config.aggregation.name)
+        local_cnns = problem.local_cnns(problem.local_modules(), backend=backend)
+        return Supervised(CNNDNN(problem.decomposition, local_cnns, aggregation), problem.config.coherent.local_weight)
+
+    def needed(self, backend: BackendName, count: int) -> int:
+        """Return the bytes that so many local CNNs need in this form, and the proof of it."""
+        return self.step(self.local(count, backend), self.batch)
+
+    def step(self, build: Callable[[], TrainableMembers], batch: int) -> int:
+        """Return the bytes by which two steps and a copy of the parameters raise the peak."""
+        device = self.problem.device
+        before = _used(device)
+        with StageTimer("plan", device) as stage, torch.random.fork_rng(devices=[]):
+            self._run(build(), batch)
+        if stage.peak_memory_bytes is None:
+            raise ConfigError("compute.memory cannot be kept here: this system does not tell how much memory is used")
+        return max(1, int(_SPARE * (stage.peak_memory_bytes - before)))
+
+    def _run(self, network: TrainableMembers, batch: int) -> None:
+        problem = self.problem
+        subdomains = network.subdomains if isinstance(network, LocalCNNs) else None
+        batches = problem.batches(problem.split.train[:batch], "plan", subdomains, augment=True)
+        batches = replace(batches, batch_size=batch)
+        precision: PrecisionName = "bfloat16" if problem.config.compute.precision == "bfloat16" else "float32"
+        step = Step(network, MemberOptimizer(network, problem.config.training), precision)
+        cast(nn.Module, network).train()
+        for epoch in (1, 2):
+            for part in batches.shuffled(epoch):
+                step(part.inputs, part.targets)
+        _ = [{k: v.clone() for k, v in network.member_state(n).items()} for n in range(network.members)]
+
+
+def _placed(problem: Problem, limit: int, peak: int) -> tuple[Problem, Plan]:
+    """Make images resident if there is room for them beside everything else."""
+    assert problem.group is not None
+    images = problem.images
+    if isinstance(images, Tensor):
+        return problem, Plan(limit, problem.group, True, peak)
+    size = math.prod(images.shape) * images.dtype.itemsize
+    trial = _Trial(problem)
+    whole = trial.batch * trial.problem.dataset.channels * math.prod(problem.dataset.image_size)
+    moving = whole * (8 + 8)  # whole batches: as floats, twice, and where each pixel comes from
+    if peak + size + moving > limit:
+        return problem, Plan(limit, problem.group, False, peak)
+    inside = images.images if isinstance(images, OnHost) else load(images)
+    return replace(problem, images=inside.to(problem.device)), Plan(limit, problem.group, True, peak + size + moving)
+
+
+def _used(device: torch.device) -> int:
+    """Return the bytes in use now, with nothing kept back for later."""
+    gc.collect()
+    if device.type == "cuda":
+        return int(torch.cuda.memory_allocated(device))
+    return_freed_memory()
+    return resident_memory()
+
+
+def _too_small(limit: int, base: int, what: str, batch: int, needed: int) -> str:
+    needs = f"up to {_gb(needed)}" if needed else "more than is left"
+    return (
+        f"compute.memory = {_gb(limit)} is too little: {_gb(base)} are in use before the training, and a step of "
+        f"{what} at batch size {batch} needs {needs}; use a smaller batch size, a finer grid or more memory"
+    )
+
+
+def _gb(size: int) -> str:
+    return f"{size / _GB:.2f} GB"

@@ -1,0 +1,106 @@
+"""`Registry`: things by name, and anything of the user's own as ``module:function``."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
+
+from ddcnn.errors import DdcnnError, in_one_line, nearest
+
+Entry = TypeVar("Entry")
+
+
+class Registry(Mapping[str, Entry], Generic[Entry]):
+    """Entries by name, in the order in which they were registered.
+
+    Parameters
+    ----------
+    kind
+        What messages call an entry, such as ``"model"``.
+    error
+        What is raised for a name that cannot be used.
+    entries
+        Those to begin with.
+
+    Examples
+    --------
+    >>> shapes = Registry("shape", DdcnnError, {"square": 4, "triangle": 3})
+    >>> shapes.find("triangle"), list(shapes)
+    (3, ['square', 'triangle'])
+    >>> shapes.find("squares")
+    Traceback (most recent call last):
+    ...
+    ddcnn.errors.DdcnnError: shape 'squares' is unknown: did you mean 'square'? (one of: square, triangle); or give module:function
+    """  # noqa: E501 - the message
+
+    def __init__(self, kind: str, error: type[DdcnnError], entries: Mapping[str, Entry] | None = None) -> None:
+        self.kind, self.error = kind, error
+        self._entries: dict[str, Entry] = dict(entries or {})
+
+    def __getitem__(self, name: str) -> Entry:
+        """Return a registered entry."""
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names."""
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        """Return how many entries there are."""
+        return len(self._entries)
+
+    def add(self, name: str, entry: Entry) -> None:
+        """Register an entry.
+
+        Raises
+        ------
+        DdcnnError
+            The name is taken, or holds a colon, which is for ``module:function``.
+        """
+        if not name or ":" in name:
+            raise self.error(f"the name of a {self.kind} should be a word, got {name!r}")
+        if name in self._entries:
+            raise self.error(f"there is already a {self.kind} {name!r}; choose another name")
+        self._entries[name] = entry
+
+    def register(self, name: str) -> Callable[[Entry], Entry]:
+        """Return a decorator that registers what it decorates."""
+
+        def decorate(entry: Entry) -> Entry:
+            self.add(name, entry)
+            return entry
+
+        return decorate
+
+    def is_foreign(self, name: str) -> bool:
+        """Tell whether a name stands for code of the user's own, which `find` would import."""
+        return name not in self._entries and ":" in name
+
+    def find(self, name: str) -> Any:
+        """Return the entry of that name, or import ``module:function``, which runs the module's code.
+
+        Raises
+        ------
+        DdcnnError
+            The name is unknown, or the import fails.
+        """
+        if name in self._entries:
+            return self._entries[name]
+        if not self.is_foreign(name):
+            raise self.error(
+                f"{self.kind} {name!r} is unknown: {nearest(name, self._entries)}; or give module:function"
+            )
+        return import_by_name(name, self.kind, self.error)
+
+
+def import_by_name(name: str, kind: str, error: type[DdcnnError]) -> Any:
+    """Import ``module:function``; the module is looked for where Python looks, and in the present folder."""
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, TypeError, ValueError) as reason:  # the last two: ":f" and ".m:f"
+        raise error(f"{kind} {name!r} cannot be imported: {in_one_line(reason)}") from None
+    if not callable(found):
+        raise error(f"{kind} {name!r} is a {type(found).__name__}, which cannot be called")
+    return found

@@ -1,0 +1,198 @@
+"""The memory plan: what holds is chosen, what cannot hold is said."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ddcnn.config import Config, DataConfig
+from ddcnn.data import open_data
+from ddcnn.data.lazy import Images
+from ddcnn.data.store import write_store
+from ddcnn.decomposition import Grid
+from ddcnn.engines import InProcess
+from ddcnn.errors import ConfigError
+from ddcnn.planning.memory import largest
+from ddcnn.strategies import Problem, local_probabilities, memory, plan_memory, prepare, resolve, train_local
+from ddcnn.training import Progress
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the same images as an array and as a store."""
+    path = tmp_path_factory.mktemp("memory")
+    rng = np.random.default_rng(0)
+    np.savez(path / "d.npz", images=rng.integers(0, 256, (40, 8, 12), dtype=np.uint8), labels=np.arange(40) % 2)
+    write_store(open_data(DataConfig(source=f"npz:{path / 'd.npz'}")), path / "s.zarr", Grid((2, 3)), workers=1)
+    return path
+
+
+@pytest.fixture
+def problem(folder: Path) -> Callable[..., Problem]:
+    def make(memory: str | None, *, store: bool = True, grid: str = "2x3") -> Problem:
+        values = {
+            "data": {"source": f"zarr:{folder / 's.zarr'}" if store else f"npz:{folder / 'd.npz'}"},
+            "decomposition": {"grid": grid},
+            "model": {"name": "tests.strategies.tiny:tiny", "width_factor": 0.2},
+            "training": {"epochs": 1, "batch_size": 8},
+            "compute": {"device": "cpu", "precision": "float32", "backend": "looped", "memory": memory},
+        }
+        return prepare(Config.parse(values))
+
+    return make
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let a local CNN need 10 MB and 1 MB per image, the coherent model 100 MB, with nothing there before."""
+    steps: list[int] = []
+
+    def step(self: object, build: Callable[[], torch.nn.Module], batch: int) -> int:
+        members = getattr(network := build(), "members", 1)
+        steps.append(members)
+        return 10**6 * ((10 + batch) * members if hasattr(network, "subdomains") else 100)
+
+    monkeypatch.setattr(memory._Trial, "step", step)
+    monkeypatch.setattr(memory, "_used", lambda device: 0)
+    monkeypatch.setattr(memory, "_RESERVE", 0)
+    return steps
+
+
+def test_largest_measures_no_size_that_may_not_fit() -> None:
+    def measure(size: int) -> int:
+        seen.append(size)
+        return 50 + 10 * size
+
+    for most, room, expected in ((8, 10**6, 8), (32, 350, 30), (32, 60, 1), (3, 10**6, 3), (1, 10**6, 1)):
+        seen: list[int] = []
+        size, needed = largest(measure, most, room)
+        assert size == expected
+        assert needed == 50 + 10 * size <= room
+        assert max(seen) == size  # nothing larger was tried
+    assert largest(measure, 32, 59) == (0, 60)
+    assert largest(measure, 32, 59, least=2) == (0, 70)
+
+
+@pytest.mark.parametrize(("limit", "group"), [("1GB", 6), ("60MB", 3), ("19MB", 1)])
+def test_the_group_size_follows_the_limit(
+    problem: Callable[..., Problem], measured: list[int], limit: str, group: int
+) -> None:
+    planned, plan = plan_memory(problem(limit), ())
+    assert plan is not None
+    assert plan.group == group
+    assert plan.expected <= plan.limit
+    assert sorted(n for part in planned.groups for n in part) == list(range(6))
+    assert max(map(len, planned.groups)) <= group
+
+
+def test_a_backend_that_needs_too_much_is_no_candidate(
+    problem: Callable[..., Problem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs = {"looped": 10**6, "fused": 2 * 10**6, "vmapped": 5 * 10**6}
+    tried: list[tuple[str, int]] = []
+
+    def step(self: object, build: Callable[[], torch.nn.Module], batch: int) -> int:
+        network = build()
+        tried.append((network.backend, network.members))
+        return needs[network.backend] * network.members
+
+    monkeypatch.setattr(memory._Trial, "step", step)
+    monkeypatch.setattr(memory, "_used", lambda device: 0)
+    monkeypatch.setattr(memory, "_RESERVE", 0)
+    automatic = problem("14MB").with_compute(backend="auto", memory=14 * 10**6)
+    planned, plan = plan_memory(automatic, ())
+    assert plan is not None
+    assert (plan.group, plan.too_large, sorted(plan.proved)) == (6, ("vmapped",), ["fused", "looped"])
+    assert 12 * 10**6 < plan.expected < 14 * 10**6
+    assert all(needs[backend] * members <= 14 * 10**6 for backend, members in tried)
+    resolved, reasons = resolve(planned, plan)
+    assert resolved.backend in ("fused", "looped")
+    assert reasons["backend"].endswith("; vmapped would need more memory than there may be")
+
+
+def test_images_are_resident_where_there_is_room_beside_a_step(problem: Callable[..., Problem]) -> None:
+    streamed = problem(None).with_compute(group=6)
+    needed = 40 * 96 + 8 * 96 * 16  # all images, and a batch: where each pixel comes from, and as floats
+    for limit, resident in ((10**6 + needed - 1, False), (10**6 + needed, True)):
+        placed, plan = memory._placed(streamed, limit, 10**6)
+        assert (plan.resident, isinstance(placed.images, Images)) == (resident, not resident)
+        assert plan.expected == 10**6 + (needed if resident else 0)
+    assert torch.equal(placed.images, streamed.dataset.images[torch.arange(40)])
+
+
+def test_without_a_limit_nothing_is_measured(problem: Callable[..., Problem], measured: list[int]) -> None:
+    planned, plan = plan_memory(problem(None), ("global", "coherent"))
+    assert (plan, planned.group, measured) == (None, None, [])
+    assert isinstance(planned.images, Images)
+
+
+@pytest.mark.parametrize(
+    ("limit", "whole", "message"),
+    [
+        (
+            "16MB",
+            (),
+            r"is too little: 0.00 GB are in use before .* of one local CNN at batch size 8 needs up to 0.05 GB",
+        ),
+        ("1MB", (), ".* a step of one local CNN at batch size 8 needs more than is left; use a smaller batch size"),
+        ("90MB", ("coherent",), ".* a step of the coherent network at batch size 8 needs more than is left"),
+    ],
+)
+def test_what_cannot_hold_is_said_before_the_training(
+    problem: Callable[..., Problem], measured: list[int], limit: str, whole: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"compute.memory = {int(limit[:-2]) / 1000:.2f} GB ") + message):
+        plan_memory(problem(limit), whole)
+
+
+def test_a_plan_from_real_measurements(problem: Callable[..., Problem]) -> None:
+    _, plan = plan_memory(problem("100GB", store=False, grid="1x2"), ("coherent",))
+    if plan is None or plan.expected < 2**27:
+        pytest.skip("this system does not tell how much memory is used")
+    assert (plan.group, plan.resident) == (2, True)
+    assert plan.expected < 4 * 2**30
+    line = plan.line(2)
+    assert line.startswith("100.00 GB at most: 2 of 2 local CNNs at once, images resident, planned peak ")
+    with pytest.raises(ConfigError, match="is too little"):
+        plan_memory(problem("1MB", store=False), ())
+
+
+def test_a_network_is_checked_against_its_input_without_being_computed(problem: Callable[..., Problem]) -> None:
+    computed: list[str] = []
+
+    def forward(self: torch.nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+        computed.append(x.device.type)
+        return original(self, x)
+
+    original = torch.nn.Conv2d.forward
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.Conv2d, "forward", forward)
+        problem(None)
+    assert set(computed) == {"meta"}  # the global CNN on the image, local CNNs on each shape of subimage
+
+
+def test_groups_in_turn_are_the_same_networks(problem: Callable[..., Problem], measured: list[int]) -> None:
+    together, _ = plan_memory(problem("1GB"), ())
+    in_turn, _ = plan_memory(problem("40MB"), ())
+    assert [len(group) for group in in_turn.groups] == [2, 2, 2]
+    rows: list[str] = []
+
+    class EpochSelector(Progress):
+        def epoch(self, row: dict) -> None:
+            rows.append(row["stage"])
+
+    expected, found = (train_local(p, InProcess(), EpochSelector()) for p in (together, in_turn))
+    assert rows == ["local", "local/subdomains 0-1", "local/subdomains 2-3", "local/subdomains 4-5"]
+    assert (found.stage.epochs, found.history.steps) == (expected.stage.epochs, expected.history.steps) == (1, 3)
+    assert found.history.best_epochs == expected.history.best_epochs
+    for n in range(6):
+        states = expected.network.member_state(n), found.network.member_state(n)
+        assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    samples = torch.arange(10)
+    a, b = (local_probabilities(p, expected.network, samples) for p in (together, in_turn))
+    assert torch.equal(a, b)

@@ -1,0 +1,419 @@
+"""A run that a stranger sent, or a disk that forgets: nothing is loaded, and the file is named."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import random
+import resource
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+import ddcnn
+from ddcnn.errors import DdcnnError, RunError
+from ddcnn.report import write_report
+from ddcnn.report.read import read_run
+from ddcnn.runs.folder import RunFolder
+from ddcnn.runs.manifest import sha256
+
+ALL = 2500  # bytes: of a larger file, so many are tried
+STRATEGIES = ["cnn-dnn", "transfer"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two strategies, trained for an epoch, with its report."""
+    folder = tmp_path_factory.mktemp("hostile")
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (60, 16, 18), dtype=np.uint8)
+    np.savez(folder / "data.npz", images=images, labels=np.arange(60) % 3)
+    config = {
+        "strategy": "transfer",
+        "data": {"source": f"npz:{folder / 'data.npz'}"},
+        "model": {"width_factor": 0.05},
+        "training": {"epochs": 1, "batch_size": 16},
+        "aggregation": {"epochs": 1, "hidden": [4]},
+        "compute": {"device": "cpu", "precision": "float32", "backend": "looped"},
+        "out": folder / "run",
+    }
+    run = ddcnn.train(ddcnn.Config.parse(config)).run
+    write_report(run)
+    return run
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> RunFolder:
+    """A copy of it, to be changed; and no memory for what a hostile one asks for."""
+    return RunFolder(shutil.copytree(finished, tmp_path / "run"))
+
+
+@pytest.fixture
+def little_memory() -> Iterator[None]:
+    """Let no test have more than 2 GiB beyond what the process has now."""
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**31, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+def test_a_run_that_nobody_touched(run: RunFolder) -> None:
+    for name in STRATEGIES:
+        assert ddcnn.load(run.path, name)(torch.zeros(1, 1, 16, 18, dtype=torch.uint8)).shape == (1, 3)
+    write_report(run.path)
+    run.check()
+
+
+def test_every_byte_that_differs_is_found_and_its_file_named(run: RunFolder) -> None:
+    rng = random.Random(0)
+    files = sorted(p for p in run.path.rglob("*") if p.is_file())
+    assert len(files) > 10
+    for path in files:
+        content = path.read_bytes()
+        few = 60 if path.suffix in (".safetensors", ".html", ".jsonl") else ALL
+        positions = range(len(content)) if len(content) <= few else rng.sample(range(len(content)), few)
+        with path.open("r+b", buffering=0) as file:
+            for position in positions:
+                file.seek(position)
+                file.write(bytes([content[position] ^ rng.randint(1, 255)]))
+                with pytest.raises(RunError) as caught:
+                    RunFolder(run.path).check()
+                assert str(path) in str(caught.value)
+                file.seek(position)
+                file.write(content[position : position + 1])
+    RunFolder(run.path).check()
+
+
+NAMES = ["manifest.json", "config.yaml", "data.json", "comparison.json", "split.json", "environment.json"]
+NAMES += ["metrics.jsonl", "locals/3.safetensors", "aggregation.safetensors", "transfer.safetensors"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_whoever_reads_the_run_is_told(run: RunFolder, name: str) -> None:
+    path = run.path / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    page = (run.path / "report.html").read_bytes()
+    for read in (ddcnn.load, ddcnn.evaluate, write_report):
+        with pytest.raises(RunError) as caught:
+            read(run.path)
+        assert str(path) in str(caught.value)
+    assert (run.path / "report.html").read_bytes() == page
+
+
+def change(run: RunFolder, name: str, edit: Callable[[Any], Any]) -> None:
+    """Change a file as somebody does who computes the manifest anew."""
+    path = run.path / name
+    if name.endswith(".yaml"):
+        values = yaml.safe_load(path.read_text())
+        path.write_text(yaml.safe_dump(edit(values) or values))
+    else:
+        values = json.loads(path.read_text())
+        path.write_text(json.dumps(edit(values) or values))
+    RunFolder(run.path).seal()
+
+
+def put(section: str, field: str, value: Any) -> Callable[[Any], None]:
+    def edit(values: dict[str, Any]) -> None:
+        values[section][field] = value
+
+    return edit
+
+
+CONFIGS = [
+    (("model", "width_factor", 1e9), "describes no network for these images: Storage size calculation overflowed"),
+    (("model", "width_factor", 1e300), "describes no network"),
+    (("model", "width_factor", 1e4), "locals/0.safetensors does not fit"),
+    (("model", "width_factor", 0.06), "locals/0.safetensors does not fit"),
+    (("model", "name", "resnet20"), "locals/0.safetensors does not fit"),
+    (("model", "name", "vgg10"), "model 'vgg10' is unknown: did you mean 'vgg9'"),
+    (("model", "options", {"batch_norm": False}), "locals/0.safetensors does not fit"),
+    (("model", "options", {"dropout": 1}), "describes no network"),
+    (("aggregation", "hidden", [10**9]), "aggregation.safetensors does not fit"),
+    (("aggregation", "hidden", [10**9, 10**9]), "aggregation.safetensors does not fit"),
+    (("aggregation", "hidden", [10**400]), "describes no network|not valid"),
+    (("aggregation", "hidden", [4] * 65), "hidden"),
+    (("aggregation", "hidden", [-1]), "describes no network"),
+    (("aggregation", "shortcut", False), "aggregation.safetensors does not fit"),
+    (("decomposition", "grid", [100_000, 100_000]), "a grid of 10,000,000,000 subdomains is too large"),
+    (("decomposition", "grid", [10**9] * 30), "is too large"),
+    (("decomposition", "grid", [3, 2]), "locals/4.safetensors is missing"),
+    (("decomposition", "grid", [1, 2]), "locals/0.safetensors does not fit"),
+    (("decomposition", "grid", [2, 2, 1]), "has 3 axes"),
+    (("decomposition", "overlap", [10**12]), "locals/0.safetensors does not fit"),
+    (("decomposition", "overlap", [-1]), "overlap should be 0"),
+]
+
+
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize(("place", "message"), CONFIGS, ids=map(str, range(len(CONFIGS))))
+def test_a_config_that_asks_for_what_the_files_do_not_have(run: RunFolder, place: tuple, message: str) -> None:
+    change(run, "config.yaml", put(*place))
+    with pytest.raises(DdcnnError, match=message) as caught:
+        ddcnn.load(run.path, "cnn-dnn")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 2000
+
+
+DATA = [
+    (("image_shape", (1, 10**6, 10**6)), "are larger than 2,147,483,648, the most of a run that is not trusted"),
+    (("image_shape", (1, 0, 18)), "image_shape.1 cannot be used"),
+    (("image_shape", (1, 18)), "image_shape cannot be used"),
+    (("image_shape", (1, "16", 18)), "image_shape.1 cannot be used"),
+    (("image_shape", (1, 16.5, 18)), "image_shape.1 cannot be used"),
+    (("image_shape", (2, 16, 18)), "mean and std should have one number for each of 2 channels"),
+    (("image_shape", (1, 8, 18)), "describes no network"),
+    (("image_shape", None), "image_shape cannot be used"),
+    (("classes", [str(n) for n in range(10**5)]), "does not fit"),
+    (("classes", ["a", "\x1b[2J", "c"]), "classes.1 cannot be used: Value error, should be printable"),
+    (("classes", ["a"]), "classes cannot be used"),
+    (("image_type", "float64"), "image_type cannot be used"),
+    (("mean", [1e999]), "Infinity is not a number"),
+    (("std", [0.0]), "std.0 cannot be used"),
+    (("std", []), "one number for each of 1 channels, got 1 and 0"),
+]
+
+
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize(("place", "message"), DATA, ids=map(str, range(len(DATA))))
+def test_data_that_are_none(run: RunFolder, place: tuple, message: str) -> None:
+    change(run, "data.json", lambda values: values | {place[0]: place[1]})
+    with pytest.raises(RunError, match=message) as caught:
+        ddcnn.load(run.path)
+    assert "\n" not in str(caught.value)
+
+
+def test_large_images_of_a_run_that_is_trusted(run: RunFolder) -> None:
+    """Of ResNet20 the parameters say nothing of the size of the images."""
+    change(run, "data.json", lambda values: values | {"image_shape": [1, 10**6, 10**6]})
+    with pytest.raises(RunError, match=r"say so: trust=True, or --trust"):
+        ddcnn.load(run.path)
+    with pytest.raises(RunError, match="does not fit"):  # the files are still looked at
+        ddcnn.load(run.path, trust=True)
+
+
+STRATEGY_ROWS = [
+    None,
+    [],
+    {},
+    [1],
+    [{}],
+    [{"name": "cnn-dnn", "validation_accuracy": "x"}],
+    [{"name": "../../x", "validation_accuracy": 1.0}],
+    [{"name": ["vote"]}],
+]
+
+
+@pytest.mark.parametrize("rows", STRATEGY_ROWS, ids=map(str, range(len(STRATEGY_ROWS))))
+def test_strategies_that_are_none(run: RunFolder, rows: Any) -> None:
+    change(run, "comparison.json", lambda values: values | {"strategies": rows})
+    with pytest.raises(RunError, match=r"comparison\.json should list strategies \(average, vote"):
+        ddcnn.load(run.path)
+
+
+def test_what_is_said_to_be_missing_costs_little(run: RunFolder, monkeypatch: Any) -> None:
+    """Local CNNs that are missing have no file that shows how large they are."""
+    for name in ("1", "2", "3"):
+        (run.path / "locals" / f"{name}.safetensors").unlink()
+    rows = [{"index": 0}, *({"index": n, "missing": True} for n in (1, 2, 3)), None, {"index": "x", "missing": True}]
+    change(run, "comparison.json", lambda values: values | {"subdomains": rows})
+    assert ddcnn.load(run.path, "cnn-dnn").missing == (1, 2, 3)
+    monkeypatch.setattr("ddcnn.runs.run_validation._MOST_STANDING_IN", 100)
+    with pytest.raises(RunError, match=r"3 missing local CNNs of more than 100 parameters are refused; if you trust"):
+        ddcnn.load(run.path, "cnn-dnn")
+    assert ddcnn.load(run.path, "cnn-dnn", trust=True).missing == (1, 2, 3)
+
+
+def retensor(run: RunFolder, name: str, edit: Callable[[dict], Any]) -> None:
+    tensors = load_file(run.path / name)
+    edit(tensors)
+    save_file(tensors, run.path / name)
+    run.seal()
+
+
+TENSORS = {
+    "another shape": (lambda t: t.update({"scale": torch.ones(2)}), r"of 'scale' expected F32 \(\), got F32 \(2,\)"),
+    "another type": (lambda t: t.update({"scale": t["scale"].half()}), r"expected F32 \(\), got F16 \(\)"),
+    "one too many": (lambda t: t.update({"x": torch.ones(2)}), r"of 'x' expected nothing, got F32 \(2,\)"),
+    "one too few": (lambda t: t.pop("scale"), r"of 'scale' expected F32 \(\), got nothing"),
+}
+
+
+@pytest.mark.parametrize(("edit", "message"), TENSORS.values(), ids=TENSORS)
+def test_parameters_of_another_network(run: RunFolder, edit: Callable, message: str) -> None:
+    retensor(run, "aggregation.safetensors", edit)
+    with pytest.raises(
+        RunError, match=rf"aggregation\.safetensors does not fit config.yaml and data.json: .*{message}"
+    ):
+        ddcnn.load(run.path, "cnn-dnn")
+
+
+def test_parameters_of_no_part(run: RunFolder) -> None:
+    retensor(run, "transfer.safetensors", lambda t: t.update({"locals.7.x": torch.ones(1)}))
+    with pytest.raises(RunError, match=r"holds 'locals\.7\.x', which is no part of transfer"):
+        ddcnn.load(run.path, "transfer")
+
+
+class Bomb:
+    """What unpickling would do."""
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (Path("exploded"),)
+
+
+@pytest.mark.parametrize("name", ["locals/0.safetensors", "data.json", "comparison.json", "config.yaml"])
+def test_a_pickle_is_refused_by_name(run: RunFolder, name: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    (run.path / name).write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(RunError, match=name):
+        ddcnn.load(run.path, "cnn-dnn")
+    sums = RunFolder(run.path).manifest().with_sum(name, sha256((run.path / name).read_bytes()))
+    run.write_text("manifest.json", sums.to_text())
+    with pytest.raises(RunError, match=name):
+        ddcnn.load(run.path, "cnn-dnn")
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_a_tag_of_yaml_makes_no_object(run: RunFolder, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (run.path / "config.yaml").read_text()
+    (run.path / "config.yaml").write_text(f"{text}x: !!python/object/apply:os.system ['touch exploded']\n")
+    run.seal()
+    with pytest.raises(RunError, match=r"config\.yaml cannot be used: is not valid YAML: could not determine a constr"):
+        ddcnn.load(run.path)
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.fixture
+def with_code(run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+    """A run whose network is a module that lies in the folder from which it is loaded."""
+    (tmp_path / "theirs.py").write_text(
+        "from pathlib import Path\nfrom ddcnn.models import VGG9\nPath('exploded').touch()\nnetwork = VGG9\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    change(run, "config.yaml", put("model", "name", "theirs:network"))
+    return run
+
+
+def test_code_is_imported_only_with_trust(with_code: RunFolder, tmp_path: Path) -> None:
+    message = "import the module 'theirs' and call 'network' of it, which runs whatever code it holds; if you trust"
+    for read in (ddcnn.load, ddcnn.evaluate):
+        with pytest.raises(RunError, match=message):
+            read(with_code.path)
+    write_report(with_code.path)
+    assert not (tmp_path / "exploded").exists()
+    assert ddcnn.load(with_code.path, trust=True).local_cnns.members == 4
+    assert (tmp_path / "exploded").exists()
+
+
+def test_nothing_is_written_where_the_run_says(run: RunFolder, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    change(run, "config.yaml", put("data", "directory", str(there)))
+    with pytest.raises(RunError, match=r"names the folder of its data, .*there.*name it with --data-dir, or say --tr"):
+        ddcnn.evaluate(run.path)
+    change(run, "config.yaml", lambda values: values | {"out": str(tmp_path / "out")})
+    assert ddcnn.evaluate(run.path, trust=True)["samples"] == 12
+    assert not list(there.iterdir())
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_are_not_resized_to_what_the_run_never_had(run: RunFolder) -> None:
+    change(run, "config.yaml", put("data", "image_size", [10**6, 10**6]))
+    with pytest.raises(
+        RunError, match=r"data\.image_size = \(1000000, 1000000\) does not fit the images of data\.json"
+    ):
+        ddcnn.evaluate(run.path)
+
+
+_SCALARS = st.none() | st.booleans() | st.integers() | st.integers(2**62, 2**70) | st.floats() | st.text(max_size=4)
+_VALUES = st.recursive(
+    _SCALARS | st.sampled_from([10**400, "../x", "vote", "1e999", 10**9, -1, 0]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def _places(value: Any, path: tuple = ()) -> Iterator[tuple]:
+    yield path
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in list(entries)[:4]:
+        yield from _places(inner, (*path, key))
+
+
+def _set(value: Any, path: tuple, new: Any) -> Any:
+    if not path:
+        return new
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[path[0]] = _set(value[path[0]], path[1:], new)
+    return copy
+
+
+READERS = {
+    "config.yaml": lambda path: ddcnn.load(path, "cnn-dnn"),
+    "data.json": lambda path: ddcnn.load(path, "cnn-dnn"),
+    "comparison.json": ddcnn.load,
+    "split.json": ddcnn.evaluate,
+    "environment.json": read_run,
+}
+
+
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize("name", READERS)
+@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_any_value_anywhere(finished: Path, tmp_path: Path, name: str, data: st.DataObject) -> None:
+    """Whatever a stranger writes into a run and seals, only errors of ours come out."""
+    copy = tmp_path / "fuzz"
+    if not copy.exists():
+        shutil.copytree(finished, copy)
+    original = (finished / name).read_text()
+    values = yaml.safe_load(original) if name.endswith(".yaml") else json.loads(original)
+    changed = _set(values, data.draw(st.sampled_from(list(_places(values)))), data.draw(_VALUES))
+    (copy / name).write_text(yaml.safe_dump(changed) if name.endswith(".yaml") else json.dumps(changed))
+    RunFolder(copy).seal()
+    for read in (READERS[name], read_run):
+        assert "\n" not in _said(read, copy)
+
+
+DRAWN = [
+    ("strategies", 0, "test_accuracy", None),
+    ("strategies", 0, "seconds", 1e15),
+    ("strategies", 0, "parameters", 1e15),
+    ("strategies", 0, "name", "$\\frac{$<script>\x00"),
+    ("subdomains", 0, "box", [[0, 10**12], [0, 10**12]]),
+    ("subdomains", 0, "index", 10**30),
+    ("grid", [10**9, 10**9]),
+    ("details", "samples", {"test": 0}),
+    ("details", "classes", ["x" * 10**5] * 3),
+    ("details", "confusion", {"transfer": [[10**15] * 3] * 3}),
+]
+
+
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize("path", DRAWN, ids=map(str, range(len(DRAWN))))
+def test_a_report_of_anything(run: RunFolder, path: tuple) -> None:
+    *place, value = path
+    change(run, "comparison.json", lambda values: _set(values, tuple(place), value))
+    assert "\n" not in _said(write_report, run.path)
+    assert "<script>" not in (run.path / "report.html").read_text()
+
+
+def _said(read: Callable[[Path], object], run: Path) -> str:
+    try:
+        read(run)
+    except DdcnnError as error:
+        return str(error)
+    return ""
