@@ -27,9 +27,6 @@ from ddcnn.errors import ConfigError, nearest
 from ddcnn.recipes import RECIPES
 from ddcnn.strict import MOST_YAML, parse_yaml
 
-StrategyName = Literal["global", "local", "coherent", "transfer"]
-AggregationName = Literal["average", "vote", "dense"]
-
 
 def _axes(value: Any) -> Any:
     """Read ``"4x4x2"`` and ``4`` as well as ``[4, 4, 2]``."""
@@ -61,18 +58,16 @@ def _bytes(value: Any) -> Any:
 
 
 def _auto(value: Any) -> Any:
-    """Read ``auto`` as 0, which nobody may write."""
-    if value in (0, "0"):
-        raise ValueError("Input should be greater than 0, or auto")
-    return 0 if value == "auto" else value
+    """Read ``auto`` as None: to be found out once the data are known."""
+    return None if value == "auto" else value
 
 
-_AUTO = (BeforeValidator(_auto), PlainSerializer(lambda value: value or "auto"), Field(ge=0))
+_AUTO = (BeforeValidator(_auto), PlainSerializer(lambda value: "auto" if value is None else value))
 Axes = Annotated[tuple[int, ...], BeforeValidator(_axes)]
 Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
-AutoInt = Annotated[int, *_AUTO]
-AutoFloat = Annotated[float, *_AUTO]
+AutoInt = Annotated[Annotated[int, Field(ge=1)] | None, *_AUTO]
+AutoFloat = Annotated[Annotated[float, Field(gt=0)] | None, *_AUTO]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 _LONGEST = 200  # characters of a value in a message
 
@@ -128,10 +123,15 @@ class DataConfig(_Section):
 
 
 class DecompositionConfig(_Section):
-    """A grid of subdomains, rows x columns (or depth x rows x columns), and their overlap in pixels per side."""
+    """Where images are cut. ``name`` is registered, or ``module:function`` of your own, called with the ``options``.
 
+    A grid has subdomains in rows x columns (or depth x rows x columns) that overlap by some pixels per side.
+    """
+
+    name: str = "grid"
     grid: Axes = (2, 2)
     overlap: Axes = (0,)
+    options: dict[str, Any] = {}
 
 
 class ModelConfig(_Section):
@@ -151,11 +151,13 @@ class AggregationConfig(_Section):
     ``aggregate_on`` says from which probabilities the DNN learns. ``train``: those of the training images.
     ``holdout``: those of a part, ``holdout_fraction`` of the training images, that the local CNNs never saw.
     ``crossfit``: those of all training images, each computed by local CNNs that did not see it, which trains the
-    local CNNs ``folds`` more times. ``hidden``, ``features``, ``shortcut`` and ``subdomain_dropout`` are those of
-    `ddcnn.aggregation.Dense`.
+    local CNNs ``folds`` more times. ``name`` is registered, or ``module:function`` of your own, called with the number
+    of subdomains, the number of classes and the ``options``. ``hidden``, ``features``, ``shortcut`` and
+    ``subdomain_dropout`` are those of `ddcnn.aggregation.Dense`.
     """
 
-    name: AggregationName = "dense"
+    name: str = "dense"
+    options: dict[str, Any] = {}
     aggregate_on: Literal["train", "holdout", "crossfit"] = "train"
     holdout_fraction: Fraction = 0.2
     folds: Annotated[int, Field(ge=2)] = 3
@@ -179,7 +181,7 @@ class SubdomainConfig(_Section):
 class TrainingConfig(_Section):
     """How a network is trained.
 
-    ``lr`` is the peak of the schedule. ``auto``, which is 0 until the data are known, is `ddcnn.planning.batch_size`.
+    ``lr`` is the peak of the schedule. ``auto`` is decided once the data are known: `ddcnn.planning.batch_size`.
     ``warmup`` is the fraction of all steps in which a one-cycle schedule rises.
     ``milestones`` are fractions of all epochs at which a step schedule multiplies the rate by ``gamma``; a plateau
     schedule does so after ``plateau_patience`` epochs without a better validation loss. ``patience`` stops a
@@ -215,6 +217,12 @@ class TrainingConfig(_Section):
     rotation: Annotated[float, Field(ge=0, le=180)] | None = None
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     subdomains: Annotated[dict[int, SubdomainConfig], BeforeValidator(_by_index)] = {}
+
+    @property
+    def peak_lr(self) -> float:
+        """The learning rate, which is no longer ``auto``."""
+        assert self.lr is not None, "ddcnn.planning.with_batch_size decides it"
+        return self.lr
 
     def of(self, index: int) -> TrainingConfig:
         """Return how the local CNN of one subdomain is trained.
@@ -256,10 +264,10 @@ class ComputeConfig(_Section):
     decides how many local CNNs are trained at once, and whether images are resident. None: no limit. ``group`` is how
     many at once; None: as memory and workers have it.
 
-    ``engine`` says where local CNNs are trained: here one group after the other, in ``processes`` of this machine, or
-    on a ``ray`` cluster (at ``ray_address``; None starts one here). ``workers`` is how many groups are trained at the
-    same time, with ``threads`` each; None: one per GPU, or per core. ``retries`` is how often a task that fails goes on
-    from its checkpoint.
+    ``engine`` says where local CNNs are trained: here one group after the other, in ``processes`` of this machine, on a
+    ``ray`` cluster (at ``ray_address``; None starts one here), or by ``module:function`` of your own. ``workers`` is
+    how many groups are trained at the same time, with ``threads`` each; None: one per GPU, or per core. ``retries`` is
+    how often a task that fails goes on from its checkpoint.
 
     ``replicas`` is for the coherent model over ranks: so many groups of them each have all subdomains, and compute a
     share of each batch.
@@ -270,7 +278,7 @@ class ComputeConfig(_Section):
     backend: Literal["auto", "fused", "vmapped", "looped"] = "auto"
     memory: Bytes | None = None
     group: PositiveInt | None = None
-    engine: Literal["in_process", "processes", "ray"] = "in_process"
+    engine: str = "in_process"
     workers: PositiveInt | None = None
     threads: PositiveInt | None = None
     ray_address: str | None = None
@@ -287,7 +295,7 @@ class Config(_Section):
     """
 
     recipe: str = "fast"
-    strategy: StrategyName = "local"
+    strategy: str = "local"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     out: Path | None = None
     force: bool = False

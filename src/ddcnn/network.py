@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from ddcnn.aggregation.missing import checked, decide, silence
+from ddcnn.aggregation.absent import checked, decide, silence
 from ddcnn.decomposition import Decomposition, Subimages
+from ddcnn.errors import DecompositionError
 from ddcnn.fusion import Backend
 from ddcnn.models import LocalCNNs
 
@@ -32,6 +33,7 @@ class CNNDNN(nn.Module):
         (H, W) or (D, H, W); not needed with `LocalCNNs`.
     normalization
         What turns raw pixels into the numbers that the networks see; None: the images are normalised already.
+        `LocalCNNs` have their own.
     backend
         As in `ddcnn.fuse`.
     missing
@@ -57,9 +59,10 @@ class CNNDNN(nn.Module):
     ) -> None:
         super().__init__()
         if not isinstance(local_cnns, LocalCNNs):
-            local_cnns = LocalCNNs(decomposition, local_cnns, image_size=image_size, backend=backend)
+            local_cnns = LocalCNNs(
+                decomposition, local_cnns, image_size=image_size, backend=backend, normalization=normalization
+            )
         self.decomposition = decomposition
-        self.normalization = nn.Identity() if normalization is None else normalization
         self.local_cnns = local_cnns
         self.aggregation = aggregation
         self.missing = checked(missing, local_cnns.members)  # plain numbers: nothing for a GPU to wait for, or to save
@@ -70,7 +73,6 @@ class CNNDNN(nn.Module):
             self.decomposition,
             self.local_cnns,
             self.aggregation,
-            normalization=self.normalization,
             missing=(*self.missing, *missing),
         )
         part.training = self.training
@@ -82,9 +84,21 @@ class CNNDNN(nn.Module):
 
     def local_probabilities(self, images: Shaped[Tensor, "B C *S"] | Subimages) -> Float[Tensor, "B N K"]:
         """Return the class probabilities of each local CNN, on whole images or its subimages; 1/K if it is missing."""
-        seen = images.map(self.normalization) if isinstance(images, Subimages) else self.normalization(images)
-        scores: Tensor = self.local_cnns(seen)
+        scores: Tensor = self.local_cnns(images if isinstance(images, Subimages) else self.cut(images))
         return silence(scores.float().softmax(2), self.missing)
+
+    def cut(self, images: Shaped[Tensor, "B C *S"]) -> Subimages:
+        """Return what each local CNN sees of whole images.
+
+        Raises
+        ------
+        DecompositionError
+            The images have another size than the network was made for.
+        """
+        if tuple(images.shape[2:]) != self.local_cnns.image_size:
+            expected, got = ("x".join(map(str, size)) for size in (self.local_cnns.image_size, images.shape[2:]))
+            raise DecompositionError(f"these local CNNs take images of {expected} pixels, got {got}; resize the images")
+        return Subimages.of(images, self.local_cnns.subdomains)
 
     def decide(self, probabilities: Float[Tensor, "B N K"]) -> Float[Tensor, "B K"]:
         """Return global scores from local probabilities, always computed in float32."""

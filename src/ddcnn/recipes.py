@@ -16,7 +16,7 @@ def fast() -> dict[str, Any]:
     Nesterov SGD with weight decay 5e-4 on all parameters (He et al. 2016; Zagoruyko and Komodakis 2016) under a
     one-cycle schedule (Smith and Topin 2018). Batch size and learning rate are 128 and 0.15, and less for few or large
     images (`ddcnn.planning.batch_size`). The dense network has a shortcut (`ddcnn.aggregation.Dense`), and the local
-    CNNs of a coherent model start with losses of their own (`ddcnn.strategies.coherent.Supervised`), without which it
+    CNNs of a coherent model start with losses of their own (`ddcnn.training.FadingLocalLosses`), without which it
     is slow to start. What was tried on a validation split of CIFAR-10 is in ``docs/decisions/recipe.md``.
     """
     return {

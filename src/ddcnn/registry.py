@@ -22,6 +22,8 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         What is raised for a name that cannot be used.
     entries
         Those to begin with.
+    adapt
+        Makes an entry of what was imported by a name ``module:function``; it raises a `DdcnnError` if it cannot.
 
     Examples
     --------
@@ -34,8 +36,15 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
     ddcnn.errors.DdcnnError: shape 'squares' is unknown: did you mean 'square'? (one of: square, triangle); or give module:function
     """  # noqa: E501 - the message
 
-    def __init__(self, kind: str, error: type[DdcnnError], entries: Mapping[str, Entry] | None = None) -> None:
-        self.kind, self.error = kind, error
+    def __init__(
+        self,
+        kind: str,
+        error: type[DdcnnError],
+        entries: Mapping[str, Entry] | None = None,
+        *,
+        adapt: Callable[[str, Any], Entry] | None = None,
+    ) -> None:
+        self.kind, self.error, self._adapt = kind, error, adapt
         self._entries: dict[str, Entry] = dict(entries or {})
 
     def __getitem__(self, name: str) -> Entry:
@@ -77,7 +86,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         """Tell whether a name stands for code of the user's own, which `find` would import."""
         return name not in self._entries and ":" in name
 
-    def find(self, name: str) -> Any:
+    def find(self, name: str) -> Entry:
         """Return the entry of that name, or import ``module:function``, which runs the module's code.
 
         Raises
@@ -88,19 +97,29 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         if name in self._entries:
             return self._entries[name]
         if not self.is_foreign(name):
-            raise self.error(
-                f"{self.kind} {name!r} is unknown: {nearest(name, self._entries)}; or give module:function"
-            )
-        return import_by_name(name, self.kind, self.error)
+            hint = nearest(name, self._entries)
+            raise self.error(f"{self.kind} {name!r} is unknown: {hint}; or give module:function")
+        found = import_by_name(name, self.kind, self.error)
+        entry: Entry = found if self._adapt is None else self._adapt(name, found)
+        return entry
 
 
 def import_by_name(name: str, kind: str, error: type[DdcnnError]) -> Any:
-    """Import ``module:function``; the module is looked for where Python looks, and in the present folder."""
+    """Import ``module:function``."""
     module, _, attribute = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, TypeError, ValueError) as reason:  # the last two: ":f" and ".m:f"
         raise error(f"{kind} {name!r} cannot be imported: {in_one_line(reason)}") from None
-    if not callable(found):
-        raise error(f"{kind} {name!r} is a {type(found).__name__}, which cannot be called")
     return found
+
+
+def called(kind: str, error: type[DdcnnError]) -> Callable[[str, Any], Any]:
+    """Return an ``adapt`` for a registry of functions: what was imported should be one."""
+
+    def adapt(name: str, found: Any) -> Any:
+        if not callable(found):
+            raise error(f"{kind} {name!r} is a {type(found).__name__}, not a function")
+        return found
+
+    return adapt

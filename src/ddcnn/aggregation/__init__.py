@@ -1,8 +1,8 @@
 """Local probabilities (B, N, K) -> global decision (B, K): average, vote, dense."""
 
-from ddcnn.aggregation.aggregations import Average, Vote
+from ddcnn.aggregation.average import Average
 from ddcnn.aggregation.dense import Dense
-from ddcnn.aggregation.missing import decide
-from ddcnn.aggregation.registry import AGGREGATIONS, build_aggregation
+from ddcnn.aggregation.registry import AGGREGATIONS, Aggregation, build_aggregation
+from ddcnn.aggregation.vote import Vote
 
-__all__ = ["AGGREGATIONS", "Average", "Dense", "Vote", "build_aggregation", "decide"]
+__all__ = ["AGGREGATIONS", "Aggregation", "Average", "Dense", "Vote", "build_aggregation"]

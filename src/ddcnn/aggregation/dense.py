@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ddcnn.aggregation.aggregations import TINY
-from ddcnn.aggregation.missing import drop
+from ddcnn.aggregation.absent import drop
+from ddcnn.aggregation.average import TINY
 from ddcnn.errors import AggregationError
 
 
@@ -34,7 +34,7 @@ class Dense(nn.Module):
         local CNN then sees the gradient that it would see alone. Without it (as published) the DNN starts at random.
     subdomain_dropout
         Probability, below 1, with which a subdomain says nothing while the DNN is trained, drawn for each sample and
-        subdomain (`ddcnn.aggregation.missing.drop`), so that it learns to decide without some of them.
+        subdomain (`ddcnn.aggregation.absent.drop`), so that it learns to decide without some of them.
 
     Raises
     ------

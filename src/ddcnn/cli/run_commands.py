@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,19 +114,6 @@ def report(run: RunArgument) -> None:
     print_path("report", write_report(run))
 
 
-def default_out(command: str, config: Config) -> Path:
-    """Return the folder of a run that was given none.
-
-    ``runs/compare-cifar10-vgg9-2x2-s0``, ``runs/train-local-cifar10-vgg9-2x2-s0``.
-    """
-    _, colon, path = config.data.source.partition(":")
-    data = Path(path).expanduser().resolve().stem if colon and "=" not in path else config.data.source
-    grid = "x".join(map(str, config.decomposition.grid))
-    what = f"train-{config.strategy}" if command == "train" else command
-    name = f"{what}-{data}-{config.model.name}-{grid}-s{config.seed}"
-    return Path("runs") / re.sub(r"[^A-Za-z0-9._-]", "_", name)
-
-
 @dataclass(frozen=True)
 class Source:
     """Where a run comes from: options and files, or an earlier run that did not finish."""
@@ -167,11 +153,13 @@ def _run(command: str, source: Source, *, as_json: bool, quiet: bool) -> None:
 def _begun(command: str, source: Source) -> tuple[Callable[[Progress], Comparison], Path]:
     given, file = source.given, source.file
     config = build_config(given.fields, file, source.assignments)
-    out = config.out or default_out(command, config)
-    config = config.model_copy(update={"out": out})
-    _use_huge_pages(config.decomposition.grid)
+    _use_huge_pages(config)
 
     from ddcnn import experiments
+    from ddcnn.runs.folder import default_folder
+
+    out = config.out or default_folder(config, command)
+    config = config.model_copy(update={"out": out})
 
     def job(progress: Progress) -> Comparison:
         if file is not None and "recipe" in given.fields:
@@ -196,7 +184,7 @@ def _resumed(command: str, source: Source) -> tuple[Callable[[Progress], Compari
     from ddcnn.config import Config
 
     if (run / "config.yaml").is_file():
-        _use_huge_pages(Config.read(run / "config.yaml").decomposition.grid)
+        _use_huge_pages(Config.read(run / "config.yaml"))
 
     from ddcnn import experiments
 
@@ -208,13 +196,13 @@ def _resumed(command: str, source: Source) -> tuple[Callable[[Progress], Compari
     return job, run
 
 
-def _use_huge_pages(grid: Sequence[int]) -> None:
+def _use_huge_pages(config: Config) -> None:
     """Let PyTorch, here and in workers, ask for pages of 2 MiB where images are volumes.
 
     Their tensors are so large that the C library returns them to the system at once, which has to clear the same pages
     in every step, half of the time: `benchmarks/huge_pages.py`. With small images there is nothing to gain.
     """
-    if len(grid) > 2:
+    if len(config.decomposition.grid) > 2:
         os.environ.setdefault(_HUGE_PAGES, "1")
 
 

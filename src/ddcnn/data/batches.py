@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
@@ -16,15 +16,11 @@ from ddcnn.data.batch import Batch, Inputs
 from ddcnn.data.lazy import Images
 from ddcnn.data.prefetch import prefetch
 from ddcnn.data.sampling import balanced, shuffled
-from ddcnn.decomposition import Subdomain, Subimages, cut
+from ddcnn.decomposition import Subdomain, Subimages
 from ddcnn.seeds import derive_seed
 
 _EVALUATED = 500  # samples at once, fewer where they are large
 _EVALUATED_BYTES = 2**26
-
-
-def _same(x: Tensor) -> Tensor:
-    return x
 
 
 @dataclass(frozen=True)
@@ -34,7 +30,7 @@ class Batches:
     Attributes
     ----------
     inputs
-        All samples, (n, ...): on the device of the computation, or `Images` that are streamed to it in the background.
+        All samples: `Images`, of which batches hold what ``subdomains`` see, or numbers (n, ...) on the device.
     labels
         (n,), on that device.
     indices
@@ -45,12 +41,10 @@ class Batches:
         Determines the order and the augmentation of each epoch, together with its number.
     augmentation
         What happens to images in shuffled order; None: nothing.
-    transform
-        From raw samples to what the network sees, such as a `ddcnn.models.Normalization`.
     balanced
         Whether shuffled batches have equally many samples of each class.
     subdomains
-        Where streamed images are cut; None: they come whole. Images on the device always come whole: the networks cut.
+        What is seen of images.
     extras
         Whatever else is known of all samples, by name, (n, ...): a batch has those of its samples.
     evaluation_size
@@ -66,9 +60,8 @@ class Batches:
     batch_size: int = 128
     seed: int = 0
     augmentation: Augmentation | None = None
-    transform: Callable[[Tensor], Tensor] = _same
     balanced: bool = False
-    subdomains: tuple[Subdomain, ...] | None = None
+    subdomains: tuple[Subdomain, ...] = ()
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     evaluation_size: int | None = None
     part: tuple[int, int] = (0, 1)
@@ -108,9 +101,8 @@ class Batches:
         return self._batches(self.indices.split(batch_size or self.evaluation_size or self._harmless), None)
 
     def subset(self, members: Sequence[int]) -> Batches:
-        """Return the same samples for some of the networks: of streamed images, their subdomains alone are read."""
-        subdomains = None if self.subdomains is None else tuple(self.subdomains[n] for n in members)
-        return replace(self, subdomains=subdomains)
+        """Return the same samples for some of the networks: of images, only what their subdomains see."""
+        return replace(self, subdomains=tuple(self.subdomains[n] for n in members if self.subdomains))
 
     def first(self) -> Inputs:
         """Return the inputs of the first shuffled batch."""
@@ -124,16 +116,17 @@ class Batches:
         return min(_EVALUATED, max(self.batch_size, _EVALUATED_BYTES // max(size, 1)))
 
     def _batches(self, parts: Iterable[Tensor], moves: Tensor | None) -> Generator[Batch, None, None]:
-        inputs = self.inputs
-        if isinstance(inputs, Images):
-            yield from self._streamed(inputs, parts, moves)
+        if isinstance(self.inputs, Images) and not self.inputs.resident:
+            yield from self._streamed(parts, moves)
             return
         for chosen in parts:
-            own = self._own(chosen)
-            batch = inputs[own.to(self.device)]
-            if moves is not None and self.augmentation is not None:
-                batch = self.augmentation.apply(batch, moves[own].to(self.device))
-            yield self._batch(self.transform(batch), chosen)
+            yield self._batch(self._taken(chosen, moves), chosen)
+
+    def _taken(self, chosen: Tensor, moves: Tensor | None) -> Inputs:
+        own = self._own(chosen)
+        if isinstance(self.inputs, Tensor):
+            return self.inputs[own.to(self.device)]
+        return self.inputs.take(own, self.subdomains, self.augmentation, None if moves is None else moves[own])
 
     def _batch(self, inputs: Inputs, chosen: Tensor) -> Batch:
         extras = {name: values[chosen.to(values.device)].to(self.device) for name, values in self.extras.items()}
@@ -148,23 +141,12 @@ class Batches:
         places = torch.arange(r * size, (r + 1) * size).clamp_max(len(chosen) - 1)
         return chosen[places]
 
-    def _taken(self, images: Images, chosen: Tensor, moves: Tensor | None) -> Inputs:
-        if moves is None or self.augmentation is None or not self.augmentation.rotation:
-            return images.take(chosen, moves, self.subdomains)
-        whole = self.augmentation.apply(images[chosen], moves)  # what is turned comes from the whole image
-        return whole if self.subdomains is None else Subimages(tuple(cut(whole, self.subdomains)))
-
-    def _streamed(self, images: Images, parts: Iterable[Tensor], moves: Tensor | None) -> Generator[Batch, None, None]:
-        def fetch(chosen: Tensor) -> tuple[Tensor, Inputs]:
-            own = self._own(chosen)
-            batch = self._taken(images, own, None if moves is None else moves[own])
-            return chosen, _each(batch, Tensor.pin_memory) if self.device.type == "cuda" else batch
+    def _streamed(self, parts: Iterable[Tensor], moves: Tensor | None) -> Generator[Batch, None, None]:
+        def fetch(chosen: Tensor) -> tuple[Tensor, Subimages]:
+            batch = self._taken(chosen, moves)
+            assert isinstance(batch, Subimages)
+            return chosen, batch.map(Tensor.pin_memory) if self.device.type == "cuda" else batch
 
         with closing(prefetch(fetch, parts)) as fetched:
             for chosen, batch in fetched:
-                there = _each(batch, lambda part: part.to(self.device, non_blocking=True))
-                yield self._batch(_each(there, self.transform), chosen)
-
-
-def _each(inputs: Inputs, function: Callable[[Tensor], Tensor]) -> Inputs:
-    return inputs.map(function) if isinstance(inputs, Subimages) else function(inputs)
+                yield self._batch(batch.map(lambda part: part.to(self.device, non_blocking=True)), chosen)

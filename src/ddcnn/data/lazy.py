@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float64, Int64, Shaped
 from torch import Tensor
 
-from ddcnn.data.augmentation import moved
+from ddcnn.data.augmentation import Augmentation
 from ddcnn.data.moments import moments
-from ddcnn.decomposition import Subdomain, Subimages, cut
+from ddcnn.decomposition import Subdomain, Subimages
 from ddcnn.errors import DataError
 
 
@@ -56,25 +56,29 @@ class Images(ABC):
         chosen = range(len(self)) if samples is None else samples.tolist()
         return torch.cat([moments(self.image(i).unsqueeze(0)) for i in chosen])
 
+    @property
+    def resident(self) -> bool:
+        """Whether they lie on the device of the computation, so that nothing is gained by reading ahead."""
+        return False
+
     def take(
         self,
         samples: Int64[Tensor, " m"],
-        moves: Int64[Tensor, "m axes 2"] | None = None,
-        subdomains: Sequence[Subdomain] | None = None,
-    ) -> Tensor | Subimages:
-        """Return some images, flipped and shifted by ``moves``, then cut to ``subdomains``; None: neither.
+        subdomains: Sequence[Subdomain],
+        augmentation: Augmentation | None = None,
+        moves: Int64[Tensor, "m rows 2"] | None = None,
+    ) -> Subimages:
+        """Return some images as ``subdomains`` see them, after ``augmentation`` has flipped, shifted and turned them.
 
-        Returns
-        -------
-        images
-            (m, C, *S), or the `Subimages` of the subdomains.
+        Parameters
+        ----------
+        moves
+            What the augmentation does to each of them, as `Augmentation.draw` returns it; None: nothing.
         """
         images = self[samples]
-        if moves is not None:
-            images = moved(images, moves)
-        if subdomains is None:
-            return images
-        return Subimages(tuple(part.contiguous() for part in cut(images, subdomains)))
+        if augmentation is not None and moves is not None:
+            images = augmentation.apply(images, moves)
+        return Subimages.of(images, subdomains).map(Tensor.contiguous)
 
 
 class Lazy(Images):
@@ -101,6 +105,40 @@ class Lazy(Images):
         return image
 
 
+class Resident(Images):
+    """Images on the device of the computation."""
+
+    def __init__(self, images: Shaped[Tensor, "n C *S"]) -> None:
+        self.images = images
+        self.shape, self.dtype = tuple(images.shape), images.dtype
+
+    @property
+    def resident(self) -> bool:
+        """Return True."""
+        return True
+
+    def image(self, i: int) -> Shaped[Tensor, "C *S"]:
+        """Return a view of image i."""
+        return self.images[i]
+
+    def __getitem__(self, samples: Int64[Tensor, " m"]) -> Shaped[Tensor, "m C *S"]:
+        """Return some images, whole."""
+        return self.images[samples.to(self.images.device)]
+
+    def take(
+        self,
+        samples: Int64[Tensor, " m"],
+        subdomains: Sequence[Subdomain],
+        augmentation: Augmentation | None = None,
+        moves: Int64[Tensor, "m rows 2"] | None = None,
+    ) -> Subimages:
+        """Return some images as subdomains see them, as views where that is possible."""
+        images = self[samples]
+        if augmentation is not None and moves is not None:
+            images = augmentation.apply(images, moves.to(images.device))
+        return Subimages.of(images, subdomains)
+
+
 class OnHost(Images):
     """Images in the memory of the host, for a device that has no room for them."""
 
@@ -117,10 +155,17 @@ class OnHost(Images):
         return self.images[samples]
 
 
+def as_images(images: Tensor | Images) -> Images:
+    """Return images that may be one tensor as `Images`."""
+    return Resident(images) if isinstance(images, Tensor) else images
+
+
 def load(images: Tensor | Images) -> Shaped[Tensor, "n C *S"]:
     """Return all images as one tensor in memory, read by several threads."""
     if isinstance(images, Tensor):
         return images
+    if isinstance(images, Resident | OnHost):
+        return images.images
     loaded = torch.empty(images.shape, dtype=images.dtype)
     threads = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
 

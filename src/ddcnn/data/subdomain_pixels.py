@@ -1,10 +1,12 @@
-"""PixelsOfSubdomains: of all images, the pixels that some subdomains can come to see, and no others."""
+"""`SubdomainPixels`: of all images, the pixels that some subdomains can come to see, and no others."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Int64, Shaped
 from torch import Tensor
@@ -15,75 +17,95 @@ from ddcnn.decomposition import Subdomain, Subimages
 
 
 @dataclass(frozen=True)
-class SubdomainPixels:
+class Reach:
     """The pixels of all images that one subdomain can come to see.
 
     Attributes
     ----------
-    subdomain
-        Its index.
     pixels
-        (n, C, *r): those at the positions ``reach``, ascending along each axis.
+        (n, C, *r): those at the ``positions``, which ascend along each axis.
     """
 
-    subdomain: int
     pixels: Shaped[Tensor, "n C *r"]
-    reach: tuple[Int64[Tensor, "_"], ...]
+    positions: tuple[Int64[Tensor, "_"], ...]
 
     @classmethod
-    def of(
-        cls, images: Shaped[Tensor, "n C *S"], subdomain: Subdomain, augmentation: Augmentation | None
-    ) -> SubdomainPixels:
-        """Cut the slab of a subdomain whose images are flipped and shifted, but not rotated."""
+    def of(cls, images: Shaped[Tensor, "n C *S"], subdomain: Subdomain, augmentation: Augmentation | None) -> Reach:
+        """Cut what a subdomain can see of images that are flipped and shifted, but not rotated."""
         assert augmentation is None or not augmentation.rotation, "what is turned comes from the whole image"
-        reach = []
+        positions = []
         pixels = images
         for axis, (interval, size) in enumerate(zip(subdomain.box, images.shape[2:], strict=True)):
-            moves = _moves(axis, augmentation)
-            reach.append(origins(moves, interval, size).unique())
-            pixels = pixels.index_select(axis + 2, reach[-1])
-        return cls(subdomain.index, pixels.contiguous(), tuple(reach))
+            positions.append(origins(_moves(axis, augmentation), interval, size).unique())
+            pixels = pixels.index_select(axis + 2, positions[-1])
+        return cls(pixels.contiguous(), tuple(positions))
+
+    def box(self, subdomain: Subdomain, samples: Tensor, moves: Tensor, size: Sequence[int]) -> Tensor:
+        """Return the pixels of a subdomain's box, of some samples that are moved."""
+        source = torch.zeros(len(samples), 1, dtype=torch.long)  # (m, pixels so far), as in `moved`
+        for axis, (interval, reach) in enumerate(zip(subdomain.box, self.positions, strict=True)):
+            position = torch.searchsorted(reach, origins(moves[:, axis], interval, size[axis]).contiguous())
+            source = (source.unsqueeze(2) * len(reach) + position.unsqueeze(1)).flatten(1)
+        channels = self.pixels.shape[1]
+        pixels = self.pixels[samples].flatten(2).gather(2, source.unsqueeze(1).expand(-1, channels, -1))
+        return pixels.view(len(samples), channels, *(stop - start for start, stop in subdomain.box))
 
 
-class PixelsOfSubdomains(Images):
-    """Images of which only slabs are here: `take` gives the subimages of their subdomains.
+class SubdomainPixels(Images):
+    """Images of which only what some subdomains can see is here.
 
     Parameters
     ----------
-    slabs
-        One per subdomain.
+    reaches
+        By index of the subdomain.
     shape
         Of the whole images, (n, C, *S).
     """
 
-    def __init__(self, slabs: Sequence[SubdomainPixels], shape: Sequence[int]) -> None:
-        self.slabs = {slab.subdomain: slab for slab in slabs}
-        self.shape, self.dtype = tuple(shape), slabs[0].pixels.dtype
+    def __init__(self, reaches: Mapping[int, Reach], shape: Sequence[int]) -> None:
+        self.reaches = dict(reaches)
+        self.shape, self.dtype = tuple(shape), next(iter(reaches.values())).pixels.dtype
+
+    @classmethod
+    def of(
+        cls, images: Shaped[Tensor, "n C *S"], subdomains: Sequence[Subdomain], augmentation: Augmentation | None
+    ) -> SubdomainPixels:
+        """Cut what subdomains can see of images that are flipped and shifted, but not rotated."""
+        return cls({s.index: Reach.of(images, s, augmentation) for s in subdomains}, images.shape)
+
+    def pack(self) -> tuple[list[int], dict[str, np.ndarray]]:
+        """Return the indices of the subdomains, and arrays from which `unpack` makes the same."""
+        arrays = {f"pixels{n}": reach.pixels.numpy() for n, reach in self.reaches.items()}
+        for n, reach in self.reaches.items():
+            arrays |= {f"reach{n}-{axis}": positions.numpy() for axis, positions in enumerate(reach.positions)}
+        return list(self.reaches), arrays
+
+    @classmethod
+    def unpack(cls, indices: Sequence[int], arrays: Mapping[str, Any], shape: Sequence[int]) -> SubdomainPixels:
+        """Return what was packed."""
+
+        def tensor(name: str) -> Tensor:
+            return torch.from_numpy(arrays[name])
+
+        axes = range(len(shape) - 2)
+        reaches = {n: Reach(tensor(f"pixels{n}"), tuple(tensor(f"reach{n}-{a}") for a in axes)) for n in indices}
+        return cls(reaches, shape)
 
     def image(self, i: int) -> Shaped[Tensor, "C *S"]:
         """Refuse: there is no whole image here."""
-        raise AssertionError(f"image {i} is not here, only slabs of it")
+        raise AssertionError(f"image {i} is not here, only some of its pixels")
 
     def take(
         self,
         samples: Int64[Tensor, " m"],
-        moves: Int64[Tensor, "m axes 2"] | None = None,
-        subdomains: Sequence[Subdomain] | None = None,
+        subdomains: Sequence[Subdomain],
+        augmentation: Augmentation | None = None,  # noqa: ARG002 - the moves say all
+        moves: Int64[Tensor, "m rows 2"] | None = None,
     ) -> Subimages:
         """Return subimages as `Images.take` does."""
-        assert subdomains is not None
-        return Subimages(tuple(self._cut(samples, moves, subdomain) for subdomain in subdomains))
-
-    def _cut(self, samples: Tensor, moves: Tensor | None, subdomain: Subdomain) -> Tensor:
-        slab = self.slabs[subdomain.index]
-        moves = torch.zeros(len(samples), len(slab.reach), 2, dtype=torch.long) if moves is None else moves
-        source = torch.zeros(len(samples), 1, dtype=torch.long)  # (m, pixels so far), as in `moved`
-        for axis, (interval, reach) in enumerate(zip(subdomain.box, slab.reach, strict=True)):
-            position = torch.searchsorted(reach, origins(moves[:, axis], interval, self.shape[axis + 2]).contiguous())
-            source = (source.unsqueeze(2) * len(reach) + position.unsqueeze(1)).flatten(1)
-        every_channel = source.unsqueeze(1).expand(-1, self.shape[1], -1)
-        pixels = slab.pixels[samples].flatten(2).gather(2, every_channel)
-        return pixels.view(len(samples), self.shape[1], *subdomain.shape)
+        size = self.shape[2:]
+        moves = torch.zeros(len(samples), len(size), 2, dtype=torch.long) if moves is None else moves
+        return Subimages(tuple(s.view(self.reaches[s.index].box(s, samples, moves, size)) for s in subdomains))
 
 
 def _moves(axis: int, augmentation: Augmentation | None) -> Int64[Tensor, "k 2"]:

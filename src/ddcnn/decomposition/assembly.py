@@ -15,7 +15,7 @@ from ddcnn.errors import DecompositionError
 
 @dataclass(frozen=True)
 class Subimages:
-    """Images of which only some subdomains are there.
+    """Images, as some subdomains see them.
 
     Attributes
     ----------
@@ -29,6 +29,11 @@ class Subimages:
     def device(self) -> torch.device:
         """Where the subimages are."""
         return self.parts[0].device
+
+    @classmethod
+    def of(cls, images: Shaped[Tensor, "B C *S"], subdomains: Sequence[Subdomain]) -> Subimages:
+        """Cut whole images."""
+        return cls(tuple(subdomain.cut(images) for subdomain in subdomains))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Subimages:
         """Return what a function makes of each part."""
@@ -64,18 +69,12 @@ def reassemble(subimages: Sequence[Tensor], subdomains: Sequence[Subdomain]) -> 
     """
     if len(subimages) != len(subdomains):
         raise DecompositionError(f"{len(subimages)} subimages do not fit {len(subdomains)} subdomains")
-    size = [max(s.box[axis][1] for s in subdomains) for axis in range(len(subdomains[0].box))]
-    image = subimages[0].new_empty(*subimages[0].shape[:2], *size)
+    size = subdomains[0].image_size
+    images = subimages[0].new_empty(*subimages[0].shape[:2], *size)
     for part, subdomain in zip(subimages, subdomains, strict=True):
         if tuple(part.shape[2:]) != subdomain.shape:
             raise DecompositionError(
                 f"subdomain {subdomain.index} has {subdomain.shape} pixels, its subimage {tuple(part.shape[2:])}"
             )
-        everything = (slice(None), slice(None))
-        outer = [slice(start, stop) for start, stop in subdomain.core]
-        inner = [
-            slice(start - grown, stop - grown)
-            for (start, stop), (grown, _) in zip(subdomain.core, subdomain.box, strict=True)
-        ]
-        image[(*everything, *outer)] = part[(*everything, *inner)]
-    return image
+        subdomain.paste(part, images)
+    return images

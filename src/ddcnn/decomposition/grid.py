@@ -5,9 +5,42 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from ddcnn.decomposition.subdomain import Decomposition, Subdomain
+from jaxtyping import Shaped
+from torch import Tensor
+
+from ddcnn.decomposition.subdomain import Box, Decomposition, Subdomain, slices
 from ddcnn.errors import DecompositionError
+
+
+@dataclass(frozen=True)
+class Rectangle(Subdomain):
+    """A box of pixels, as it is.
+
+    Attributes
+    ----------
+    core
+        The part of the box that no neighbour owns: the cores of all subdomains tile the image.
+    """
+
+    core: Box
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Size of a subimage in pixels, that of the box."""
+        return tuple(stop - start for start, stop in self.box)
+
+    def view(self, pixels: Shaped[Tensor, "B C *b"]) -> Shaped[Tensor, "B C *s"]:
+        """Return the pixels."""
+        return pixels
+
+    def paste(self, subimages: Shaped[Tensor, "... *s"], images: Shaped[Tensor, "... *S"]) -> None:
+        """Write the core."""
+        inside: Box = tuple((a - start, b - start) for (a, b), (start, _) in zip(self.core, self.box, strict=True))
+        place, taken = tuple[Any, ...]((..., *slices(self.core))), tuple[Any, ...]((..., *slices(inside)))
+        images[place] = subimages[taken]
 
 
 class Grid(Decomposition):
@@ -60,7 +93,15 @@ class Grid(Decomposition):
         """Return the call that makes this grid."""
         return f"Grid({self.parts}, overlap={self.overlap})"
 
-    def subdomains(self, image_size: Sequence[int]) -> tuple[Subdomain, ...]:
+    def describe(self) -> str:
+        """Return the number of parts along each axis, and the overlap.
+
+        >>> Grid((2, 2)).describe(), Grid((4, 1), overlap=(2, 0)).describe()
+        ('2x2', '4x1-overlap2x0')
+        """
+        return _x(self.parts) + (f"-overlap{_x(self.overlap)}" if any(self.overlap) else "")
+
+    def subdomains(self, image_size: Sequence[int]) -> tuple[Rectangle, ...]:
         """Return the N subdomains, row-major."""
         size = tuple(image_size)
         if len(size) != len(self.parts):
@@ -74,7 +115,7 @@ class Grid(Decomposition):
             )
         axes = [_intervals(n, parts) for n, parts in zip(size, self.parts, strict=True)]
         cores = itertools.product(*axes)
-        return tuple(Subdomain(i, self._grow(core, size), core) for i, core in enumerate(cores))
+        return tuple(Rectangle(i, size, self._grow(core, size), core) for i, core in enumerate(cores))
 
     def _grow(self, core: tuple[tuple[int, int], ...], size: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
         return tuple(

@@ -9,15 +9,15 @@ from ddcnn.engines.on_ray import OnRay
 from ddcnn.engines.process_group import check_alone, joined, launched, refuse_ranks
 from ddcnn.engines.processes import Processes
 from ddcnn.engines.rank_checkpoints import RankCheckpoints
-from ddcnn.engines.rank_rng import RankRandomness
+from ddcnn.engines.rank_distribution import RankDistribution
 from ddcnn.engines.ranks import ALONE, Ranks
-from ddcnn.engines.ray_train import run_on_ranks
-from ddcnn.engines.registry import build_engine
+from ddcnn.engines.registry import ENGINES, build_engine
 from ddcnn.engines.task import Engine, Failure, Task
 from ddcnn.engines.task_payload import TaskPayload
 
 __all__ = [
     "ALONE",
+    "ENGINES",
     "Engine",
     "Failure",
     "InProcess",
@@ -25,7 +25,7 @@ __all__ = [
     "OnRay",
     "Processes",
     "RankCheckpoints",
-    "RankRandomness",
+    "RankDistribution",
     "Ranks",
     "Task",
     "TaskPayload",
@@ -34,5 +34,4 @@ __all__ = [
     "joined",
     "launched",
     "refuse_ranks",
-    "run_on_ranks",
 ]

@@ -20,6 +20,8 @@ class InProcess:
     """The engine that needs nothing: tasks in turn, on this process's device."""
 
     workers = 1
+    serial = True
+    starts_ranks = False
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -39,10 +41,14 @@ class InProcess:
         """Return results, or why there is none, in the order of the tasks."""
         return [_done(task, progress) for task in tasks]
 
+    def run_on_ranks(self, *_: Any) -> None:
+        """Refuse: there is one process."""
+        raise AssertionError("this engine starts no ranks")
+
 
 def _done(task: Task[Any], progress: Progress) -> Any:
     try:
-        return task.here(progress)
+        return task.run(progress)
     except TrainingError as error:
         return Failure(task.name, str(error), final=True)
     except (torch.OutOfMemoryError, MemoryError) as error:

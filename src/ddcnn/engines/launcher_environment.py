@@ -47,11 +47,11 @@ class LauncherEnvironment:
         texts = dict(zip(names, (environment.get(name, "") for name in names), strict=True))
         texts["LOCAL_RANK"] = texts["LOCAL_RANK"] or texts["RANK"]
         texts["LOCAL_WORLD_SIZE"] = texts["LOCAL_WORLD_SIZE"] or texts["WORLD_SIZE"]
-        place = cls(*(int(text) if text.isdecimal() else -1 for text in texts.values()))
-        if not (0 <= place.rank < place.count and 0 <= place.local_rank < place.local_count):
+        found = cls(*(int(text) if text.isdecimal() else -1 for text in texts.values()))
+        if not (0 <= found.rank < found.count and 0 <= found.local_rank < found.local_count):
             told = ", ".join(f"{name}={text}" for name, text in texts.items())
             raise ConfigError(f"ranks should count from 0 and stay below their number, got {told}; start with torchrun")
-        return place
+        return found
 
     @classmethod
     def of_group(cls, environment: Mapping[str, str]) -> LauncherEnvironment:

@@ -13,9 +13,8 @@ import tempfile
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -23,11 +22,11 @@ from typing import Any, Self, TypeVar
 import numpy as np
 import torch
 
-from ddcnn.engines.processes import cores, replay_event
-from ddcnn.engines.task import Failure, Task
+from ddcnn.engines.events import Mailbox, TellingProgress, describe, replay_event
+from ddcnn.engines.task import Failure, Task, perform
 from ddcnn.engines.task_payload import TaskPayload
-from ddcnn.engines.worker import JsonProgress, describe, find
 from ddcnn.errors import EngineError, in_one_line
+from ddcnn.machine import usable_cores
 from ddcnn.training import Checkpoints, Progress
 from ddcnn.training.interruption import INTERRUPTION
 
@@ -60,6 +59,9 @@ class OnRay:
         Ray is not installed, or there is no cluster at that address.
     """
 
+    serial = False
+    starts_ranks = True
+
     def __init__(
         self,
         workers: int | None = None,
@@ -83,7 +85,7 @@ class OnRay:
         found = self._ray.cluster_resources()
         self.cores = int(found.get("CPU", 1))
         self.gpus = found.get("GPU", 0.0) if self.device == "cuda" else 0.0
-        self.threads = threads or (max(1, cores() // workers) if workers and not address else 1)
+        self.threads = threads or (max(1, usable_cores() // workers) if workers and not address else 1)
         self.workers = workers or int(self.gpus) or max(1, self.cores // self.threads)
 
     def __enter__(self) -> Self:
@@ -101,16 +103,29 @@ class OnRay:
         """Return results, or why there is none, in the order of the tasks; what lies on disk is not done again."""
         if scratch is None:
             raise EngineError("results from a cluster are left in the folder of a run; there is none")
-        found: list[Result | Failure | None] = [task.collect() for task in tasks]
+        found: list[Result | Failure | None] = [task.collected() for task in tasks]
         waiting = [i for i, result in enumerate(found) if result is None]
         if waiting:
             board = _Board(self, [tasks[i] for i in waiting], progress, scratch)
             with INTERRUPTION.deferred(), closing(board):
                 failures = board.run()
             for i, failure in zip(waiting, failures, strict=True):
-                found[i] = failure or tasks[i].collect()
+                found[i] = failure or tasks[i].collected()
         assert all(result is not None for result in found)
         return [result for result in found if result is not None]
+
+    def run_on_ranks(
+        self,
+        count: int | None,
+        function: Callable[[dict[str, Any], Progress], None],
+        arguments: Mapping[str, Any],
+        progress: Progress,
+        shared: Path,
+    ) -> None:
+        """Run a function on ranks that Ray Train starts, see `ddcnn.engines.ray_train`."""
+        from ddcnn.engines.ray_train import run_on_ranks
+
+        run_on_ranks(self, count or self.workers, function, arguments, progress, shared)
 
     def mailbox(self) -> Any:
         """Start a `Mailbox` on this node: on one that may die it would take the news of all others with it."""
@@ -136,7 +151,7 @@ class OnRay:
             if self.address is not None:
                 self._ray.init(address=self.address, **quiet)
             else:
-                count = max(cores(), (workers or 1) * (threads or 1))
+                count = max(usable_cores(), (workers or 1) * (threads or 1))
                 self._ray.init(address="local", num_cpus=count, include_dashboard=False, **quiet)
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             raise EngineError(
@@ -145,19 +160,6 @@ class OnRay:
             ) from None
         if callable(handler) and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)  # Ray's own would end the run without a checkpoint
-
-
-@dataclass(frozen=True)
-class _Order:
-    """What a worker is told; all of it is small."""
-
-    function: str
-    arguments: dict[str, Any]
-    key: str
-    folder: str
-    token: str
-    device: str
-    threads: int
 
 
 class _Board:
@@ -173,7 +175,7 @@ class _Board:
         scratch.mkdir(parents=True, exist_ok=True)
         (scratch / _TOKEN).write_text(self.token)
         self.mailbox = engine.mailbox()
-        self.remote = self.ray.remote(perform).options(**engine.options())
+        self.remote = self.ray.remote(perform_on_node).options(**engine.options())
 
     def run(self) -> list[Failure | None]:
         """Hand over tasks, a few more than there are workers, and collect them as they are done."""
@@ -197,15 +199,14 @@ class _Board:
 
     def _hand_over(self, i: int) -> None:
         task = self.tasks[i]
-        assert task.checkpoints is not None
-        parcel = task.data(True)
-        arrays = self.ray.put(parcel.arrays)
-        folder = str(task.checkpoints.folder.resolve())
-        order = _Order(
-            task.function, dict(task.arguments), task.checkpoints.key, folder, self.token, self.engine.device,
-            self.engine.threads,
-        )  # fmt: skip
-        self.pending[self.remote.remote(i, order, parcel.numbers, arrays, self.mailbox)] = i
+        payload = task.inputs.pack(task.arguments)
+        arrays = self.ray.put(payload.arrays)
+        order = task.order() | {
+            "token": self.token,
+            "device": self.engine.device,
+            "threads": self.engine.threads,
+        }
+        self.pending[self.remote.remote(i, order, payload.numbers, arrays, self.mailbox)] = i
 
     def _hear(self) -> None:
         for i, what, values in self.ray.get(self.mailbox.take.remote()):
@@ -223,49 +224,13 @@ class _Board:
                 task.checkpoints.put(content, 1)
         except self.ray.exceptions.RayError as error:
             return Failure(task.name, f"its worker is gone: {in_one_line(error)}")
-        if task.collect() is None:
+        if task.collected() is None:
             return Failure(task.name, "its result did not arrive whole")
         return None
 
 
-class Mailbox:
-    """Where workers leave what they tell, until somebody looks; and where they see whether they are to end."""
-
-    def __init__(self) -> None:
-        self._events: list[tuple[int, str, list[Any]]] = []
-        self._signal: int | None = None
-
-    def put(self, i: int, what: str, values: list[Any]) -> None:
-        """Leave an event of a task."""
-        self._events.append((i, what, values))
-
-    def take(self) -> list[tuple[int, str, list[Any]]]:
-        """Return all events, once."""
-        events, self._events = self._events, []
-        return events
-
-    def send(self, signal: int) -> None:
-        """Ask all workers to end, as by a signal."""
-        self._signal = signal
-
-    def signal(self) -> int | None:
-        """Return what `send` was given; None: nothing yet."""
-        return self._signal
-
-
-class MailboxProgress(JsonProgress):
-    """Tells events to a mailbox."""
-
-    def __init__(self, tell: Callable[..., None]) -> None:
-        self._images, self._told = 0, 0.0
-        self._tell = tell
-
-    def tell(self, what: str, *values: Any) -> None:
-        self._tell(what, list(values))
-
-
-def perform(
-    i: int, order: _Order, numbers: dict[str, Any], arrays: dict[str, np.ndarray], mailbox: Any
+def perform_on_node(
+    i: int, order: dict[str, Any], numbers: dict[str, Any], arrays: dict[str, np.ndarray], mailbox: Any
 ) -> tuple[str, list[Any]]:
     """Do one task on a node of the cluster.
 
@@ -277,16 +242,16 @@ def perform(
     """
     import ray
 
-    torch.set_num_threads(order.threads)
-    telling = MailboxProgress(lambda what, values: mailbox.put.remote(i, what, values))
-    shared = Path(order.folder)
-    is_shared = _token(shared) == order.token
+    torch.set_num_threads(order["threads"])
+    progress = TellingProgress(lambda what, values: mailbox.put.remote(i, what, values))
+    shared = Path(order["folder"])
+    is_shared = _token(shared) == order["token"]
     with tempfile.TemporaryDirectory(prefix="ddcnn-") as own:
-        checkpoints = Checkpoints(shared if is_shared else Path(own), order.key, telling.note)
+        checkpoints = Checkpoints(shared if is_shared else Path(own), order["key"], progress.note)
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # and nobody writes
-                find(order.function)(TaskPayload(numbers, arrays), order.arguments, checkpoints, telling, order.device)
+                perform(order, TaskPayload(numbers, arrays), checkpoints, progress)
         except OSError:
             raise  # Ray does it again
         except Exception as error:  # whatever a user's network raises is the failure of this task alone

@@ -21,6 +21,7 @@ from torch.distributed.rendezvous import rendezvous
 from ddcnn.engines.launcher_environment import LauncherEnvironment
 from ddcnn.engines.ranks import ALONE, Ranks, answered, patience
 from ddcnn.errors import ConfigError, EndedError, InterruptionError
+from ddcnn.machine import usable_cores
 
 _LONGEST_NAME = 256  # characters of the name of a machine
 _SEEING_OFF = 5.0  # seconds; one that was killed never leaves a note
@@ -53,23 +54,23 @@ def joined(device: str = "cpu", replicas: int = 1) -> Iterator[Ranks]:
         The others cannot be reached.
     """
     found = dist.is_initialized()
-    place = LauncherEnvironment.of_group(os.environ) if found else LauncherEnvironment.of(os.environ)
-    if place.count == 1:
+    environment = LauncherEnvironment.of_group(os.environ) if found else LauncherEnvironment.of(os.environ)
+    if environment.count == 1:
         yield ALONE
         return
-    if place.count % replicas:
+    if environment.count % replicas:
         raise ConfigError(
-            f"{place.count} ranks cannot form {replicas} replicas of equal size; start a multiple of them"
+            f"{environment.count} ranks cannot form {replicas} replicas of equal size; start a multiple of them"
         )
     if not found:
         _import_what_would_hold_the_group()
     with answered():
-        store = _store_beside_group(place) if found else _store_of_launcher(place)
-    with _sharing_cores(place), _seen_off(store, place), _left(found), _told(store, place):
+        store = _store_beside_group(environment) if found else _store_of_launcher(environment)
+    with _sharing_cores(environment), _seen_off(store, environment), _left(found), _told(store, environment):
         with answered():
-            ranks = _connected(store, place) if found else _connect(store, place, device)
+            ranks = _connected(store, environment) if found else _connect(store, environment, device)
             if replicas > 1:
-                shape = (replicas, place.count // replicas)
+                shape = (replicas, environment.count // replicas)
                 mesh = init_device_mesh(ranks.exchange.type, shape, mesh_dim_names=("replica", "subdomain"))
                 ranks = replace(ranks, replicas=replicas, mesh=mesh)
         try:
@@ -108,61 +109,61 @@ def check_alone(ranks: Ranks, what: str) -> None:
         )
 
 
-def _store_of_launcher(place: LauncherEnvironment) -> Store:
-    found: tuple[Store, int, int] = next(rendezvous("env://", place.rank, place.count, timeout=patience()))
+def _store_of_launcher(environment: LauncherEnvironment) -> Store:
+    found: tuple[Store, int, int] = next(rendezvous("env://", environment.rank, environment.count, timeout=patience()))
     return found[0]
 
 
-def _store_beside_group(place: LauncherEnvironment) -> Store:
+def _store_beside_group(environment: LauncherEnvironment) -> Store:
     """Return a store for short notes, which rank 0 holds: a process group has one of its own, but does not show it."""
     store: Store | None = None
     address = torch.zeros(_LONGEST_NAME + 1, dtype=torch.int32)
-    if place.rank == 0:
+    if environment.rank == 0:
         name = os.environ.get("MASTER_ADDR") or socket.gethostname()
-        store = held = TCPStore(name, 0, place.count, is_master=True, timeout=patience(), wait_for_workers=False)
+        store = held = TCPStore(name, 0, environment.count, is_master=True, timeout=patience(), wait_for_workers=False)
         address[: len(name) + 1] = torch.tensor([held.port, *name.encode()])
-    there = address.to(_exchange(place))
+    there = address.to(_exchange(environment))
     dist.broadcast(there, 0)
     port, *codes = there.tolist()
     if store is None:
         name = bytes(codes).rstrip(b"\0").decode()
-        store = TCPStore(name, port, place.count, is_master=False, timeout=patience())
+        store = TCPStore(name, port, environment.count, is_master=False, timeout=patience())
     return store
 
 
-def _exchange(place: LauncherEnvironment) -> torch.device:
+def _exchange(environment: LauncherEnvironment) -> torch.device:
     """Return where the numbers that a process group exchanges have to be."""
     if "nccl" not in dist.get_backend():
         return torch.device("cpu")
-    return torch.device("cuda", place.local_rank % torch.cuda.device_count())
+    return torch.device("cuda", environment.local_rank % torch.cuda.device_count())
 
 
-def _connected(store: Store, place: LauncherEnvironment) -> Ranks:
+def _connected(store: Store, environment: LauncherEnvironment) -> Ranks:
     """Return the ranks of the process group that is there."""
     if torch.cuda.is_available():
-        torch.cuda.set_device(place.local_rank % torch.cuda.device_count())
-    return Ranks(place.rank, place.count, place.local_rank, _exchange(place), store=store)
+        torch.cuda.set_device(environment.local_rank % torch.cuda.device_count())
+    return Ranks(environment.rank, environment.count, environment.local_rank, _exchange(environment), store=store)
 
 
-def _connect(store: Store, place: LauncherEnvironment, device: str) -> Ranks:
+def _connect(store: Store, environment: LauncherEnvironment, device: str) -> Ranks:
     if device not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"compute.device = {device!r} is one device for all ranks; use cuda: each takes its own")
     gpus = 0 if device == "cpu" else torch.cuda.device_count()
     if gpus:
-        torch.cuda.set_device(place.local_rank % gpus)
-    possible = gpus >= place.local_count and dist.is_nccl_available()
-    store.set(f"nccl/{place.rank}", "yes" if possible else "no")
-    nccl = all(store.get(f"nccl/{rank}") == b"yes" for rank in range(place.count))
-    exchange = torch.device("cuda", place.local_rank) if nccl else torch.device("cpu")
+        torch.cuda.set_device(environment.local_rank % gpus)
+    possible = gpus >= environment.local_count and dist.is_nccl_available()
+    store.set(f"nccl/{environment.rank}", "yes" if possible else "no")
+    nccl = all(store.get(f"nccl/{rank}") == b"yes" for rank in range(environment.count))
+    exchange = torch.device("cuda", environment.local_rank) if nccl else torch.device("cpu")
     dist.init_process_group(
         "nccl" if nccl else "gloo",
         store=PrefixStore("ddcnn", store),
-        rank=place.rank,
-        world_size=place.count,
+        rank=environment.rank,
+        world_size=environment.count,
         timeout=patience(),
         device_id=exchange if nccl else None,
     )
-    return Ranks(place.rank, place.count, place.local_rank, exchange, store=store)
+    return Ranks(environment.rank, environment.count, environment.local_rank, exchange, store=store)
 
 
 @contextmanager
@@ -182,12 +183,12 @@ def _left(found: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _told(store: Store, place: LauncherEnvironment) -> Iterator[None]:
+def _told(store: Store, environment: LauncherEnvironment) -> Iterator[None]:
     """Leave a note of why this rank ends; if another was earlier, end with its reason."""
     try:
         yield
     except Exception as error:
-        note = f"rank {place.rank} of {place.count} ended: {error}"
+        note = f"rank {environment.rank} of {environment.count} ended: {error}"
         first = note
         with suppress(RuntimeError):  # the store is gone too: then each rank says what it knows
             first = store.compare_set("ended", "", note).decode()
@@ -197,7 +198,7 @@ def _told(store: Store, place: LauncherEnvironment) -> Iterator[None]:
 
 
 @contextmanager
-def _seen_off(store: Store, place: LauncherEnvironment) -> Iterator[None]:
+def _seen_off(store: Store, environment: LauncherEnvironment) -> Iterator[None]:
     """After an error, let rank 0, which holds the store, wait a little until all have left notes and read the first.
 
     The group is left before that, or ranks that wait for this one in it would not come to know.
@@ -208,16 +209,16 @@ def _seen_off(store: Store, place: LauncherEnvironment) -> Iterator[None]:
         with suppress(RuntimeError):
             store.add("left", 1)
             deadline = time.monotonic() + _SEEING_OFF
-            while place.rank == 0 and store.add("left", 0) < place.count and time.monotonic() < deadline:
+            while environment.rank == 0 and store.add("left", 0) < environment.count and time.monotonic() < deadline:
                 time.sleep(0.02)
         raise
 
 
 @contextmanager
-def _sharing_cores(place: LauncherEnvironment) -> Iterator[None]:
+def _sharing_cores(environment: LauncherEnvironment) -> Iterator[None]:
     before = torch.get_num_threads()
     if not _user_chose_threads():
-        torch.set_num_threads(max(1, _cores() // place.local_count))
+        torch.set_num_threads(max(1, usable_cores() // environment.local_count))
     try:
         yield
     finally:
@@ -234,7 +235,3 @@ def _user_chose_threads() -> bool:
     except OSError:
         return False
     return b"\0OMP_NUM_THREADS=" in b"\0" + launcher
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -18,8 +18,10 @@ from typing import Any, Self, TypeVar
 
 import torch
 
+from ddcnn.engines.events import replay_event
 from ddcnn.engines.task import Failure, Task
 from ddcnn.errors import EngineError
+from ddcnn.machine import usable_cores
 from ddcnn.training import Progress
 from ddcnn.training.interruption import INTERRUPTION
 
@@ -42,10 +44,13 @@ class Processes:
         How often a task that fails goes on from its checkpoint.
     """
 
+    serial = False
+    starts_ranks = False
+
     def __init__(
         self, workers: int | None = None, *, threads: int | None = None, device: str = "cpu", retries: int = 1
     ) -> None:
-        count = cores()
+        count = usable_cores()
         gpus = torch.cuda.device_count() if device.startswith("cuda") else 0
         self.workers = workers or gpus or count
         self.threads = threads or max(1, count // self.workers)
@@ -68,15 +73,19 @@ class Processes:
         """Return results, or why there is none, in the order of the tasks; what lies on disk is not done again."""
         if scratch is None:
             raise EngineError("worker processes leave their results in the folder of a run; there is none")
-        found: list[Result | Failure | None] = [task.collect() for task in tasks]
+        found: list[Result | Failure | None] = [task.collected() for task in tasks]
         waiting = [i for i, result in enumerate(found) if result is None]
         if waiting:
-            tasks[waiting[0]].data(False).save(scratch / "parcel")
+            tasks[waiting[0]].inputs.pack(None).save(scratch / "payload")
             failures = self._perform([tasks[i] for i in waiting], progress, scratch)
             for i, failure in zip(waiting, failures, strict=True):
-                found[i] = failure or tasks[i].collect()
+                found[i] = failure or tasks[i].collected()
         assert all(result is not None for result in found)
         return [result for result in found if result is not None]
+
+    def run_on_ranks(self, *_: Any) -> None:
+        """Refuse: its workers know nothing of each other."""
+        raise AssertionError("this engine starts no ranks")
 
     def stop(self) -> None:
         """End all workers."""
@@ -173,16 +182,8 @@ class _Worker:
 
     def do(self, task: Task[Any], progress: Progress, device: str) -> Failure | None:
         """Return why a task could not be done."""
-        assert task.checkpoints is not None
         assert self._process.stdin is not None
-        order = {
-            "function": task.function,
-            "arguments": task.arguments,
-            "folder": str(task.checkpoints.folder),
-            "key": task.checkpoints.key,
-            "parcel": str(self.log.parent / "parcel"),
-            "device": device,
-        }
+        order = task.order() | {"payload": str(self.log.parent / "payload"), "device": device}
         try:
             self._process.stdin.write(json.dumps(order) + "\n")
             self._process.stdin.flush()
@@ -223,23 +224,3 @@ class _Worker:
             if pipe is not None:
                 with contextlib.suppress(OSError):  # what was not written yet has no reader any more
                     pipe.close()
-
-
-def replay_event(progress: Progress, what: str, values: Sequence[Any]) -> None:
-    """Tell a progress an event that a worker told."""
-    if what == "begin":
-        stage, epochs, steps, members = values
-        progress.begin(stage, epochs=epochs, steps=steps, members=members)
-    elif what == "advance":
-        steps, images, loss, accuracy = values
-        for _ in range(steps):
-            progress.advance(images, lambda: (loss, accuracy))
-    elif what == "end":
-        progress.end()
-    else:
-        getattr(progress, {"epoch": "epoch", "resumed": "resumed", "note": "note"}[what])(*values)
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -10,22 +10,29 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ddcnn.engines.on_ray import MailboxProgress, OnRay
-from ddcnn.engines.processes import replay_event
-from ddcnn.engines.worker import find
+from ddcnn.engines.events import TellingProgress, replay_event
+from ddcnn.engines.task import find, name_of
 from ddcnn.errors import DdcnnError, EngineError, InterruptionError, RankError, in_one_line
 from ddcnn.training import Progress
 from ddcnn.training.interruption import INTERRUPTION
+
+if TYPE_CHECKING:
+    from ddcnn.engines.on_ray import OnRay
 
 _WAIT = 0.2  # seconds between two looks at what ranks tell, or at whether they are to end
 
 
 def run_on_ranks(
-    engine: OnRay, count: int, function: str, arguments: Mapping[str, Any], progress: Progress, shared: Path
+    engine: OnRay,
+    count: int,
+    function: Callable[[dict[str, Any], Progress], None],
+    arguments: Mapping[str, Any],
+    progress: Progress,
+    shared: Path,
 ) -> None:
     """Run a function of ddcnn on ranks of a Ray cluster, until all have returned.
 
@@ -39,8 +46,8 @@ def run_on_ranks(
     count
         Number of ranks.
     function, arguments
-        ``"ddcnn.module:function"`` is called on each rank with the arguments (JSON) and a progress. PyTorch's process
-        group is there.
+        A function of a module of ddcnn, called on each rank with the arguments (JSON) and a progress. PyTorch's
+        process group is there.
     progress
         Is told what rank 0 tells.
     shared
@@ -62,7 +69,7 @@ def run_on_ranks(
         progress.note(f"{count} ranks wait for {wanted} cores, of which the cluster has {engine.cores} now")
     mailbox = engine.mailbox()
     order = {
-        "function": function,
+        "function": name_of(function),
         "arguments": dict(arguments),
         "threads": engine.threads,
         "mailbox": mailbox,
@@ -145,10 +152,10 @@ def _rank(order: dict[str, Any]) -> None:
         os.chdir(order["folder"])
     mailbox = order["mailbox"]
     rank = int(os.environ["RANK"])
-    telling = MailboxProgress(lambda what, values: mailbox.put.remote(rank, what, values))
+    progress = TellingProgress(lambda what, values: mailbox.put.remote(rank, what, values))
     try:
         with _hearing(mailbox):
-            find(order["function"])(order["arguments"], telling if rank == 0 else Progress())
+            find(order["function"])(order["arguments"], progress if rank == 0 else Progress())
     except InterruptionError:
         return  # who sent the signal knows
     except RankError:

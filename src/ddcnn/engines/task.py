@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,20 @@ from ddcnn.training import Checkpoints, Progress
 Result = TypeVar("Result")
 
 
+class TaskInputs(Protocol):
+    """What tasks of one kind have in common, and how it travels to a worker."""
+
+    def pack(self, arguments: Mapping[str, Any] | None) -> TaskPayload:
+        """Return it as numbers and arrays: the least that a task with these arguments needs; None: for any task."""
+
+    @classmethod
+    def unpack(cls, payload: TaskPayload, device: str) -> Self:
+        """Return what was packed, for a device."""
+
+
+Function = Callable[[Any, Mapping[str, Any], Checkpoints | None, Progress], Result]
+
+
 @dataclass(frozen=True)
 class Task(Generic[Result]):
     """A pure function of its inputs, whose result lies on disk: done once, it is never done again.
@@ -22,26 +37,63 @@ class Task(Generic[Result]):
     ----------
     name
         What messages call it.
-    here
-        Do it in this process.
-    function, arguments
-        For a worker elsewhere: ``"ddcnn.module:function"`` is called with a `TaskPayload`, the arguments (JSON),
-        `Checkpoints`, whose last holds the result, a progress, and the name of a device.
-    data
-        Returns the parcel; True: with no more than this task needs.
+    function
+        A function of a module of ddcnn, of the inputs, the arguments, the checkpoints and a progress.
+    inputs, arguments
+        What it works on: in common with other tasks, and its own (JSON).
     checkpoints
         Where its state and result lie; None: nowhere, and it can be done in this process only.
     collect
-        Returns the result that lies there; None: it is not done.
+        Returns the result that lies in its checkpoints; None: it is not done.
     """
 
     name: str
-    here: Callable[[Progress], Result]
-    function: str
+    function: Function[Result]
+    inputs: TaskInputs
     arguments: Mapping[str, Any]
-    data: Callable[[bool], TaskPayload]
     checkpoints: Checkpoints | None
-    collect: Callable[[], Result | None]
+    collect: Callable[[Checkpoints], Result | None]
+
+    def run(self, progress: Progress) -> Result:
+        """Do it in this process."""
+        return self.function(self.inputs, self.arguments, self.checkpoints, progress)
+
+    def collected(self) -> Result | None:
+        """Return the result, if it is done."""
+        return None if self.checkpoints is None else self.collect(self.checkpoints)
+
+    def order(self) -> dict[str, Any]:
+        """Return what a worker must know, beside the payload, as JSON takes it."""
+        assert self.checkpoints is not None
+        return {
+            "function": name_of(self.function),
+            "inputs": name_of(type(self.inputs)),
+            "arguments": dict(self.arguments),
+            "folder": str(self.checkpoints.folder.resolve()),
+            "key": self.checkpoints.key,
+        }
+
+
+def perform(order: Mapping[str, Any], payload: TaskPayload, checkpoints: Checkpoints, progress: Progress) -> None:
+    """Do in a worker what `Task.order` says, on ``order["device"]``; its result is in the checkpoints."""
+    inputs = find(order["inputs"]).unpack(payload, order["device"])
+    find(order["function"])(inputs, order["arguments"], checkpoints, progress)
+
+
+def name_of(thing: Any) -> str:
+    """Return the name by which `find` finds a function or class of ddcnn.
+
+    >>> find(name_of(find)) is find
+    True
+    """
+    return f"{thing.__module__}:{thing.__qualname__}"
+
+
+def find(name: str) -> Any:
+    """Return a function or class of ddcnn by its name, ``ddcnn.module:name``."""
+    module, _, attribute = name.partition(":")
+    assert module.startswith("ddcnn."), name
+    return getattr(importlib.import_module(module), attribute)
 
 
 @dataclass(frozen=True)
@@ -73,6 +125,34 @@ class Engine(Protocol):
     @property
     def workers(self) -> int:
         """How many tasks run at the same time."""
+
+    @property
+    def serial(self) -> bool:
+        """Whether tasks run one after the other in this process: the times of their checkpoints then add up."""
+
+    @property
+    def starts_ranks(self) -> bool:
+        """Whether it has `run_on_ranks`."""
+
+    def run_on_ranks(
+        self,
+        count: int | None,
+        function: Callable[[dict[str, Any], Progress], None],
+        arguments: Mapping[str, Any],
+        progress: Progress,
+        shared: Path,
+    ) -> None:
+        """Run a function of ddcnn in processes that form a process group of PyTorch, until all have returned.
+
+        Parameters
+        ----------
+        count
+            Their number; None: as many as there is room for.
+        function, arguments
+            It is called in each with the arguments (JSON) and a progress; what the first one tells is passed on.
+        shared
+            A folder that all see.
+        """
 
     def run(self, tasks: Sequence[Task[Result]], progress: Progress, scratch: Path | None) -> list[Result | Failure]:
         """Return results, or why there is none, in the order of the tasks; one that fails ends no other.

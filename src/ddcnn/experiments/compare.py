@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ddcnn.aggregation import AGGREGATIONS
 from ddcnn.config import Config
 from ddcnn.data import Dataset
-from ddcnn.engines import Engine, check_alone, joined, refuse_ranks
-from ddcnn.errors import RunError
+from ddcnn.engines import Engine, Ranks, build_engine, check_alone, joined, launched, refuse_ranks
+from ddcnn.errors import ConfigError, RunError
 from ddcnn.experiments.folds import over_folds
-from ddcnn.experiments.on_ray import is_for_ray, train_on_ray
+from ddcnn.experiments.over_ranks import train_over_ranks
 from ddcnn.experiments.record import BEGUN, Comparison, read_results, reopened
-from ddcnn.experiments.session import RunOptions, Session
-from ddcnn.experiments.single import NAMES, check_trainable, train_single, with_out
-from ddcnn.runs.folder import RunFolder
-from ddcnn.strategies import aggregate, train_coherent, train_global, train_local, transfer
+from ddcnn.experiments.session import RunOptions, Session, as_rank
+from ddcnn.planning import find_device
+from ddcnn.runs.folder import RunFolder, default_folder
+from ddcnn.runs.run_validation import foreign_code, untrusted
+from ddcnn.strategies import STRATEGIES, needed_for, run_strategies
 from ddcnn.training import Progress
+
+_COMPARED = ("average", "vote", "dense")
 
 
 def compare(
     config: Config, *, progress: Progress | None = None, command: str = "", engine: Engine | None = None
 ) -> Comparison:
-    """Train and compare the global CNN, the local CNNs under three aggregations, coherent and transfer.
+    """Train and compare the global CNN, the local CNNs under each aggregation, coherent and transfer.
 
     Parameters
     ----------
     config
-        What to do; ``config.strategy`` plays no part, and the dense aggregation is used where one is trained. With
+        What to do; ``config.strategy`` plays no part. Average, vote and the dense network are compared, and
+        ``config.aggregation`` if it is another one; coherent and transfer use ``config.aggregation``. With
         ``data.folds`` it is done once per fold, and the result is the mean with its confidence interval.
     progress
         Who is told how it goes; None: nobody.
@@ -44,9 +50,8 @@ def compare(
         Anything that cannot be used; found before the run's folder is made.
     """
     refuse_ranks("compare")
-    aggregation = config.aggregation.model_copy(update={"name": "dense"})
-    config = with_out(config.model_copy(update={"aggregation": aggregation}))
-    return _compare(config, RunOptions(progress or Progress(), command, engine))
+    _check_trainable(config, _compared())
+    return _compare(with_out(config, "compare"), RunOptions(progress or Progress(), command, engine))
 
 
 def train(
@@ -56,15 +61,9 @@ def train(
 
     Parameters and errors are those of `compare`. In processes that ``torchrun`` has started, a coherent model is spread
     over them: `ddcnn.engines.joined`. Each returns the whole network; one of them shows progress and writes the run.
-    With ``config.compute.engine`` at ``ray``, Ray Train starts such processes on its cluster.
+    An engine that starts ranks of its own, such as Ray, trains a coherent model over these.
     """
-    if is_for_ray(config, engine):
-        check_trainable(config)
-        return train_on_ray(with_out(config), RunOptions(progress or Progress(), command, engine))
-    with joined(config.compute.device, config.compute.replicas) as ranks:
-        check_trainable(config)
-        options = RunOptions(progress or Progress(), command, engine, ranks=ranks)
-        return train_single(with_out(config), options)
+    return _train(with_out(config, "train"), RunOptions(progress or Progress(), command, engine))
 
 
 def resume(
@@ -90,7 +89,7 @@ def resume(
     compute
         Fields of ``config.compute`` that change nothing in the result: engine, workers, ray_address, retries.
     trust
-        Whether code that the run's configuration names (``model: module:function``) may be imported.
+        Whether code that the run's configuration names (``module:function``) may be imported.
 
     Raises
     ------
@@ -102,23 +101,49 @@ def resume(
         folder.check()
         return read_results(folder)
     config = reopened(folder, compute or {})
-    if ":" in config.model.name and not trust:
-        raise RunError(
-            f"{folder.path} names code of its own, {config.model.name}, which would be imported; if you know where "
-            "the run is from, allow it with trust=True (--trust)"
-        )
+    foreign = foreign_code(config)
+    if foreign and not trust:
+        raise RunError(untrusted(folder, foreign[0]))
     options = RunOptions(progress or Progress(), command, engine, resuming=True)
-    if folder.read_json(BEGUN).get("job") != "train":
-        refuse_ranks("compare")
-        return _compare(config, options)
-    if is_for_ray(config, engine):
-        return train_on_ray(config, options)
+    if folder.read_json(BEGUN).get("job") == "train":
+        return _train(config, options)
+    refuse_ranks("compare")
+    return _compare(config, options)
+
+
+def with_out(config: Config, job: str) -> Config:
+    """Return the configuration with a folder for the run, if it has none: ``runs/JOB-DATA-MODEL-GRID-sSEED``."""
+    return config if config.out is not None else config.model_copy(update={"out": default_folder(config, job)})
+
+
+def train_here(config: Config, options: RunOptions) -> Comparison:
+    """Train one strategy in this process, or as one of several ranks."""
+    trained = config.strategy
+    if trained == "local":
+        trained = AGGREGATIONS.find(config.aggregation.name).result
+    with Session.of(config, "train", [config.strategy], options) as session:
+        results = run_strategies([config.strategy], session.context([config.aggregation.name]))
+        return session.finish(results, trained)
+
+
+def _train(config: Config, options: RunOptions) -> Comparison:
+    strategy = STRATEGIES.find(config.strategy)
+    _check_trainable(config, [config.strategy])
+    if config.data.folds is not None and config.data.fold is None:
+        raise ConfigError("train trains one fold: give data.fold, or leave data.folds out; compare trains them all")
+    if not launched() and strategy.over_ranks:
+        with ExitStack() as contexts:
+            engine = options.engine or build_engine(config.compute, find_device(config.compute.device).type)
+            if engine.starts_ranks:
+                contexts.enter_context(engine)
+                return train_over_ranks(config, options, engine)
     with joined(config.compute.device, config.compute.replicas) as ranks:
-        return train_single(config, replace(options, ranks=ranks))
+        if not ranks.alone:
+            _check_spreadable(config, options, ranks)
+        return train_here(config, as_rank(options, ranks))
 
 
 def _compare(config: Config, options: RunOptions) -> Comparison:
-    check_alone(options.ranks, "compare")
     if config.data.folds is None or config.data.fold is not None:
         return _compare_one(config, None, options)
 
@@ -134,12 +159,38 @@ def _compare(config: Config, options: RunOptions) -> Comparison:
 
 
 def _compare_one(config: Config, dataset: Dataset | None, options: RunOptions) -> Comparison:
-    with Session.of(config, "compare", ("global", "coherent"), options, dataset) as session:
-        problem, recorder, workspace = session.problem, session.recorder, session.workspace
-        trained = {"global": train_global(problem, recorder, workspace)}
-        local = train_local(problem, session.engine, recorder, workspace)
-        for name, label in NAMES.items():
-            trained[label] = aggregate(problem, local, name, recorder, workspace)
-        trained["coherent"] = train_coherent(problem, recorder, workspace)
-        trained["transfer"] = transfer(problem, trained["cnn-dnn"], recorder, workspace)
-        return session.finish(trained, local)
+    names = _compared()
+    aggregations = dict.fromkeys([*_COMPARED, config.aggregation.name])
+    with Session.of(config, "compare", names, options, dataset) as session:
+        return session.finish(run_strategies(names, session.context([*aggregations])), None)
+
+
+def _compared() -> list[str]:
+    return [name for name, strategy in STRATEGIES.items() if strategy.compared]
+
+
+def _check_trainable(config: Config, names: list[str]) -> None:
+    """Raise a `ConfigError` if strategies cannot be trained as the configuration says."""
+    strategies = [STRATEGIES.find(name) for name in needed_for(names)]
+    aggregation = AGGREGATIONS.find(config.aggregation.name)
+    for strategy in strategies:
+        if strategy.trains == "coherent" and not aggregation.differentiable:
+            raise ConfigError(
+                f"a {strategy.label} model cannot be trained through {config.aggregation.name}: no gradient; use dense "
+                f"or average"
+            )
+    if config.training.subdomains and all(strategy.trains != "subdomains" for strategy in strategies):
+        raise ConfigError(
+            f"training.subdomains is for local CNNs, but strategy {config.strategy} trains one model; leave it out, or "
+            f"use local or transfer"
+        )
+
+
+def _check_spreadable(config: Config, options: RunOptions, ranks: Ranks) -> None:
+    if not STRATEGIES.find(config.strategy).over_ranks:
+        check_alone(ranks, f"strategy {config.strategy}")
+    if config.compute.memory is not None:
+        check_alone(ranks, "a run with compute.memory")
+    engine = options.engine or build_engine(config.compute, "cpu")
+    if not engine.serial:
+        check_alone(ranks, "an engine")

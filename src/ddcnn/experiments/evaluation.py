@@ -10,6 +10,7 @@ import torch
 from ddcnn.config import DataConfig
 from ddcnn.data import Split, open_data
 from ddcnn.data.batches import Batches
+from ddcnn.data.lazy import as_images
 from ddcnn.errors import DataError, RunError
 from ddcnn.experiments.decisions import confusion
 from ddcnn.runs.folder import RunFolder
@@ -57,7 +58,7 @@ def evaluate(
             raise DataError(f"{config.source} has {len(dataset.labels)} images, fewer than when the run was trained")
     labels = dataset.labels[part]
     subdomains = network.local_cnns.subdomains
-    batches = Batches(dataset.images, dataset.labels, part, transform=network.normalization, subdomains=subdomains)
+    batches = Batches(as_images(dataset.images), dataset.labels, part, subdomains=subdomains)
     local = predict_scores(network.local_cnns, batches).softmax(2)
     with torch.no_grad():
         scores = network.decide(local)

@@ -18,9 +18,9 @@ import numpy as np
 from ddcnn.config import Config
 from ddcnn.data import Dataset, make_split, open_data
 from ddcnn.experiments.missing import mean_of_folds
-from ddcnn.experiments.record import BEGUN, Comparison
+from ddcnn.experiments.record import BEGUN, FORMAT, Comparison
+from ddcnn.planning import prepare
 from ddcnn.runs.folder import RunFolder
-from ddcnn.strategies import prepare
 from ddcnn.training import Progress
 
 _JUDGED = ("test_accuracy", "test_auc", "test_f1")
@@ -51,7 +51,7 @@ def over_folds(
     prepare(configs[0], dataset)  # whatever cannot be used is found before anything is removed or written
     if not resuming:
         folder.create(force=config.force)
-        folder.write_json(BEGUN, {"job": "compare"})
+        folder.write_json(BEGUN, {"format": FORMAT, "job": "compare"})
         folder.write_text("config.yaml", config.to_yaml())
     results: list[dict[str, Any]] = []
     for fold, one in enumerate(configs):

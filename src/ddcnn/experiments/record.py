@@ -13,15 +13,16 @@ import torch
 
 from ddcnn.config import Config
 from ddcnn.errors import RunError
-from ddcnn.experiments.decisions import Judge
+from ddcnn.experiments.results import comparison_of
 from ddcnn.machine import processor
-from ddcnn.network import CNNDNN
+from ddcnn.planning import Setup
 from ddcnn.runs.folder import CHECKPOINTS, RunFolder, versions
-from ddcnn.runs.networks import describe_data, missing_of, save_networks
-from ddcnn.strategies import LocalResult, Problem, StrategyResult
+from ddcnn.runs.networks import describe_data, save_networks
+from ddcnn.strategies import StrategyResult
 from ddcnn.training import Progress, StageTimer
 
 _EXAMPLES = 8
+FORMAT = 2  # of checkpoints/run.json, and of what its fingerprint is made from
 BEGUN = f"{CHECKPOINTS}/run.json"
 
 
@@ -82,37 +83,75 @@ class Recorder(Progress):
         self.watcher.note(text)
 
 
-def open_run(folder: RunFolder, problem: Problem, *, job: str, command: str, choices: dict[str, str]) -> None:
+@dataclass(frozen=True)
+class Begun:
+    """What a run knew when it was begun: the choices that were made for it, and what was proved of its networks."""
+
+    folder: RunFolder
+    fingerprint: str
+    choices: dict[str, str]
+    proofs: tuple[str, ...]
+    command: str
+
+    def check(self, setup: Setup) -> None:
+        """Make sure that the run goes on as it was begun.
+
+        Raises
+        ------
+        RunError
+            It is of other data, or of another configuration.
+        """
+        if self.fingerprint != setup.fingerprint:
+            raise RunError(
+                f"{self.folder.path} began with other data or another configuration than there are now; put them back, "
+                "or start anew with another --out"
+            )
+
+
+def open_run(folder: RunFolder, setup: Setup, *, job: str, command: str, choices: dict[str, str]) -> None:
     """Make the folder of a run, and write what is known before the training."""
-    folder.create(force=problem.config.force)
-    begun = {"job": job, "fingerprint": problem.fingerprint, "choices": choices}
+    data = setup.data
+    folder.create(force=setup.config.force)
+    begun = {
+        "format": FORMAT,
+        "job": job,
+        "fingerprint": setup.fingerprint,
+        "choices": choices,
+        "proofs": setup.networks.proofs.certificates(),
+    }
     folder.write_json(BEGUN, begun)
-    folder.write_text("config.yaml", problem.config.to_yaml())
-    folder.write_json("environment.json", environment(problem.device, command))
-    folder.write_json("data.json", describe_data(problem))
-    folder.write_text("split.json", problem.split.to_json())
-    if bad := problem.dataset.bad_files:
+    folder.write_text("config.yaml", setup.config.to_yaml())
+    folder.write_json("environment.json", environment(setup.compute.device, command))
+    folder.write_json("data.json", describe_data(data))
+    folder.write_text("split.json", data.split.to_json())
+    if bad := data.dataset.bad_files:
         files = [{"file": one.file, "reason": one.reason} for one in bad]
-        folder.write_json("bad_files.json", {"on_bad_file": problem.config.data.on_bad_file, "files": files})
+        folder.write_json("bad_files.json", {"on_bad_file": setup.config.data.on_bad_file, "files": files})
 
 
-def reopen_run(folder: RunFolder, problem: Problem) -> dict[str, str]:
-    """Open the folder of a run that did not finish; return the choices that were made for it.
+def reopen_run(folder: RunFolder, *, sweep: bool) -> Begun:
+    """Open the folder of a run that did not finish.
+
+    Parameters
+    ----------
+    sweep
+        Remove what a killed process left half-written.
 
     Raises
     ------
     RunError
-        It is of other data, or of another configuration.
+        It was begun by a version whose checkpoints mean something else.
     """
     begun = folder.read_json(BEGUN)
-    if begun.get("fingerprint") != problem.fingerprint:
+    if begun.get("format") != FORMAT:
         raise RunError(
-            f"{folder.path} began with other data or another configuration than there are now; put them back, or "
-            "start anew with another --out"
+            f"{folder.path} was begun by an earlier version of ddcnn, whose checkpoints this one does not read; finish "
+            "it with that version, or start anew with another --out"
         )
-    if problem.ranks.first:
+    if sweep:
         folder.sweep()
-    return dict(begun["choices"])
+    command = str(folder.read_json("environment.json").get("command", ""))
+    return Begun(folder, begun["fingerprint"], dict(begun["choices"]), tuple(begun["proofs"]), command)
 
 
 def is_begun(folder: RunFolder) -> bool:
@@ -142,10 +181,10 @@ def read_results(folder: RunFolder) -> Comparison:
 
 def finish_run(
     folder: RunFolder | None,
-    problem: Problem,
-    trained: dict[str, StrategyResult],
+    setup: Setup,
+    results: dict[str, StrategyResult],
     *,
-    local: LocalResult | None,
+    trained: str | None,
     stages: list[StageTimer],
     choices: dict[str, str],
     command: str,
@@ -154,32 +193,32 @@ def finish_run(
 
     Without a folder nothing is written: of several ranks one writes.
     """
-    assert problem.config.out is not None
-    results = _results(problem, trained, local=local)
-    results["details"] |= {
+    assert setup.config.out is not None
+    found = comparison_of(setup, results)
+    found["details"] |= {
         "command": command,
         "stages": [_stage(stage) for stage in stages],
         "choices": choices,
-        "versions": environment(problem.device, command)["versions"],
+        "versions": environment(setup.compute.device, command)["versions"],
     }
-    results = {"data": results.pop("data"), **results, "run": str(problem.config.out)}
-    networks = {name: t.network for name, t in trained.items()}
+    found |= {"run": str(setup.config.out)} | ({} if trained is None else {"trained": trained})
     if folder is not None:
-        _write(folder, problem, results, networks)
-    return Comparison(results, problem.config.out, networks)
+        save_networks(folder, results)
+        _write_examples(folder, setup)
+        folder.write_json("comparison.json", found)
+        folder.seal()
+        folder.clean()
+    return Comparison(found, setup.config.out, {name: result.network for name, result in results.items()})
 
 
-def _write(folder: RunFolder, problem: Problem, results: dict[str, Any], networks: dict[str, CNNDNN]) -> None:
-    save_networks(folder, networks)
-    spread = torch.linspace(0, len(problem.split.test) - 1, min(_EXAMPLES, len(problem.split.test))).long()
-    chosen = problem.split.test[spread]  # files are often sorted by class
-    examples = {"images": problem.dataset.images[chosen], "labels": problem.dataset.labels[chosen]}
-    if problem.dataset.annotation is not None:
-        examples["annotation"] = torch.stack([problem.dataset.annotation(int(i)) for i in chosen]).to(torch.uint8)
+def _write_examples(folder: RunFolder, setup: Setup) -> None:
+    """Write a few test images, for drawings."""
+    dataset, test = setup.data.dataset, setup.data.split.test
+    chosen = test[torch.linspace(0, len(test) - 1, min(_EXAMPLES, len(test))).long()]  # files are often sorted by class
+    examples = {"images": dataset.images[chosen], "labels": dataset.labels[chosen]}
+    if dataset.annotation is not None:
+        examples["annotation"] = torch.stack([dataset.annotation(int(i)) for i in chosen]).to(torch.uint8)
     folder.write_tensors("examples.safetensors", examples)
-    folder.write_json("comparison.json", results)
-    folder.seal()
-    folder.clean()
 
 
 def environment(device: torch.device, command: str) -> dict[str, Any]:
@@ -193,59 +232,6 @@ def environment(device: torch.device, command: str) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-    }
-
-
-def _results(problem: Problem, trained: dict[str, StrategyResult], *, local: LocalResult | None) -> dict[str, Any]:
-    judge, config = Judge(problem, local), problem.config
-    decisions = {name: judge.judge(t) for name, t in trained.items()}
-    missing = missing_of({name: t.network for name, t in trained.items()})
-    by_subdomain = [] if local is None else judge.judge_local(local.network, missing)
-    degraded = {name: found for name, t in trained.items() if (found := judge.judge_missing(t)) is not None}
-    counts = {part: len(getattr(problem.split, part)) for part in ("train", "validation", "test")}
-    return {
-        "data": config.data.source,
-        "model": config.model.name,
-        "grid": list(config.decomposition.grid),
-        "seed": config.seed,
-        "device": problem.device.type,
-        "strategies": [
-            {
-                "name": name,
-                **{f"{part}_accuracy": value for part, value in decisions[name].accuracy.items()},
-                "test_auc": decisions[name].auc,
-                "test_f1": decisions[name].f1,
-                "parameters": sum(p.numel() for p in t.network.parameters()),
-                "epochs": t.epochs,
-                "seconds": t.seconds,
-                "critical_path_seconds": t.critical_path_seconds,
-                "peak_memory_bytes": t.peak_memory_bytes,
-            }
-            for name, t in trained.items()
-        ],
-        "subdomains": []
-        if local is None
-        else [
-            {
-                "index": s.index,
-                "box": [list(axis) for axis in s.box],
-                "parameters": sum(p.numel() for p in local.network.extract(n).parameters()),
-                "test_accuracy": by_subdomain[n]["test_accuracy"],
-                "best_epoch": local.history.best_epochs[n],
-                "diverged_epoch": local.history.diverged[n],
-            }
-            | ({"missing": True} if n in missing else {})
-            for n, s in enumerate(local.network.subdomains)
-        ],
-        "details": {
-            "classes": list(problem.dataset.classes),
-            "image_shape": list(problem.dataset.images.shape[1:]),
-            "plane": [axis % len(problem.dataset.image_size) for axis in problem.dataset.plane],
-            "samples": counts,
-            "confusion": {name: d.confusion for name, d in decisions.items()},
-            "subdomains": [{"index": n} | row for n, row in enumerate(by_subdomain)],
-            "missing": degraded,
-        },
     }
 
 

@@ -2,7 +2,8 @@
 
 from ddcnn.fusion.fuse import Backend, BackendName, FusedCNN, fuse, unfuse
 from ddcnn.fusion.operators import fuses
+from ddcnn.fusion.proofs import Proofs
 from ddcnn.fusion.stacked import Stacked
 from ddcnn.fusion.structural_equality import structure
 
-__all__ = ["Backend", "BackendName", "FusedCNN", "Stacked", "fuse", "fuses", "structure", "unfuse"]
+__all__ = ["Backend", "BackendName", "FusedCNN", "Proofs", "Stacked", "fuse", "fuses", "structure", "unfuse"]

@@ -15,6 +15,7 @@ from ddcnn.fusion.body import StackedBody
 from ddcnn.fusion.choice import fastest, network_key, ratio, training_step
 from ddcnn.fusion.loop import LoopBody
 from ddcnn.fusion.proof import find_mismatch, guess_example
+from ddcnn.fusion.proofs import Proofs
 from ddcnn.fusion.stacked import NotSupportedError
 from ddcnn.fusion.structural_equality import difference_in_code, structure
 
@@ -95,7 +96,8 @@ class FusedCNN(nn.Module):
 
     def subset(self, members: Sequence[int]) -> FusedCNN:
         """Return copies of some of the networks, in that order, as one network with the same backend."""
-        part = fuse([self.extract(n) for n in members], self.backend, proved=self.proved)
+        part = build([self.extract(n) for n in members], cast(BackendName, self.backend))
+        part.proved = part.proved or self.proved
         part.reason = self.reason
         return part
 
@@ -109,7 +111,8 @@ def fuse(
     backend: str = "auto",
     *,
     example: Shaped[Tensor, "B N C *s"] | None = None,
-    proved: bool = False,
+    sample_shape: Sequence[int] | None = None,
+    proofs: Proofs | None = None,
 ) -> FusedCNN:
     """Run N equal networks as one: exact, and faster where many of them are small.
 
@@ -125,10 +128,13 @@ def fuse(
         ``"fused"``, ``"vmapped"`` or ``"looped"``. ``"auto"`` takes the fastest on the example, measured once per
         network, shape, device and versions, and then remembered; without an example it fuses what can be fused.
     example
-        Input of real shape and device. Without it, square input of a size that the networks take is made up for the
-        proof; if there is none, the proof waits for the first input, and an error is raised if it fails.
-    proved
-        Whether the same networks on the same shape have been proved before: then they are not proved again.
+        Input of real shape and device.
+    sample_shape
+        (C, *s), where there is no example: the proof needs no more. Without either, square input of a size that the
+        networks take is made up for it; if there is none, the proof waits for the first input, and an error is raised
+        if it fails.
+    proofs
+        What has been proved before, which is not proved again, and grows by what is proved now; None: nothing.
 
     Raises
     ------
@@ -146,11 +152,16 @@ def fuse(
         raise FusionError(f"backend = {backend!r} is unknown; use {', '.join(get_args(Backend))}")
     check_equal(modules)
     if backend == "auto":
-        return _best(modules, example)
+        return _best(modules, example, sample_shape, proofs)
     network = build(modules, cast(BackendName, backend))
-    network.proved = network.proved or proved
-    if example is not None and not network.proved:
-        network.prove(example)
+    if not network.proved and (shape := _proof_shape(modules, example, sample_shape)) is not None:
+        device = next((p.device for p in modules[0].parameters()), torch.device("cpu"))
+        if proofs is not None and proofs.holds(modules[0], shape, backend, device):
+            network.proved = True
+        else:
+            network.prove(torch.zeros((), device=device).expand(1, len(modules), *shape))
+            if proofs is not None:
+                proofs.add(modules[0], shape, backend, device)
     return network
 
 
@@ -175,16 +186,32 @@ def build(modules: Sequence[nn.Module], backend: BackendName) -> FusedCNN:
     return FusedCNN(body, len(modules), "as asked").train(modules[0].training)
 
 
-def _best(modules: Sequence[nn.Module], example: Tensor | None) -> FusedCNN:
+def _proof_shape(
+    modules: Sequence[nn.Module], example: Tensor | None, sample_shape: Sequence[int] | None
+) -> Sequence[int] | None:
+    """Return the shape (C, *s) on which networks are proved; None: it is not known yet."""
+    if example is not None:
+        return example.shape[2:]
+    if sample_shape is not None:
+        return sample_shape
+    guess = guess_example(modules)
+    return None if guess is None else guess.shape[2:]
+
+
+def _best(
+    modules: Sequence[nn.Module],
+    example: Tensor | None,
+    sample_shape: Sequence[int] | None,
+    proofs: Proofs | None,
+) -> FusedCNN:
     candidates = {"looped": build(modules, "looped")}
     if len(modules) == 1:
         candidates["looped"].reason = "one network alone needs no fusing"
         return candidates["looped"]
     obstacles = []
-    guess = guess_example(modules) if example is None else example
     for backend in ("fused", "vmapped"):
         try:
-            candidates[backend] = fuse(modules, backend, example=guess)
+            candidates[backend] = fuse(modules, backend, example=example, sample_shape=sample_shape, proofs=proofs)
         except FusionError as error:
             obstacles.append(str(error).partition("; use")[0])
             continue

@@ -3,8 +3,8 @@
 from ddcnn.models.cnn3d import CNN3D
 from ddcnn.models.local_cnns import LocalCNNs
 from ddcnn.models.normalization import Normalization
-from ddcnn.models.registry import MODELS, build, find_factory, width_rule
+from ddcnn.models.registry import MODELS, build, width_rule
 from ddcnn.models.resnet import ResNet20
 from ddcnn.models.vgg import VGG9
 
-__all__ = ["CNN3D", "MODELS", "VGG9", "LocalCNNs", "Normalization", "ResNet20", "build", "find_factory", "width_rule"]
+__all__ = ["CNN3D", "MODELS", "VGG9", "LocalCNNs", "Normalization", "ResNet20", "build", "width_rule"]

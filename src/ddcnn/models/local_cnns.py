@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from ddcnn.decomposition import Decomposition, Subdomain, Subimages, cut
+from ddcnn.decomposition import Decomposition, Subdomain, Subimages
 from ddcnn.errors import FusionError
 from ddcnn.fusion.fuse import Backend, FusedCNN, fuse
+from ddcnn.fusion.proofs import Proofs
 from ddcnn.fusion.structural_equality import structure
 
 
 class LocalCNNs(nn.Module):
-    """The local CNNs of some subdomains of a decomposition, independent of one another.
+    """The local CNNs of some subdomains of a decomposition, independent of one another: raw subimages -> scores.
 
     Parameters
     ----------
@@ -28,11 +29,16 @@ class LocalCNNs(nn.Module):
         (H, W) or (D, H, W). Subdomains of different shape run as different groups.
     indices
         The subdomains that the networks belong to; None means all, 0..N-1.
-    backend, proved
+    backend
         As in `ddcnn.fuse`.
     example
-        Images (B, C, *S), or their subimages, of real size and device, to prove that the networks run as they would
-        alone, and to choose the backend by measurement.
+        Raw subimages of real size and device, to choose the backend by measurement.
+    channels
+        C of the images, where there is no example: the proof that fused networks are exact needs no more.
+    proofs
+        What has been proved before is not proved again; see `ddcnn.fusion.Proofs`.
+    normalization
+        What turns raw pixels into the numbers that networks see; None: the images are normalised already.
     """
 
     def __init__(
@@ -43,8 +49,10 @@ class LocalCNNs(nn.Module):
         image_size: Sequence[int],
         indices: Sequence[int] | None = None,
         backend: Backend = "auto",
-        example: Shaped[Tensor, "B C *S"] | Subimages | None = None,
-        proved: bool = False,
+        example: Subimages | None = None,
+        channels: int | None = None,
+        proofs: Proofs | None = None,
+        normalization: nn.Module | None = None,
     ) -> None:
         super().__init__()
         every = decomposition.subdomains(tuple(image_size))
@@ -52,16 +60,13 @@ class LocalCNNs(nn.Module):
         if len(modules) != len(subdomains):
             raise FusionError(f"{len(modules)} local CNNs do not fit {len(subdomains)} subdomains; give one each")
         groups = _positions(subdomains, modules)
-        parts = None if example is None else _parts(example, subdomains)
-        fused = [
-            fuse(
-                [modules[i] for i in group],
-                backend,
-                proved=proved,
-                example=None if parts is None else torch.stack([parts[i] for i in group], 1),
-            )
-            for group in groups
-        ]
+        self.normalization = nn.Identity() if normalization is None else normalization
+        fused = []
+        for group in groups:
+            seen = None if example is None else self._stacked(example, group)
+            shape = None if channels is None else (channels, *subdomains[group[0]].shape)
+            members = [modules[i] for i in group]
+            fused.append(fuse(members, backend, example=seen, sample_shape=shape, proofs=proofs))
         self._hold(tuple(image_size), subdomains, groups, fused)
 
     def _hold(
@@ -87,6 +92,7 @@ class LocalCNNs(nn.Module):
                 fused.append(network.subset([group.index(members[position]) for position in positions]))
         part = type(self).__new__(type(self))
         nn.Module.__init__(part)
+        part.normalization = self.normalization
         part._hold(self.image_size, tuple(self.subdomains[n] for n in members), groups, fused)
         return part.train(self.training)
 
@@ -105,21 +111,14 @@ class LocalCNNs(nn.Module):
         """Why these backends, in one line."""
         return "; ".join(dict.fromkeys(group.reason for group in self._fused()))
 
-    def forward(self, images: Float[Tensor, "B C *S"] | Subimages) -> Float[Tensor, "B N K"]:
-        """Return the scores of every local CNN on its subimages: cut from whole images, or given."""
-        parts = self._given(images) if isinstance(images, Subimages) else self._cut(images)
-        scores = [
-            network(torch.stack([parts[i] for i in group], 1))
-            for group, network in zip(self.groups, self.fused, strict=True)
-        ]
+    def forward(self, images: Subimages) -> Float[Tensor, "B N K"]:
+        """Return the scores of every local CNN on its subimages, which are raw pixels."""
+        self._check(images)
+        scores = [network(self._stacked(images, group)) for group, network in zip(self.groups, self.fused, strict=True)]
         if len(scores) == 1:
             return cast(Tensor, scores[0])
         joined = torch.cat(scores, 1)
         return joined[:, torch.tensor(self.order).argsort()]
-
-    def loss_weights(self, at: float) -> Tensor:  # noqa: ARG002 - the same at any time
-        """Return 1 for each local CNN: the loss of all is the sum of each one's own."""
-        return torch.ones(self.members)
 
     def member_state(self, n: int) -> dict[str, Tensor]:
         """Return views of the parameters and buffers of local CNN n, under their own names."""
@@ -132,11 +131,8 @@ class LocalCNNs(nn.Module):
         network.load_member_state(position, state)
 
     def name(self, n: int) -> str:
-        """Return what messages call local CNN n: ``subdomain 3 (rows 0..15, columns 16..31)``."""
-        subdomain = self.subdomains[n]
-        axes = ("depth", "rows", "columns")[-len(subdomain.box) :]
-        pixels = (f"{axis} {start}..{stop - 1}" for axis, (start, stop) in zip(axes, subdomain.box, strict=True))
-        return f"subdomain {subdomain.index} ({', '.join(pixels)})"
+        """Return what messages call local CNN n: that of its subdomain."""
+        return self.subdomains[n].name
 
     def extract(self, n: int) -> nn.Module:
         """Return local CNN n alone, as a module of its own class."""
@@ -151,24 +147,13 @@ class LocalCNNs(nn.Module):
             for pair in network.per_parameter(values[list(group)])
         ]
 
-    def reduce_gradients(self) -> None:
-        """Do nothing: they are complete."""
+    def _stacked(self, images: Subimages, group: Sequence[int]) -> Float[Tensor, "B n C *s"]:
+        """Return the normalised subimages of some local CNNs, all of one shape."""
+        raw = torch.stack([images.parts[i] for i in group], 1)
+        normalised: Tensor = self.normalization(raw.flatten(0, 1))
+        return cast(Tensor, normalised.unflatten(0, raw.shape[:2]))
 
-    def global_grad_norm(self, parameters: Sequence[nn.Parameter], norms: Tensor) -> Tensor:  # noqa: ARG002 - all is here
-        """Return the norm of each one's gradient from those of its parts, (P, N)."""
-        return cast(Tensor, torch.linalg.vector_norm(norms, dim=0))
-
-    def broadcast_metrics(self, *values: Tensor) -> tuple[Tensor, ...]:
-        """Return the values: who else there is, is of no concern to a local CNN."""
-        return values
-
-    def _cut(self, images: Tensor) -> list[Tensor]:
-        if tuple(images.shape[2:]) != self.image_size:
-            expected, got = (_x(size) for size in (self.image_size, images.shape[2:]))
-            raise FusionError(f"these local CNNs take images of {expected} pixels, got {got}; resize the images")
-        return cut(images, self.subdomains)
-
-    def _given(self, images: Subimages) -> list[Tensor]:
+    def _check(self, images: Subimages) -> None:
         expected = [s.shape for s in self.subdomains]
         got = [tuple(part.shape[2:]) for part in images.parts]
         if got != expected:
@@ -176,7 +161,6 @@ class LocalCNNs(nn.Module):
                 f"these local CNNs take subimages of {', '.join(map(_x, expected))} pixels, got "
                 f"{', '.join(map(_x, got))}; give those of subdomains {', '.join(map(str, self.indices))}"
             )
-        return list(images.parts)
 
     def _fused(self) -> list[FusedCNN]:
         return cast(list[FusedCNN], list(self.fused))
@@ -193,10 +177,6 @@ def _positions(subdomains: Sequence[Subdomain], modules: Sequence[nn.Module]) ->
     for position, (subdomain, module) in enumerate(zip(subdomains, modules, strict=True)):
         groups.setdefault((subdomain.shape, structure(module)), []).append(position)
     return [tuple(group) for group in groups.values()]
-
-
-def _parts(images: Tensor | Subimages, subdomains: Sequence[Subdomain]) -> Sequence[Tensor]:
-    return images.parts if isinstance(images, Subimages) else cut(images, subdomains)
 
 
 def _x(size: Sequence[int]) -> str:

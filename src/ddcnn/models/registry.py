@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -10,39 +9,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from ddcnn.errors import ModelError, in_one_line, nearest
+from ddcnn.errors import ModelError, in_one_line
 from ddcnn.models.cnn3d import CNN3D
 from ddcnn.models.resnet import ResNet20
 from ddcnn.models.vgg import VGG9
+from ddcnn.registry import Registry, called
 
 Factory = Callable[..., nn.Module]  # (in_channels, classes, image_size, *, width, **options) -> module
 
-MODELS: dict[str, Factory] = {"vgg9": VGG9, "resnet20": ResNet20, "cnn3d": CNN3D}
-
-
-def find_factory(name: str) -> Factory:
-    """Return the factory with a registered name, or ``module:function`` imported.
-
-    A factory is called as ``factory(in_channels, classes, image_size, width=..., **options)`` and returns a module
-    that maps (B, C, *S) to scores (B, K). Importing runs the module's code: name only code that you trust.
-
-    Raises
-    ------
-    ModelError
-        Unknown name, or the import fails.
-    """
-    if name in MODELS:
-        return MODELS[name]
-    module_name, colon, attribute = name.partition(":")
-    if not colon:
-        raise ModelError(f"model {name!r} is unknown: {nearest(name, MODELS)}; or give module:function")
-    try:
-        factory = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:  # the last two: ":f" and ".m:f"
-        raise ModelError(f"model {name!r} cannot be imported: {in_one_line(error)}") from None
-    if not callable(factory):
-        raise ModelError(f"model {name!r} is a {type(factory).__name__}, not a function that makes a network")
-    return factory  # type: ignore[no-any-return]
+MODELS: Registry[Factory] = Registry(
+    "model",
+    ModelError,
+    {"vgg9": VGG9, "resnet20": ResNet20, "cnn3d": CNN3D},
+    adapt=called("model", ModelError),
+)
+"""A factory is called as ``factory(in_channels, classes, image_size, width=..., **options)`` and returns a module that
+maps (B, C, *S) to scores (B, K)."""
 
 
 def width_rule(subdomains: int) -> float:
@@ -79,7 +61,7 @@ def build(
     >>> parameters(build("resnet20", 3, 10, (32, 32))), parameters(build("resnet20", 3, 10, (16, 16), width=0.5))
     (272474, 68786)
     """
-    factory = find_factory(name)
+    factory = MODELS.find(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:

@@ -1,1 +1,20 @@
 """What fits, what is fastest here, and what ``auto`` means: decided before a training, and recorded in the run."""
+
+from ddcnn.planning.batch_size import with_batch_size
+from ddcnn.planning.compute import ComputePlan, find_device
+from ddcnn.planning.measured_choices import choose_fastest, seconds_alone
+from ddcnn.planning.memory import MemoryPlan, plan_memory
+from ddcnn.planning.setup import Setup, decide, prepare
+
+__all__ = [
+    "ComputePlan",
+    "MemoryPlan",
+    "Setup",
+    "choose_fastest",
+    "decide",
+    "find_device",
+    "plan_memory",
+    "prepare",
+    "seconds_alone",
+    "with_batch_size",
+]

@@ -31,9 +31,10 @@ def with_batch_size(training: TrainingConfig, *, samples: int, pixels: int) -> T
     (8, 0.009375)
     """
     batch, rate = training.batch_size, training.lr
-    if not batch:
+    if batch is None:
         room = min(_MOST, samples // _STEPS, _PIXELS // pixels)
         batch = max(_LEAST, 2 ** (max(room, 1).bit_length() - 1))
-    if not rate:
-        rate = _RATE[training.optimizer] * (batch if training.optimizer == "sgd" else batch**0.5)
+    if rate is None:
+        taken = min(batch, max(samples, 1))  # a batch has at most all samples
+        rate = _RATE[training.optimizer] * (taken if training.optimizer == "sgd" else taken**0.5)
     return training.model_copy(update={"batch_size": batch, "lr": rate})

@@ -1,29 +1,48 @@
-"""What ``auto`` means on this machine: measured once, on the real shapes, then recorded in the run."""
+"""What ``auto`` means on this machine: precision and backend, measured on the real shapes, recorded in the run."""
 
 from __future__ import annotations
 
-import math
 import statistics
-from collections.abc import Callable, Mapping
-from typing import cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
 
-from ddcnn.data.batches import Inputs
-from ddcnn.decomposition import Subdomain, Subimages
+from ddcnn.data.batch import Inputs
+from ddcnn.data.training_data import TrainingData
+from ddcnn.decomposition import Subimages
+from ddcnn.engines import Ranks
 from ddcnn.errors import FusionError
 from ddcnn.fusion import BackendName
 from ddcnn.fusion.choice import fastest, measure, network_key, training_step
 from ddcnn.models import LocalCNNs
-from ddcnn.planning.memory import Plan
-from ddcnn.strategies.problem import Problem
-from ddcnn.training.precision import PrecisionName, autocast
+from ddcnn.network_factory import NetworkFactory
+from ddcnn.planning.compute import ComputePlan
+from ddcnn.planning.memory import MemoryPlan
+from ddcnn.training import PrecisionName, autocast
 
 _BACKENDS: tuple[BackendName, ...] = ("fused", "vmapped", "looped")
 _PRECISIONS: tuple[PrecisionName, ...] = ("float32", "bfloat16")
 
 
-def resolve(problem: Problem, plan: Plan | None = None) -> tuple[Problem, dict[str, str]]:
+class Candidate(NamedTuple):
+    """One way to compute."""
+
+    precision: PrecisionName
+    backend: BackendName
+
+    def __str__(self) -> str:
+        """Return it as it is remembered."""
+        return f"{self.precision} {self.backend}"
+
+
+def choose_fastest(
+    data: TrainingData,
+    networks: NetworkFactory,
+    compute: ComputePlan,
+    ranks: Ranks,
+    memory: MemoryPlan | None = None,
+) -> tuple[ComputePlan, dict[str, str]]:
     """Decide what is left at ``auto``: the precision, and the backend of the local CNNs.
 
     A few training steps of the local CNNs that are trained at once are timed for each combination. bfloat16 is a
@@ -32,13 +51,13 @@ def resolve(problem: Problem, plan: Plan | None = None) -> tuple[Problem, dict[s
 
     Parameters
     ----------
-    plan
-        Backends for which it leaves no memory are no candidates, those that it has proved are not proved again.
+    memory
+        Backends for which it leaves no memory are no candidates.
 
     Returns
     -------
-    problem
-        Whose configuration has nothing left at ``auto``.
+    compute
+        With nothing left at ``auto``.
     reasons
         One line each for ``"precision"`` and ``"backend"``.
 
@@ -49,92 +68,102 @@ def resolve(problem: Problem, plan: Plan | None = None) -> tuple[Problem, dict[s
     """
     reasons: dict[str, str] = {}
     decided = torch.zeros(2, dtype=torch.int64)
-    if problem.ranks.first:
-        problem, reasons = _resolved(problem, plan)
-        backend = cast(BackendName, problem.backend)
-        decided = torch.tensor([_PRECISIONS.index(problem.precision), _BACKENDS.index(backend)])
-    problem.ranks.broadcast_([decided])
-    if not problem.ranks.first:
+    if ranks.first:
+        compute, reasons = _chosen(data, networks, compute, ranks, memory)
+        backend = cast(BackendName, compute.backend)
+        decided = torch.tensor([_PRECISIONS.index(compute.precision), _BACKENDS.index(backend)])
+    ranks.broadcast_([decided])
+    if not ranks.first:
         p, b = decided.tolist()
-        problem, reasons = _resolved(problem.with_compute(precision=_PRECISIONS[p], backend=_BACKENDS[b]), None)
-    return problem, reasons
+        asked = compute.with_(precision=_PRECISIONS[p], backend=_BACKENDS[b])
+        compute, reasons = _chosen(data, networks, asked, ranks, None)
+    return compute, reasons
 
 
-def _resolved(problem: Problem, plan: Plan | None) -> tuple[Problem, dict[str, str]]:
-    compute = problem.config.compute
-    images = problem.batches(problem.split.train, "choices", _subdomains(problem)).first()
-    networks, obstacles = _backends(problem, images, plan)
-    precisions: list[PrecisionName] = [*_PRECISIONS] if compute.precision == "auto" else [compute.precision]
+def seconds_alone(
+    data: TrainingData, networks: NetworkFactory, compute: ComputePlan, local: LocalCNNs, n: int
+) -> float:
+    """Return the seconds of a training step of one local CNN that has the device to itself."""
+    alone = networks.local_cnns([local.indices[n]], backend=compute.backend, modules=[local.extract(n)])
+    images = data.batches(data.split.train, alone.subdomains, purpose="choices").first()
+    return statistics.median(measure({0: _timed(compute.precision, alone, images)})[0])
+
+
+def _chosen(
+    data: TrainingData, networks: NetworkFactory, compute: ComputePlan, ranks: Ranks, memory: MemoryPlan | None
+) -> tuple[ComputePlan, dict[str, str]]:
+    indices = compute.groups(ranks.owned(len(networks.decomposition)))[0]
+    subdomains = [networks.subdomains[n] for n in indices]
+    images = data.batches(data.split.train, subdomains, purpose="choices").first()
+    possible, obstacles = _possible(networks, compute, indices, images, memory)
+    precision = compute.config.precision
     candidates = {
-        f"{precision} {backend}": _in_precision(precision, network, images)
-        for precision in precisions
-        for backend, network in networks.items()
+        Candidate(p, b): _timed(p, network, images)
+        for p in (_PRECISIONS if precision == "auto" else [precision])
+        for b, network in possible.items()
     }
-    precision, backend, reasons = _decide(problem, candidates, images)
-    reasons["backend"] = "; ".join([reasons["backend"], *obstacles])
-    chosen = {"precision": precision, "backend": backend, "device": problem.device.type}
-    resolved = problem.config.model_copy(update={"compute": compute.model_copy(update=chosen)})
-    return problem.with_config(resolved), reasons
-
-
-def _decide(
-    problem: Problem, candidates: Mapping[str, Callable[[], object]], images: Inputs
-) -> tuple[str, str, dict[str, str]]:
-    seconds = {next(iter(candidates)): 1.0}
     if len(candidates) == 1:
         measure(candidates, rounds=0)  # vmap does not know all operators in all precisions
+        seconds = dict.fromkeys(candidates, 1.0)
     else:
-        (module,) = problem.local_modules(indices=[0])
-        example = images.parts[0] if isinstance(images, Subimages) else images
-        about = [problem.config.decomposition, problem.groups[0], *network_key(module, example)]
-        _, seconds = fastest(candidates, about)
-    best = min(seconds, key=lambda name: seconds[name])
-    precision, backend = best.split()
-
-    def against(others: list[str]) -> str:
-        measured = [f"{seconds[o] / seconds[best]:.2f}x as fast as {o}" for o in others if o in seconds and o != best]
-        return f"measured {', '.join(measured)}" if measured else "as asked"
-
-    same_backend = [name for name in seconds if name.split()[1] == backend]
-    same_precision = [name for name in seconds if name.split()[0] == precision]
-    return (
-        precision,
-        backend,
-        {
-            "precision": f"{precision}: {against(same_backend)}".replace(f" {backend}", ""),
-            "backend": f"{backend}: {against(same_precision)}".replace(f" {precision}", ""),
-        },
-    )
+        assert isinstance(images, Subimages)
+        key = network_key(networks.local_module(indices[0]), images.parts[0])
+        seconds = _measured(candidates, [networks.config.decomposition, indices, *key])
+    best = min(seconds, key=lambda candidate: seconds[candidate])
+    chosen = compute.with_(precision=best.precision, backend=best.backend, device=compute.device.type)
+    return chosen, _reasons(best, seconds, obstacles)
 
 
-def _backends(problem: Problem, images: Inputs, plan: Plan | None) -> tuple[dict[BackendName, LocalCNNs], list[str]]:
+def _measured(candidates: Mapping[Candidate, Callable[[], object]], about: Sequence[object]) -> dict[Candidate, float]:
+    _, seconds = fastest({str(candidate): run for candidate, run in candidates.items()}, about)
+    return {candidate: seconds[str(candidate)] for candidate in candidates if str(candidate) in seconds}
+
+
+def _reasons(best: Candidate, seconds: Mapping[Candidate, float], obstacles: Sequence[str]) -> dict[str, str]:
+    def against(others: Mapping[Any, Candidate]) -> str:
+        ratios = [
+            f"{seconds[other] / seconds[best]:.2f}x as fast as {name}"
+            for name, other in others.items()
+            if other in seconds and other != best
+        ]
+        return f"measured {', '.join(ratios)}" if ratios else "as asked"
+
+    precisions = {p: Candidate(p, best.backend) for p in _PRECISIONS}
+    backends = {b: Candidate(best.precision, b) for b in _BACKENDS}
+    return {
+        "precision": f"{best.precision}: {against(precisions)}",
+        "backend": "; ".join([f"{best.backend}: {against(backends)}", *obstacles]),
+    }
+
+
+def _possible(
+    networks: NetworkFactory,
+    compute: ComputePlan,
+    indices: Sequence[int],
+    images: Inputs,
+    memory: MemoryPlan | None,
+) -> tuple[dict[BackendName, LocalCNNs], list[str]]:
     """Return local CNNs for each backend that is possible, proved equal to the loop; and why the others are not."""
-    asked, indices = problem.backend, problem.groups[0]
-    if asked == "auto" and math.prod(problem.config.decomposition.grid) == 1:
+    assert isinstance(images, Subimages)
+    asked = compute.backend
+    if asked == "auto" and len(networks.decomposition) == 1:
         asked = "looped"
-    networks: dict[BackendName, LocalCNNs] = {}
+    possible: dict[BackendName, LocalCNNs] = {}
     obstacles = []
     for backend in _BACKENDS if asked == "auto" else [asked]:
-        if plan is not None and backend in plan.too_large:
+        if memory is not None and backend in memory.too_large:
             obstacles.append(f"{backend} would need more memory than there may be")
             continue
         try:
-            modules = problem.local_modules(indices=indices)
-            example = None if plan is not None and backend in plan.proved else images
-            networks[backend] = problem.local_cnns(modules, indices, backend=backend, example=example)
+            possible[backend] = networks.local_cnns(indices, backend=backend, example=images)
         except FusionError as error:
             if asked == backend:
                 raise
             obstacles.append(str(error).partition("; use")[0])
-    return networks, obstacles
+    return possible, obstacles
 
 
-def _subdomains(problem: Problem) -> tuple[Subdomain, ...]:
-    every = problem.decomposition.subdomains(problem.dataset.image_size)
-    return tuple(every[i] for i in problem.groups[0])
-
-
-def _in_precision(precision: PrecisionName, network: LocalCNNs, images: Inputs) -> Callable[[], None]:
+def _timed(precision: PrecisionName, network: LocalCNNs, images: Inputs) -> Callable[[], None]:
     run = training_step(network, images)
 
     def timed() -> None:
@@ -142,10 +171,3 @@ def _in_precision(precision: PrecisionName, network: LocalCNNs, images: Inputs) 
             run()
 
     return timed
-
-
-def alone_seconds(problem: Problem, network: LocalCNNs, n: int) -> float:
-    """Return the seconds of a training step of one local CNN that has the device to itself."""
-    alone = problem.local_cnns([network.extract(n)], indices=[network.indices[n]])
-    images = problem.batches(problem.split.train, "choices", alone.subdomains).first()
-    return statistics.median(measure({0: _in_precision(problem.precision, alone, images)})[0])

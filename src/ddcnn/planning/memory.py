@@ -10,20 +10,28 @@ from functools import partial
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ddcnn.data.lazy import OnHost, load
+from ddcnn.data.lazy import OnHost, Resident, load
 from ddcnn.data.prefetch import DEPTH
+from ddcnn.data.training_data import TrainingData
 from ddcnn.errors import ConfigError, FusionError
-from ddcnn.fusion import BackendName
+from ddcnn.fusion import BackendName, Proofs
 from ddcnn.machine import resident_memory, return_freed_memory
 from ddcnn.models import LocalCNNs
-from ddcnn.network import CNNDNN
-from ddcnn.strategies.coherent import Supervised
-from ddcnn.strategies.problem import Problem
-from ddcnn.training import PrecisionName, StageTimer, Step
-from ddcnn.training.member_optimizer import MemberOptimizer
-from ddcnn.training.members import TrainableMembers
+from ddcnn.network_factory import NetworkFactory
+from ddcnn.planning.compute import ComputePlan
+from ddcnn.training import (
+    CrossEntropy,
+    FadingLocalLosses,
+    MemberOptimizer,
+    Objective,
+    PrecisionName,
+    StageTimer,
+    Step,
+    TrainableMembers,
+    WholeNetwork,
+)
 
 _SPARE = 1.1  # what a training needs, against what was measured on one step: allocators leave gaps
 _RESERVE = 2**27  # bytes that Python and libraries take in the course of a run
@@ -31,7 +39,7 @@ _GB = 1e9
 
 
 @dataclass(frozen=True)
-class Plan:
+class MemoryPlan:
     """How a limit is kept.
 
     Attributes
@@ -44,15 +52,14 @@ class Plan:
         Whether all images lie on the device.
     expected
         Peak in bytes: what is there, and what a step, or the proof that a backend is exact, was measured to need.
-    proved, too_large
-        Backends that were proved exact for such a group, and those that would need more than the limit.
+    too_large
+        Backends that would need more than the limit for such a group.
     """
 
     limit: int
     group: int
     resident: bool
     expected: int
-    proved: tuple[BackendName, ...] = ()
     too_large: tuple[BackendName, ...] = ()
 
     def line(self, subdomains: int) -> str:
@@ -64,7 +71,9 @@ class Plan:
         )
 
 
-def plan_memory(problem: Problem, whole: Sequence[str]) -> tuple[Problem, Plan | None]:
+def plan_memory(
+    data: TrainingData, networks: NetworkFactory, compute: ComputePlan, whole: Sequence[str]
+) -> tuple[TrainingData, ComputePlan, MemoryPlan | None]:
     """Choose group size and residency so that ``compute.memory`` holds; the batch size stays what it is.
 
     A training step is measured for more and more local CNNs, as long as the next should fit (`largest`), and before
@@ -78,8 +87,10 @@ def plan_memory(problem: Problem, whole: Sequence[str]) -> tuple[Problem, Plan |
 
     Returns
     -------
-    problem
-        With the group size, and perhaps with images that were made resident.
+    data
+        Perhaps with images that were made resident.
+    compute
+        With the group size.
     plan
         None without a limit, or where ``compute.group`` is given.
 
@@ -88,42 +99,42 @@ def plan_memory(problem: Problem, whole: Sequence[str]) -> tuple[Problem, Plan |
     ConfigError
         Not even one subdomain, or one of the ``whole`` networks, fits; or memory cannot be measured here.
     """
-    limit = problem.config.compute.memory
-    if limit is None or problem.group is not None:
-        return problem, None
-    trial = _Trial(problem)
-    batch = trial.batch
-    least = min(2, batch)  # batch norm cannot train on one
+    limit = compute.config.memory
+    if limit is None or compute.group is not None:
+        return data, compute, None
+    trial = _Trial(data, networks, compute)
+    batch, least = trial.batch, min(2, trial.batch)  # batch norm cannot train on one
     trial.step(trial.local(1), least)  # libraries allocate when they are first used
-    base = _used(problem.device) + _RESERVE + trial.kept + (0 if isinstance(problem.images, Tensor) else trial.ahead)
+    streamed = 0 if isinstance(data.images, Resident) else trial.prefetched
+    base = _used(compute.device) + _RESERVE + trial.kept + streamed
     room = limit - base
     fits, needed = largest(lambda b: trial.step(trial.local(1), b), batch, room, least=least)
     if fits < batch:
         raise ConfigError(_too_small(limit, base, "one local CNN", batch, needed * batch // fits if fits else 0))
     group, needs, too_large = _group(trial, room)
-    if not needs and problem.backend in ("auto", "looped"):
+    if not needs and compute.backend in ("auto", "looped"):
         raise ConfigError(_too_small(limit, base, "one local CNN", batch, 0))
     if not needs:
         raise ConfigError(
-            f"compute.memory = {_gb(limit)} is too little to prove that local CNNs may be {problem.backend}; "
+            f"compute.memory = {_gb(limit)} is too little to prove that local CNNs may be {compute.backend}; "
             "use backend=auto or looped, or more memory"
         )
     peak = base + max(needs.values())
     for name in whole:
         coherent = partial(trial.coherent, max(needs, key=lambda backend: needs[backend]))
-        build: Callable[[], TrainableMembers] = trial.global_cnn if name == "global" else coherent
+        build: Callable[[], TrainableMembers] = networks.global_cnn if name == "global" else coherent
         fits, needed = largest(partial(trial.step, build), batch, room, least=least)
         if fits < batch:
             needed = needed * batch // fits if fits else 0
             raise ConfigError(_too_small(limit, base, f"the {name} network", batch, needed))
         peak = max(peak, base + needed)
-    problem, plan = _placed(problem.with_compute(group=group), limit, peak)
-    return problem, replace(plan, proved=tuple(needs), too_large=tuple(too_large))
+    data, plan = _placed(data, MemoryPlan(limit, group, True, peak, tuple(too_large)), trial)
+    return data, compute.with_(group=group), plan
 
 
 def _group(trial: _Trial, room: int) -> tuple[int, dict[BackendName, int], list[BackendName]]:
     """Return how many local CNNs are trained at once, what each backend needs for so many, and which need too much."""
-    asked = trial.problem.backend
+    asked = trial.compute.backend
     group, needs, too_large = trial.subdomains, dict[BackendName, int](), list[BackendName]()
     candidates: tuple[BackendName, ...] = ("fused", "looped", "vmapped") if asked == "auto" else (asked,)
     for backend in candidates:
@@ -171,35 +182,32 @@ def _following(fitting: list[tuple[int, int]], most: int, room: int) -> int:
 class _Trial:
     """Training steps of networks of different size, and the memory that they need."""
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
-        config = problem.config
-        self.subdomains = math.prod(config.decomposition.grid)
-        self.batch = min(config.training.batch_size, len(problem.split.train))
-        image = problem.dataset.channels * math.prod(problem.dataset.image_size)
-        self.ahead = (DEPTH + 2) * self.batch * image * problem.dataset.images.dtype.itemsize
-        modules = problem.local_modules()
+    def __init__(self, data: TrainingData, networks: NetworkFactory, compute: ComputePlan) -> None:
+        self.data, self.networks, self.compute = data, networks, compute
+        self.subdomains = len(networks.decomposition)
+        self.batch = min(data.batch_size, len(data.split.train))
+        self.image_values = networks.channels * math.prod(networks.image_size)
+        self.prefetched = (DEPTH + 2) * self.batch * self.image_values * data.images.dtype.itemsize
+        modules = networks.local_modules()
         self.kept = 2 * sum(p.nbytes for module in modules for p in module.parameters())  # the result, and its states
 
     def local(self, count: int, backend: BackendName = "looped") -> Callable[[], LocalCNNs]:
         """Return what builds the first local CNNs, and proves that they may run in this form."""
-        problem, indices = self.problem, tuple(range(count))
-        shape = (1, problem.dataset.channels, *problem.dataset.image_size)
-        example = torch.zeros((), device=problem.device).expand(shape)
-        return lambda: problem.local_cnns(
-            problem.local_modules(indices=indices), indices, backend=backend, example=example
-        )
+        fresh = replace(self.networks, proofs=Proofs())  # the proof is part of what is measured
 
-    def global_cnn(self) -> LocalCNNs:
-        """Build the global CNN."""
-        return self.problem.global_cnn()
+        def build() -> LocalCNNs:
+            local_cnns = fresh.local_cnns(range(count), backend=backend)
+            self.networks.proofs.update(fresh.proofs)
+            return local_cnns
 
-    def coherent(self, backend: BackendName) -> Supervised:
+        return build
+
+    def coherent(self, backend: BackendName) -> WholeNetwork:
         """Build the coherent model."""
-        problem = self.problem
-        aggregation = problem.aggregation(problem.config.aggregation.name)
-        local_cnns = problem.local_cnns(problem.local_modules(), backend=backend)
-        return Supervised(CNNDNN(problem.decomposition, local_cnns, aggregation), problem.config.coherent.local_weight)
+        networks = self.networks
+        local_cnns = networks.local_cnns(backend=backend)
+        aggregation = networks.aggregation(networks.config.aggregation.name)
+        return WholeNetwork(networks.network(local_cnns, aggregation), with_local_scores=True)
 
     def needed(self, backend: BackendName, count: int) -> int:
         """Return the bytes that so many local CNNs need in this form, and the proof of it."""
@@ -207,7 +215,7 @@ class _Trial:
 
     def step(self, build: Callable[[], TrainableMembers], batch: int) -> int:
         """Return the bytes by which two steps and a copy of the parameters raise the peak."""
-        device = self.problem.device
+        device = self.compute.device
         before = _used(device)
         with StageTimer("plan", device) as stage, torch.random.fork_rng(devices=[]):
             self._run(build(), batch)
@@ -216,33 +224,32 @@ class _Trial:
         return max(1, int(_SPARE * (stage.peak_memory_bytes - before)))
 
     def _run(self, network: TrainableMembers, batch: int) -> None:
-        problem = self.problem
-        subdomains = network.subdomains if isinstance(network, LocalCNNs) else None
-        batches = problem.batches(problem.split.train[:batch], "plan", subdomains, augment=True)
+        data = self.data
+        local = network.network.local_cnns if isinstance(network, WholeNetwork) else cast(LocalCNNs, network)
+        batches = data.batches(data.split.train[:batch], local.subdomains, purpose="plan", augment=True)
         batches = replace(batches, batch_size=batch)
-        precision: PrecisionName = "bfloat16" if problem.config.compute.precision == "bfloat16" else "float32"
-        step = Step(network, MemberOptimizer(network, problem.config.training), precision)
+        precision: PrecisionName = "bfloat16" if self.compute.config.precision == "bfloat16" else "float32"
+        objective: Objective = FadingLocalLosses(1.0) if isinstance(network, WholeNetwork) else CrossEntropy()
+        step = Step(network, MemberOptimizer(network, data.training), precision, objective)
         cast(nn.Module, network).train()
         for epoch in (1, 2):
-            for part in batches.shuffled(epoch):
-                step(part.inputs, part.targets)
+            for samples in batches.shuffled(epoch):
+                step(samples)
         _ = [{k: v.clone() for k, v in network.member_state(n).items()} for n in range(network.members)]
 
 
-def _placed(problem: Problem, limit: int, peak: int) -> tuple[Problem, Plan]:
+def _placed(data: TrainingData, plan: MemoryPlan, trial: _Trial) -> tuple[TrainingData, MemoryPlan]:
     """Make images resident if there is room for them beside everything else."""
-    assert problem.group is not None
-    images = problem.images
-    if isinstance(images, Tensor):
-        return problem, Plan(limit, problem.group, True, peak)
+    images = data.images
+    if isinstance(images, Resident):
+        return data, plan
     size = math.prod(images.shape) * images.dtype.itemsize
-    trial = _Trial(problem)
-    whole = trial.batch * trial.problem.dataset.channels * math.prod(problem.dataset.image_size)
-    moving = whole * (8 + 8)  # whole batches: as floats, twice, and where each pixel comes from
-    if peak + size + moving > limit:
-        return problem, Plan(limit, problem.group, False, peak)
+    moving = trial.batch * trial.image_values * (8 + 8)  # whole batches, as floats, twice; where each pixel comes from
+    if plan.expected + size + moving > plan.limit:
+        return data, replace(plan, resident=False)
     inside = images.images if isinstance(images, OnHost) else load(images)
-    return replace(problem, images=inside.to(problem.device)), Plan(limit, problem.group, True, peak + size + moving)
+    resident = Resident(inside.to(trial.compute.device))
+    return replace(data, images=resident), replace(plan, expected=plan.expected + size + moving)
 
 
 def _used(device: torch.device) -> int:

@@ -18,6 +18,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ddcnn.atomic import advice, sync_folder, write_atomic
+from ddcnn.config import Config
+from ddcnn.decomposition import build_decomposition
 from ddcnn.errors import RunError
 from ddcnn.runs.manifest import Manifest, is_safe, sha256
 from ddcnn.strict import MOST_YAML, parse_json
@@ -42,6 +44,22 @@ def versions() -> dict[str, str]:
     """Return the versions that results depend on."""
     packages = ("ddcnn", "torch", "numpy", "scikit-learn")
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
+
+
+def default_folder(config: Config, job: str) -> Path:
+    """Return the folder of a run that was given none.
+
+    >>> default_folder(Config(data={"source": "cifar10"}), "compare").as_posix()
+    'runs/compare-cifar10-vgg9-2x2-s0'
+    >>> default_folder(Config(strategy="coherent", model={"name": "resnet20"}), "train").as_posix()
+    'runs/train-coherent-mnist5k-resnet20-2x2-s0'
+    """
+    _, colon, path = config.data.source.partition(":")
+    data = Path(path).expanduser().resolve().stem if colon and "=" not in path else config.data.source
+    cuts = build_decomposition(config.decomposition).describe()
+    what = f"train-{config.strategy}" if job == "train" else job
+    name = f"{what}-{data}-{config.model.name}-{cuts}-s{config.seed}"
+    return Path("runs") / re.sub(r"[^A-Za-z0-9._-]", "_", name)
 
 
 class RunFolder:

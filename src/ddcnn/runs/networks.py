@@ -1,61 +1,85 @@
-"""StrategyResult networks to files of a run and back. Parameters are those of each local CNN, whatever trained them."""
+"""Trained networks to files of a run and back. Parameters are those of each local CNN, whatever trained them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-from ddcnn.aggregation import Average, build_aggregation
+from ddcnn.aggregation import AGGREGATIONS
 from ddcnn.config import Config
+from ddcnn.data.training_data import TrainingData
 from ddcnn.errors import RunError, in_one_line, nearest
-from ddcnn.models import MODELS, Normalization, build
+from ddcnn.fusion import Backend
+from ddcnn.models import Normalization
 from ddcnn.network import CNNDNN
+from ddcnn.network_factory import NetworkFactory
 from ddcnn.runs.folder import RunFolder
-from ddcnn.runs.run_validation import AGGREGATED, WHOLE, check_parameters, geometry, read_config, read_data, untrusted
-from ddcnn.strategies.problem import Problem
+from ddcnn.runs.run_validation import (
+    SavedNetwork,
+    check_parameters,
+    foreign_code,
+    read_config,
+    read_data,
+    read_networks,
+    untrusted,
+)
 
 
-def save_networks(folder: RunFolder, networks: dict[str, CNNDNN]) -> None:
-    """Write the parameters of trained networks, by name of the strategy.
+class Result(Protocol):
+    """What is saved of a trained network; `ddcnn.strategies.StrategyResult` is one."""
 
-    ``locals/<index>.safetensors`` (shared by average, vote and cnn-dnn), ``aggregation.safetensors``, and one file
-    each for global, coherent and transfer. A missing local CNN has no file.
+    @property
+    def network(self) -> CNNDNN:
+        """The network."""
+
+    @property
+    def aggregation(self) -> str:
+        """Name of its aggregation."""
+
+    @property
+    def shares_local_cnns(self) -> bool:
+        """Whether other results have the same local CNNs."""
+
+
+def save_networks(folder: RunFolder, results: Mapping[str, Result]) -> None:
+    """Write the parameters of trained networks, by name of the result, and ``networks.json``: which file is what.
+
+    Local CNNs that results share lie in ``locals/<index>.safetensors``, the parameters of their aggregations in a file
+    each; any other network is one file. A missing local CNN has no file.
     """
-    for name, network in networks.items():
-        if name in WHOLE:
-            folder.write_tensors(f"{name}.safetensors", network.unfused_state())
-        elif list(network.aggregation.parameters()):
-            folder.write_tensors("aggregation.safetensors", network.aggregation.state_dict())
-    if separate := [network for name, network in networks.items() if name in AGGREGATED]:
-        local_cnns = separate[0].local_cnns
-        for n in range(local_cnns.members):
-            if n not in separate[0].missing:
-                folder.write_tensors(f"locals/{n}.safetensors", local_cnns.member_state(n))
+    saved = {name: _described(name, result) for name, result in results.items()}
+    folder.write_json("networks.json", {name: one.model_dump() for name, one in saved.items()})
+    for name, result in results.items():
+        if not saved[name].shares_local_cnns:
+            folder.write_tensors(f"{name}.safetensors", result.network.unfused_state())
+        elif result.network.aggregation.state_dict():
+            file = AGGREGATIONS.find(result.aggregation).file
+            folder.write_tensors(file, result.network.aggregation.state_dict())
+    shared = [result.network for result in results.values() if result.shares_local_cnns]
+    for network in shared[:1]:
+        for n in range(network.local_cnns.members):
+            if n not in network.missing:
+                folder.write_tensors(f"locals/{n}.safetensors", network.local_cnns.member_state(n))
 
 
-def missing_of(networks: dict[str, CNNDNN]) -> tuple[int, ...]:
-    """Return the subdomains whose local CNNs are missing from average, vote and cnn-dnn."""
-    return next((network.missing for name, network in networks.items() if name in AGGREGATED), ())
-
-
-def describe_data(problem: Problem) -> dict[str, Any]:
+def describe_data(data: TrainingData) -> dict[str, Any]:
     """Return what a network must know of the images it was made for, and where they came from."""
-    dataset = problem.dataset
+    dataset = data.dataset
     return {
         "name": dataset.name,
         "classes": list(dataset.classes),
         "image_shape": list(dataset.images.shape[1:]),
         "image_type": str(dataset.images.dtype).removeprefix("torch."),
-        "mean": problem.normalization.mean.tolist(),
-        "std": problem.normalization.std.tolist(),
+        "mean": data.normalization.mean.tolist(),
+        "std": data.normalization.std.tolist(),
         "source": dataset.source,
     }
 
 
-def load(run: Path | str, strategy: str | None = None, *, trust: bool = False) -> CNNDNN:
+def load(run: Path | str, strategy: str | None = None, *, trust: bool = False, backend: Backend = "auto") -> CNNDNN:
     """Load a trained network from a run.
 
     Parameters
@@ -63,11 +87,13 @@ def load(run: Path | str, strategy: str | None = None, *, trust: bool = False) -
     run
         The folder of a run that `ddcnn.train` or `ddcnn.compare` wrote.
     strategy
-        ``"global"``, ``"average"``, ``"vote"``, ``"cnn-dnn"``, ``"coherent"`` or ``"transfer"``; None takes the one
-        with the best validation accuracy.
+        ``"global"``, ``"average"``, ``"vote"``, ``"cnn-dnn"``, ``"coherent"``, ``"transfer"`` or another result of
+        the run; None takes the one that was trained, and of a comparison the one with the best validation accuracy.
     trust
-        Whether you trust who made the run. Only then is a network of the form ``module:function`` imported, which runs
-        its code, and are images of any size accepted; a run with a network of ddcnn needs no trust.
+        Whether you trust who made the run. Only then is code that it names as ``module:function`` imported, which runs
+        it, and are images of any size accepted; a run with networks of ddcnn needs no trust.
+    backend
+        How its local CNNs run: as in `ddcnn.fuse`.
 
     Returns
     -------
@@ -85,42 +111,47 @@ def load(run: Path | str, strategy: str | None = None, *, trust: bool = False) -
     if (folder.path / "folds").is_dir():
         raise RunError(f"{folder.path} compares folds; give one of them, such as {folder.path / 'folds' / '0'}")
     config, data = read_config(folder), read_data(folder, trust=trust)
+    available = read_networks(folder, config)
     name = strategy or best_strategy(folder)
-    available = strategies_of(folder)
     if name not in available:
         raise RunError(f"{folder.path} has no strategy {name!r}: {nearest(name, available)}")
-    missing = _missing(folder) if name in AGGREGATED else []
-    if config.model.name in MODELS:
-        check_parameters(folder, config, data, name, missing=missing, trust=trust)
-    elif ":" in config.model.name and not trust:
-        raise RunError(untrusted(folder, config.model.name))
-    network = _build(config, data, name, missing)
-    _fill(folder, network, name)
+    saved = available[name]
+    missing = _missing(folder) if saved.shares_local_cnns else []
+    foreign = foreign_code(config, saved.aggregation)
+    if foreign and not trust:
+        raise RunError(untrusted(folder, foreign[0]))
+    factory = _factory(config, data)
+    if not foreign:
+        check_parameters(folder, factory, name, saved, missing=missing, trust=trust)
+    network = _build(factory, saved, missing, backend)
+    _fill(folder, network, name, saved)
     return network.eval()
 
 
 def strategies_of(folder: RunFolder) -> list[str]:
-    """Return the names of the strategies that a run has."""
-    return [name for name, _ in _validated(folder)]
+    """Return the names of the networks that a run has."""
+    return list(read_networks(folder, read_config(folder)))
 
 
 def best_strategy(folder: RunFolder) -> str:
-    """Return the name of the strategy with the best validation accuracy; among equals, the first."""
-    return max(_validated(folder), key=lambda row: row[1])[0]
+    """Return the network that is meant where none is named.
+
+    It is the one that ``ddcnn train`` was asked for; in a comparison, the one with the best validation accuracy, among
+    equals the first.
+    """
+    available = strategies_of(folder)
+    results = folder.read_json("comparison.json")
+    trained = results.get("trained")
+    if isinstance(trained, str) and trained in available:
+        return trained
+    accuracies = {row["name"]: row.get("validation_accuracy") or 0.0 for row in results["strategies"]}
+    return max(available, key=lambda name: accuracies[name])
 
 
-def _validated(folder: RunFolder) -> list[tuple[str, float]]:
-    """Return name and validation accuracy of each strategy of a run."""
-    rows = folder.read_json("comparison.json").get("strategies")
-    rows = rows if isinstance(rows, list) else []
-    found = [(row.get("name"), row.get("validation_accuracy") or 0.0) for row in rows if isinstance(row, dict)]
-    right = [(name, v) for name, v in found if name in (*AGGREGATED, *WHOLE) and isinstance(v, int | float)]
-    if not rows or len(right) < len(rows):
-        raise RunError(
-            f"{folder.path / 'comparison.json'} should list strategies ({', '.join((*AGGREGATED, *WHOLE))}) with their "
-            f"validation accuracy; train again"
-        )
-    return right
+def _described(name: str, result: Result) -> SavedNetwork:
+    return SavedNetwork(
+        whole_image=name == "global", aggregation=result.aggregation, shares_local_cnns=result.shares_local_cnns
+    )
 
 
 def _missing(folder: RunFolder) -> list[int]:
@@ -129,26 +160,25 @@ def _missing(folder: RunFolder) -> list[int]:
     return [row["index"] for row in known if row.get("missing") and isinstance(row.get("index"), int)]
 
 
-def _build(config: Config, data: dict[str, Any], name: str, missing: Sequence[int]) -> CNNDNN:
+def _factory(config: Config, data: Mapping[str, Any]) -> NetworkFactory:
     channels, *size = data["image_shape"]
-    classes = len(data["classes"])
-    grid, width = geometry(config, tuple(size), name)
-    aggregation = AGGREGATED.get(name, config.aggregation.name)
-    modules = [
-        build(config.model.name, channels, classes, s.shape, width=width, options=config.model.options)
-        for s in grid.subdomains(size)
-    ]
-    last = Average() if name == "global" else build_aggregation(aggregation, len(grid), classes, config.aggregation)
     normalization = Normalization(torch.tensor(data["mean"]), torch.tensor(data["std"]))
-    return CNNDNN(grid, modules, last, image_size=size, normalization=normalization, missing=missing)
+    return NetworkFactory(config, channels, len(data["classes"]), tuple(size), normalization)
 
 
-def _fill(folder: RunFolder, network: CNNDNN, name: str) -> None:
-    members = [n for n in network.local_cnns.indices if n not in network.missing]
-    if name in AGGREGATED:
-        parts = {f"locals.{n}": f"locals/{n}.safetensors" for n in members}
-        parts |= {"aggregation": "aggregation.safetensors"} if AGGREGATED[name] == "dense" else {}
-        tensors = {prefix: folder.read_tensors(file) for prefix, file in parts.items()}
+def _build(factory: NetworkFactory, saved: SavedNetwork, missing: Sequence[int], backend: Backend) -> CNNDNN:
+    if saved.whole_image:
+        return factory.global_network(factory.global_cnn())
+    return factory.network(factory.local_cnns(backend=backend), factory.aggregation(saved.aggregation), missing)
+
+
+def _fill(folder: RunFolder, network: CNNDNN, name: str, saved: SavedNetwork) -> None:
+    if saved.shares_local_cnns:
+        members = [n for n in network.local_cnns.indices if n not in network.missing]
+        files = {f"locals.{n}": f"locals/{n}.safetensors" for n in members}
+        if network.aggregation.state_dict():
+            files["aggregation"] = AGGREGATIONS.find(saved.aggregation).file
+        tensors = {prefix: folder.read_tensors(file) for prefix, file in files.items()}
         state = {f"{prefix}.{key}": value for prefix, part in tensors.items() for key, value in part.items()}
     else:
         state = folder.read_tensors(f"{name}.safetensors")

@@ -5,21 +5,20 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
-from ddcnn.aggregation import Average, build_aggregation
+from ddcnn.aggregation import AGGREGATIONS, Average
 from ddcnn.config import Config, mapping_of
-from ddcnn.decomposition import Grid
+from ddcnn.decomposition import DECOMPOSITIONS
 from ddcnn.errors import ConfigError, ModelError, RunError, in_one_line
-from ddcnn.models import build, width_rule
+from ddcnn.models import MODELS
+from ddcnn.network_factory import NetworkFactory
 from ddcnn.runs.folder import RunFolder
-
-AGGREGATED = {"average": "average", "vote": "vote", "cnn-dnn": "dense"}
-WHOLE = ("global", "coherent", "transfer")
 
 _MOST_PIXELS = 2**31  # times channels: what an image may have in a run that is not trusted
 _MOST_SUBDOMAINS = 2**16
@@ -33,7 +32,7 @@ _TYPES = {
     torch.bool: "BOOL",
 }
 
-_PLACE = re.compile(r"(?:locals\.([0-9]{1,9})|aggregation)\.(.+)")
+_OWNER = re.compile(r"(?:locals\.([0-9]{1,9})|aggregation)\.(.+)")
 
 Shapes = dict[str, tuple[str, tuple[int, ...]]]  # by name of a tensor
 
@@ -46,6 +45,34 @@ def _printable(text: str) -> str:
 
 _Count = Annotated[int, Field(ge=1, lt=2**31)]
 _Scale = Annotated[float, Field(gt=0)]
+
+
+class SavedNetwork(BaseModel):
+    """What a network of a run consists of.
+
+    Attributes
+    ----------
+    whole_image
+        It is the global CNN; else it has a local CNN per subdomain.
+    aggregation
+        Name in the registry, or ``module:function``.
+    shares_local_cnns
+        Its local CNNs lie in ``locals/``; else the whole network is one file, ``<name>.safetensors``.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    whole_image: bool = False
+    aggregation: str
+    shares_local_cnns: bool = False
+
+
+_BEFORE = {  # of version 0.1, whose runs do not say
+    "global": {"whole_image": True, "aggregation": "average"},
+    "average": {"aggregation": "average", "shares_local_cnns": True},
+    "vote": {"aggregation": "vote", "shares_local_cnns": True},
+    "cnn-dnn": {"aggregation": "dense", "shares_local_cnns": True},
+}
 
 
 class _Data(BaseModel):
@@ -104,34 +131,63 @@ def read_data(folder: RunFolder, *, trust: bool) -> dict[str, Any]:
     return values
 
 
-def untrusted(folder: RunFolder, model: str) -> str:
-    """Return why a network of the user's own is not made."""
-    module, _, function = model.partition(":")
+def read_networks(folder: RunFolder, config: Config) -> dict[str, SavedNetwork]:
+    """Return what each network of a run consists of, in the order of ``comparison.json``.
+
+    Raises
+    ------
+    RunError
+        The run does not say, or says something else than its results do.
+    """
+    rows = folder.read_json("comparison.json").get("strategies")
+    rows = rows if isinstance(rows, list) else []
+    known = [row for row in rows if isinstance(row, dict) and isinstance(row.get("name"), str)]
+    right = [row["name"] for row in known if isinstance(row.get("validation_accuracy") or 0.0, int | float)]
+    whole = {name: {"aggregation": config.aggregation.name} for name in ("coherent", "transfer")}
+    described = folder.read_json("networks.json") if folder.has("networks.json") else _BEFORE | whole
+    if not rows or len(right) < len(rows) or not set(right) <= set(described):
+        raise RunError(
+            f"{folder.path / 'comparison.json'} should list strategies ({', '.join(described)}) with their "
+            f"validation accuracy; train again"
+        )
+    try:
+        return {name: SavedNetwork.model_validate(described[name]) for name in right}
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise RunError(f"{folder.path / 'networks.json'} cannot be used: {reason}; train again") from None
+
+
+def foreign_code(config: Config, aggregation: str = "") -> list[str]:
+    """Return the names ``module:function`` that have to be imported to build the networks of a run."""
+    foreign = [
+        (config.model.name, MODELS.is_foreign),
+        (config.decomposition.name, DECOMPOSITIONS.is_foreign),
+        (aggregation, AGGREGATIONS.is_foreign),
+        (config.aggregation.name, AGGREGATIONS.is_foreign),
+    ]
+    return [name for name, is_foreign in foreign if is_foreign(name)]
+
+
+def untrusted(folder: RunFolder, name: str) -> str:
+    """Return why code of the user's own is not imported."""
+    module, _, function = name.partition(":")
     return (
-        f"{folder.path / 'config.yaml'} names a network that is not one of ddcnn: to load it would import the module "
+        f"{folder.path / 'config.yaml'} names code that is not of ddcnn: to load it would import the module "
         f"{module!r} and call {function!r} of it, which runs whatever code it holds; if you trust it and the run, say "
         f"so: trust=True, or --trust"
     )
 
 
-def geometry(config: Config, image_size: tuple[int, ...], strategy: str) -> tuple[Grid, float]:
-    """Return where a strategy cuts, and the width factor of its local CNNs."""
-    if strategy == "global":
-        return Grid((1,) * len(image_size)), 1.0
-    grid = Grid(config.decomposition.grid, overlap=config.decomposition.overlap)
-    return grid, config.model.width_factor or width_rule(len(grid))
-
-
 def check_parameters(
     folder: RunFolder,
-    config: Config,
-    data: dict[str, Any],
-    strategy: str,
+    factory: NetworkFactory,
+    name: str,
+    saved: SavedNetwork,
     *,
     missing: Collection[int] = (),
     trust: bool = False,
 ) -> None:
-    """Compare the headers of a strategy's files with what its network needs: names, types and shapes of tensors.
+    """Compare the headers of a network's files with what it needs: names, types and shapes of tensors.
 
     The network is made without memory (on the ``meta`` device), so that no number of channels, classes, subdomains or
     hidden units in ``config.yaml`` costs more than the files have. Subdomains that are ``missing`` have no file; what
@@ -142,20 +198,26 @@ def check_parameters(
     RunError
         A file is missing, or holds something else.
     """
-    channels, *size = data["image_shape"]
+    factory = replace(factory, device=torch.device("meta"))
     try:
-        if (count := math.prod(config.decomposition.grid)) > _MOST_SUBDOMAINS:
-            raise ModelError(f"a grid of {count:,} subdomains is too large, at most {_MOST_SUBDOMAINS:,} are read")
-        grid, width = geometry(config, tuple(size), strategy)
-        parts = _parts(folder, strategy, [n for n in range(len(grid)) if n not in missing])
+        if (count := len(factory.decomposition)) > _MOST_SUBDOMAINS:
+            raise ModelError(
+                f"a decomposition into {count:,} subdomains is too large, at most {_MOST_SUBDOMAINS:,} are read"
+            )
+        subdomains = factory.whole_image.subdomains(factory.image_size) if saved.whole_image else factory.subdomains
+        present = [n for n in range(len(subdomains)) if n not in missing]
+        with torch.device("meta"):
+            last = _shapes(Average() if saved.whole_image else factory.aggregation(saved.aggregation))
+        files = _files(folder, name, saved, present, aggregation=bool(last))
         needed: dict[tuple[int, ...], Shapes] = {}
         standing_in = 0
-        for n, subdomain in enumerate(grid.subdomains(size)):
+        for n, subdomain in enumerate(subdomains):
             if (shape := subdomain.shape) not in needed:
                 with torch.device("meta"):
-                    needed[shape] = _shapes(_local_cnn(config, (channels, *shape), len(data["classes"]), width))
+                    module = factory.global_module() if saved.whole_image else factory.local_module(n)
+                    needed[shape] = _shapes(module)
             if n not in missing:
-                _compare(folder, *parts[n], needed[shape])
+                _compare(folder, *files[n], needed[shape])
                 continue
             standing_in += sum(math.prod(one) for _, one in needed[shape].values())
             if standing_in > _MOST_STANDING_IN and not trust:
@@ -163,24 +225,12 @@ def check_parameters(
                     f"{len(missing)} missing local CNNs of more than {_MOST_STANDING_IN:,} parameters are refused; if "
                     f"you trust the run, say so: trust=True, or --trust"
                 )
-        with torch.device("meta"):
-            last = _shapes(_aggregation(config, strategy, len(grid), len(data["classes"])))
     except (RuntimeError, ValueError, TypeError, OverflowError, ZeroDivisionError) as error:  # a network says anything
         if isinstance(error, RunError):
             raise
         reason = in_one_line(error)
         raise RunError(f"{folder.path}: config.yaml describes no network for these images: {reason}") from None
-    _compare(folder, *parts[-1], last)
-
-
-def _local_cnn(config: Config, shape: tuple[int, ...], classes: int, width: float) -> nn.Module:
-    return build(config.model.name, shape[0], classes, shape[1:], width=width, options=config.model.options)
-
-
-def _aggregation(config: Config, strategy: str, subdomains: int, classes: int) -> nn.Module:
-    if strategy == "global":
-        return Average()
-    return build_aggregation(AGGREGATED.get(strategy, config.aggregation.name), subdomains, classes, config.aggregation)
+    _compare(folder, *files[-1], last)
 
 
 def _shapes(module: nn.Module) -> Shapes:
@@ -190,21 +240,23 @@ def _shapes(module: nn.Module) -> Shapes:
     }
 
 
-def _parts(folder: RunFolder, strategy: str, subdomains: Sequence[int]) -> dict[int, tuple[str, Shapes]]:
+def _files(
+    folder: RunFolder, name: str, saved: SavedNetwork, subdomains: Sequence[int], *, aggregation: bool
+) -> dict[int, tuple[str, Shapes]]:
     """Return file and shapes of the local CNN of each subdomain, and under -1 of the aggregation."""
-    if strategy in AGGREGATED:
+    if saved.shares_local_cnns:
         files = {n: f"locals/{n}.safetensors" for n in subdomains}
-        files |= {-1: "aggregation.safetensors"} if AGGREGATED[strategy] == "dense" else {}
+        files |= {-1: AGGREGATIONS.find(saved.aggregation).file} if aggregation else {}
         return {-1: ("", {})} | {n: (file, folder.read_shapes(file)) for n, file in files.items()}
-    file = f"{strategy}.safetensors"
-    parts: dict[int, tuple[str, Shapes]] = {n: (file, {}) for n in (*subdomains, -1)}
-    for name, shape in folder.read_shapes(file).items():
-        found = _PLACE.fullmatch(name)
-        n = int(found[1] or -1) if found else None
-        if found is None or n not in parts:
-            raise RunError(f"{folder.path / file} holds {name!r:.80}, which is no part of {strategy}; train again")
-        parts[n][1][found[2]] = shape
-    return parts
+    file = f"{name}.safetensors"
+    found: dict[int, tuple[str, Shapes]] = {n: (file, {}) for n in (*subdomains, -1)}
+    for key, shape in folder.read_shapes(file).items():
+        match = _OWNER.fullmatch(key)
+        n = int(match[1] or -1) if match else None
+        if match is None or n not in found:
+            raise RunError(f"{folder.path / file} holds {key!r:.80}, which is no part of {name}; train again")
+        found[n][1][match[2]] = shape
+    return found
 
 
 def _compare(folder: RunFolder, file: str, found: Shapes, needed: Shapes) -> None:

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-from ddcnn.aggregation import Average
-from ddcnn.network import CNNDNN
-from ddcnn.strategies.problem import Problem
-from ddcnn.strategies.result import StrategyResult
-from ddcnn.training import Progress, StageTimer, Workspace, fit
+from ddcnn.strategies.local_probabilities import LocalProbabilities
+from ddcnn.strategies.strategy import Results, Strategy, StrategyContext, StrategyResult
+from ddcnn.training import StageTimer, fit
 
 
-def train_global(problem: Problem, progress: Progress, workspace: Workspace | None = None) -> StrategyResult:
+def train_global(context: StrategyContext, _earlier: Results) -> dict[str, StrategyResult]:
     """Train the global CNN; as a `CNNDNN` with one subdomain, whose average is its own probability."""
-    network = problem.global_cnn()
-    with StageTimer("global", problem.device) as stage:
+    setup, data = context.setup, context.setup.data
+    network = setup.networks.global_cnn()
+    with StageTimer("global", setup.compute.device) as stage:
         history = fit(
             network,
-            problem.batches(problem.split.train, "order", network.subdomains, augment=True),
-            problem.batches(problem.split.validation, "order", network.subdomains),
-            problem.config.training,
-            classes=problem.classes,
+            data.batches(data.split.train, network.subdomains, augment=True),
+            data.batches(data.split.validation, network.subdomains),
+            data.training,
+            classes=data.classes,
             stage="global",
-            precision=problem.precision,
-            progress=progress,
-            checkpoints=None if workspace is None else workspace.of("global"),
+            precision=setup.compute.precision,
+            progress=context.progress,
+            checkpoints=context.checkpoints("global"),
         )
         stage.add(history.earlier_seconds, history.peak_memory_bytes)
     stage.epochs = len(history.rows)
     stage.critical_path_seconds = stage.seconds
-    model = CNNDNN(problem.global_decomposition, network, Average(), normalization=problem.normalization)
-    return StrategyResult(model, [stage], {"global": history})
+    whole = setup.networks.global_network(network)
+    probabilities = LocalProbabilities(setup, network)
+    return {"global": StrategyResult(whole, [stage], {"global": history}, probabilities, "average")}
+
+
+GLOBAL = Strategy(
+    train_global,
+    "global CNN",
+    "One network looks at the whole image. This is the baseline.",
+    stages={"global": "global CNN"},
+    trains="global",
+)

@@ -1,22 +1,38 @@
 """One step, one loop: how a network, or many independent ones at once, are trained and measured."""
 
 from ddcnn.training.checkpoint import Checkpoints, CheckpointStore, State, Workspace
+from ddcnn.training.distribution import Distribution
 from ddcnn.training.elapsed import elapsed_across_restarts
 from ddcnn.training.evaluation import accuracy_of, evaluate, predict_scores
 from ddcnn.training.loop import History, finished, fit
 from ddcnn.training.member_optimizer import MemberOptimizer
 from ddcnn.training.members import Single, TrainableMembers
 from ddcnn.training.metrics import auc, macro_f1
+from ddcnn.training.objective import (
+    CrossEntropy,
+    FadingLocalLosses,
+    Loss,
+    Objective,
+    balanced_weights,
+    cross_entropy_of,
+    member_losses,
+)
 from ddcnn.training.precision import PrecisionName, autocast
 from ddcnn.training.progress import Progress
 from ddcnn.training.stage_timer import StageTimer, peak_of_process
-from ddcnn.training.step import Step, balanced_weights, member_losses
+from ddcnn.training.step import Step
+from ddcnn.training.whole_network import WholeNetwork
 
 __all__ = [
     "CheckpointStore",
     "Checkpoints",
+    "CrossEntropy",
+    "Distribution",
+    "FadingLocalLosses",
     "History",
+    "Loss",
     "MemberOptimizer",
+    "Objective",
     "PrecisionName",
     "Progress",
     "Single",
@@ -24,11 +40,13 @@ __all__ = [
     "State",
     "Step",
     "TrainableMembers",
+    "WholeNetwork",
     "Workspace",
     "accuracy_of",
     "auc",
     "autocast",
     "balanced_weights",
+    "cross_entropy_of",
     "elapsed_across_restarts",
     "evaluate",
     "finished",

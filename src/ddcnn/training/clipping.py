@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from ddcnn.training.distribution import Distribution
 from ddcnn.training.members import TrainableMembers
 
 Stack = list[tuple[nn.Parameter, torch.Size]]
@@ -14,7 +15,7 @@ Stack = list[tuple[nn.Parameter, torch.Size]]
 
 
 @torch.no_grad()
-def clip_gradients(trainee: TrainableMembers, stacks: Sequence[Stack], max_norm: float) -> None:
+def clip_gradients(distribution: Distribution, stacks: Sequence[Stack], max_norm: float) -> None:
     """Shorten the gradient of each member that is longer than ``max_norm``, as ``torch.nn.utils.clip_grad_norm_``.
 
     The norm is that over all parameters of one member. Nothing waits for the device, unless for another process.
@@ -24,16 +25,16 @@ def clip_gradients(trainee: TrainableMembers, stacks: Sequence[Stack], max_norm:
         if not gradients:
             continue
         norms = [torch.linalg.vector_norm(g.reshape(shape.numel(), -1), dim=1) for _, g, shape in gradients]
-        total = trainee.global_grad_norm([p for p, _, _ in gradients], torch.stack(norms))
+        total = distribution.global_grad_norm([p for p, _, _ in gradients], torch.stack(norms))
         shares = (max_norm / (total + 1e-6)).clamp(max=1.0)
         for _, gradient, shape in gradients:
             gradient.mul_(shares.view(shape))
 
 
-def stacks_of(trainee: TrainableMembers) -> list[Stack]:
+def stacks_of(network: TrainableMembers) -> list[Stack]:
     """Return the parameters of members that are stacked with each other; a member that runs in turn is by itself."""
     stacks: dict[tuple[int, ...], Stack] = {}
-    for parameter, owners in trainee.per_parameter(torch.arange(trainee.members)):
+    for parameter, owners in network.per_parameter(torch.arange(network.members)):
         stacks.setdefault(tuple(owners.flatten().tolist()), []).append((parameter, owners.shape))
-    assert sum(map(len, stacks)) == trainee.members, "the parameters of a member lie in different stacks"
+    assert sum(map(len, stacks)) == network.members, "the parameters of a member lie in different stacks"
     return list(stacks.values())

@@ -33,17 +33,17 @@ class Epoch:
         self.step, self.train, self.config, self.number = step, train, config, number
         self.done = 0
         self.samples = 0
-        self._loss: Tensor = torch.zeros(step.trainee.members, device=train.device)
-        self._correct: Tensor = torch.zeros(step.trainee.members, device=train.device)
+        self._loss: Tensor = torch.zeros(step.network.members, device=train.device)
+        self._correct: Tensor = torch.zeros(step.network.members, device=train.device)
 
     def run(self, progress: Progress) -> Generator[None, None, None]:
         """Train the steps that are left; it pauses after each."""
-        cast(nn.Module, self.step.trainee).train()
+        cast(nn.Module, self.step.network).train()
         total = self.config.epochs * self.train.steps
         with closing(self.train.shuffled(self.number, self.done)) as batches:
             for batch in batches:
                 done = (self.number - 1) * self.train.steps + self.done
-                losses, correct = self.step(batch.inputs, batch.targets, schedule=self._schedule(done), at=done / total)
+                losses, correct = self.step(batch, schedule=self._schedule(done), at=done / total)
                 self._loss = self._loss + losses  # on the device: no waiting for it in each step
                 self._correct = self._correct + correct
                 self.samples += len(batch)

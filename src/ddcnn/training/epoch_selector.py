@@ -1,4 +1,4 @@
-"""What is watched epoch by epoch, for each member by itself: its best epoch, when to stop, whether it diverged."""
+"""Selects the best epoch of each member, stops it after `patience` epochs without improvement, or when it diverges."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from torch import Tensor
 
 from ddcnn.config import TrainingConfig
 from ddcnn.training.members import TrainableMembers
-
-_NUMBERS = ("active", "best_epochs", "diverged", "_best", "_improved", "_lowest", "_waited")
 
 
 class EpochSelector:
@@ -30,14 +28,14 @@ class EpochSelector:
         (M,) what the plateaus of each member's validation loss make of its learning rate.
     """
 
-    def __init__(self, trainee: TrainableMembers, config: TrainingConfig) -> None:
-        members = trainee.members
+    def __init__(self, network: TrainableMembers, config: TrainingConfig) -> None:
+        members = network.members
         self.config = config
         self.active = list(range(members))
         self.best_epochs = [0] * members
         self.diverged: list[int | None] = [None] * members
         self.factors = torch.ones(members, dtype=torch.float64)
-        self._states = [_copy(trainee, n) for n in range(members)]
+        self._states = [_copy(network, n) for n in range(members)]
         self._best: list[Sequence[float]] = [(-1.0, 0.0)] * members
         self._improved = [0] * members
         self._lowest = [float("inf")] * members
@@ -46,17 +44,17 @@ class EpochSelector:
     def observe(
         self,
         epoch: int,
-        trainee: TrainableMembers,
+        network: TrainableMembers,
         train_loss: Float[Tensor, "M"],
         loss: Float[Tensor, "M"],
         accuracy: Float[Tensor, "M"],
     ) -> list[int]:
-        """Take note of an epoch of the active members, which the trainee holds in their order.
+        """Take note of an epoch of the active members, which the network holds in their order.
 
         Returns
         -------
         stay
-            Positions in the trainee of those that go on.
+            Positions in the network of those that go on.
         """
         stay = []
         finite = (train_loss.cpu().isfinite() & loss.cpu().isfinite()).tolist()
@@ -64,43 +62,53 @@ class EpochSelector:
             if not finite[position]:
                 self.diverged[n] = epoch
                 continue
-            self._select(n, epoch, trainee, position, (float(accuracy[position]), -float(loss[position])))
+            self._select(n, epoch, network, position, (float(accuracy[position]), -float(loss[position])))
             self._watch_plateau(n, float(loss[position]))
             if self.config.patience is None or epoch - self._improved[n] < self.config.patience:
                 stay.append(position)
         self.active = [self.active[position] for position in stay]
         return stay
 
-    def restore(self, trainee: TrainableMembers) -> None:
-        """Give each member of the whole trainee the parameters that were kept."""
+    def restore(self, network: TrainableMembers) -> None:
+        """Give each member of the whole network the parameters that were kept."""
         for n, state in enumerate(self._states):
-            trainee.load_member_state(n, state)
+            network.load_member_state(n, state)
 
     def numbers(self) -> dict[str, Any]:
-        """Return what it knows, but for the kept parameters, as JSON takes it."""
-        return {name: getattr(self, name) for name in _NUMBERS} | {"factors": self.factors.tolist()}
+        """Return its state, but for the kept parameters, as JSON takes it."""
+        return {
+            "active": self.active,
+            "best_epochs": self.best_epochs,
+            "diverged": self.diverged,
+            "factors": self.factors.tolist(),
+            "best": self._best,
+            "improved": self._improved,
+            "lowest": self._lowest,
+            "waited": self._waited,
+        }
 
     def kept(self) -> dict[str, Tensor]:
         """Return the kept parameters, as ``<member>/<name>``."""
         return {f"{n}/{name}": value for n, state in enumerate(self._states) for name, value in state.items()}
 
     def load(self, numbers: Mapping[str, Any], kept: Mapping[str, Tensor]) -> None:
-        """Take over what another watch of the same training knew."""
-        for name in _NUMBERS:
-            setattr(self, name, numbers[name])
+        """Take over the state of another selector of the same training: what `numbers` and `kept` returned."""
+        self.active, self.best_epochs, self.diverged = (numbers[k] for k in ("active", "best_epochs", "diverged"))
         self.factors = torch.tensor(numbers["factors"], dtype=torch.float64)
+        self._best, self._improved = numbers["best"], numbers["improved"]
+        self._lowest, self._waited = numbers["lowest"], numbers["waited"]
         for n, state in enumerate(self._states):
             for name, value in state.items():
                 value.copy_(kept[f"{n}/{name}"])
 
     def _select(
-        self, n: int, epoch: int, trainee: TrainableMembers, position: int, quality: tuple[float, float]
+        self, n: int, epoch: int, network: TrainableMembers, position: int, quality: tuple[float, float]
     ) -> None:
         better = quality > tuple(self._best[n])
         if better:
             self._best[n], self._improved[n] = quality, epoch
         if better or self.config.select == "last":
-            self._states[n], self.best_epochs[n] = _copy(trainee, position), epoch
+            self._states[n], self.best_epochs[n] = _copy(network, position), epoch
 
     def _watch_plateau(self, n: int, loss: float) -> None:
         if self.config.schedule != "plateau":
@@ -114,5 +122,5 @@ class EpochSelector:
             self._waited[n] = 0
 
 
-def _copy(trainee: TrainableMembers, n: int) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in trainee.member_state(n).items()}
+def _copy(network: TrainableMembers, n: int) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in network.member_state(n).items()}

@@ -9,29 +9,40 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from ddcnn.data.batches import Batches
+from ddcnn.training.distribution import Distribution
 from ddcnn.training.members import TrainableMembers
+from ddcnn.training.objective import member_losses
 from ddcnn.training.precision import PrecisionName, autocast
-from ddcnn.training.step import member_losses
 
 
 @torch.no_grad()
 def predict_scores(
-    trainee: TrainableMembers, batches: Batches, *, precision: PrecisionName = "float32"
+    network: TrainableMembers,
+    batches: Batches,
+    *,
+    precision: PrecisionName = "float32",
+    distribution: Distribution | None = None,
 ) -> Float[Tensor, "n M K"]:
     """Return the scores of all samples in order, in float32, on the CPU."""
-    cast(nn.Module, trainee).eval()
+    distribution = distribution or Distribution()
+    distribution.before_evaluation(network)
+    cast(nn.Module, network).eval()
     scores = []
     for batch in batches.in_order():
         with autocast(precision, batch.inputs.device):
-            scores.append(trainee(batch.inputs)[: len(batch)].float().cpu())
+            scores.append(distribution.forward(network, batch.inputs)[: len(batch)].float().cpu())
     return torch.cat(scores)
 
 
 def evaluate(
-    trainee: TrainableMembers, batches: Batches, *, precision: PrecisionName = "float32"
+    network: TrainableMembers,
+    batches: Batches,
+    *,
+    precision: PrecisionName = "float32",
+    distribution: Distribution | None = None,
 ) -> tuple[Float[Tensor, "M"], Float[Tensor, "M"]]:
     """Return cross-entropy and accuracy (0..1) of each member."""
-    scores = predict_scores(trainee, batches, precision=precision)
+    scores = predict_scores(network, batches, precision=precision, distribution=distribution)
     labels = batches.labels[batches.indices.to(batches.device)].cpu()
     return member_losses(scores, labels), accuracy_of(scores, labels)
 

@@ -15,16 +15,18 @@ from ddcnn.data.batches import Batches
 from ddcnn.errors import InterruptionError, TrainingError
 from ddcnn.seeds import derive_seed
 from ddcnn.training.checkpoint import Checkpoints, CheckpointStore, State
+from ddcnn.training.distribution import Distribution
 from ddcnn.training.epoch import Epoch, nan_if_diverged, to_row
 from ddcnn.training.epoch_selector import EpochSelector
 from ddcnn.training.evaluation import evaluate
 from ddcnn.training.interruption import INTERRUPTION
 from ddcnn.training.member_optimizer import MemberOptimizer
 from ddcnn.training.members import TrainableMembers
+from ddcnn.training.objective import Objective, cross_entropy_of
 from ddcnn.training.precision import PrecisionName
 from ddcnn.training.progress import Progress
 from ddcnn.training.stage_timer import peak_memory
-from ddcnn.training.step import Step, balanced_weights, deterministic_layers
+from ddcnn.training.step import Step, deterministic_layers
 
 
 @dataclass
@@ -65,7 +67,7 @@ class History:
 
 
 def fit(
-    trainee: TrainableMembers,
+    network: TrainableMembers,
     train: Batches,
     validation: Batches,
     config: TrainingConfig,
@@ -74,15 +76,25 @@ def fit(
     stage: str,
     own: Sequence[TrainingConfig] | None = None,
     precision: PrecisionName = "float32",
+    objective: Objective | None = None,
+    distribution: Distribution | None = None,
     progress: Progress | None = None,
     checkpoints: CheckpointStore | None = None,
 ) -> History:
-    """Train all members of a trainee in place, and leave each with the parameters of its selected epoch.
+    """Train all members of a network in place, and leave each with the parameters of its selected epoch.
 
     A member that has stopped, or whose loss is not finite any more, leaves after the epoch: the others go on as they
-    would have, and it costs no more time. ``own`` holds a configuration per member where their learning rates or
-    weight decays differ. With ``checkpoints`` a training that was interrupted, or killed, goes on where the last one
-    was written, and one that was finished is not trained again.
+    would have, and it costs no more time. With ``checkpoints`` a training that was interrupted, or killed, goes on
+    where the last one was written, and one that was finished is not trained again.
+
+    Parameters
+    ----------
+    own
+        A configuration per member, where their learning rates or weight decays differ.
+    objective
+        What is minimised; None: the cross-entropy, with the label smoothing and class weights of the configuration.
+    distribution
+        What is exchanged with other processes; None: nothing.
 
     Raises
     ------
@@ -91,8 +103,11 @@ def fit(
     InterruptionError
         A signal asked to end; a checkpoint was written.
     """
-    training = _Training(trainee, train, validation, config, own, classes, precision, stage)
-    return training.run(progress or Progress(), checkpoints)
+    if objective is None:
+        objective = cross_entropy_of(config, train.labels[train.indices.to(train.device)], classes)
+    distribution = distribution or Distribution()
+    step = Step(network, MemberOptimizer(network, config, own, distribution), precision, objective, distribution)
+    return _Training(step, train, validation, config, stage).run(progress or Progress(), checkpoints)
 
 
 def finished(checkpoints: Checkpoints) -> tuple[list[dict[str, torch.Tensor]], History] | None:
@@ -100,11 +115,11 @@ def finished(checkpoints: Checkpoints) -> tuple[list[dict[str, torch.Tensor]], H
     state = checkpoints.load()
     if state is None or not state.numbers["finished"]:
         return None
-    numbers, watch = state.numbers, state.numbers["watch"]
+    numbers, selector = state.numbers, state.numbers["watch"]
     history = History(
         rows=numbers["rows"],
-        best_epochs=watch["best_epochs"],
-        diverged=watch["diverged"],
+        best_epochs=selector["best_epochs"],
+        diverged=selector["diverged"],
         seconds=numbers["seconds"],
         steps=numbers["steps"],
         earlier_seconds=numbers["seconds"],
@@ -116,21 +131,10 @@ def finished(checkpoints: Checkpoints) -> tuple[list[dict[str, torch.Tensor]], H
 class _Training:
     """A training, its state, and how far it is."""
 
-    def __init__(
-        self,
-        trainee: TrainableMembers,
-        train: Batches,
-        validation: Batches,
-        config: TrainingConfig,
-        own: Sequence[TrainingConfig] | None,
-        classes: int,
-        precision: PrecisionName,
-        stage: str,
-    ) -> None:
-        self.trainee, self.train, self.validation, self.config, self.stage = trainee, train, validation, config, stage
-        self.precision = precision
-        self.step = _build_step(trainee, train, config, own, classes, precision)
-        self.watch = EpochSelector(trainee, config)
+    def __init__(self, step: Step, train: Batches, validation: Batches, config: TrainingConfig, stage: str) -> None:
+        self.step, self.train, self.validation, self.config, self.stage = step, train, validation, config, stage
+        self.network, self.precision, self.distribution = step.network, step.precision, step.distribution
+        self.selector = EpochSelector(self.network, config)
         self.rows: list[dict[str, Any]] = []
         self.steps = 0
         self.epoch = 1  # that is under way, or comes next
@@ -140,18 +144,18 @@ class _Training:
 
     def run(self, progress: Progress, checkpoints: CheckpointStore | None) -> History:
         config, train = self.config, self.train
-        progress.begin(self.stage, epochs=config.epochs, steps=train.steps, members=self.trainee.members)
+        progress.begin(self.stage, epochs=config.epochs, steps=train.steps, members=self.network.members)
         found = None if checkpoints is None else checkpoints.load()
         under_way = None if found is None else self._load(found)
         if found is not None:
             progress.resumed(self.rows)
         finished = found is not None and found.numbers["finished"]
         with INTERRUPTION.deferred():
-            while not finished and self.epoch <= config.epochs and self.watch.active:
+            while not finished and self.epoch <= config.epochs and self.selector.active:
                 self._one_epoch(under_way, progress, checkpoints)
                 under_way = None
-            self.watch.restore(self.trainee)
-            if not any(self.watch.best_epochs):
+            self.selector.restore(self.network)
+            if not any(self.selector.best_epochs):
                 raise TrainingError(self._all_diverged())
             if checkpoints is not None and not finished:
                 checkpoints.save(self._state(None, finished=True))
@@ -159,8 +163,8 @@ class _Training:
         return self._history()
 
     def _one_epoch(self, under_way: State | None, progress: Progress, checkpoints: CheckpointStore | None) -> None:
-        active = self.watch.active
-        self.step.optimizer.scale(self.watch.factors[active])
+        active = self.selector.active
+        self.step.optimizer.scale(self.selector.factors[active])
         epoch = Epoch(self.step, self.train, self.config, self.epoch)
         with deterministic_layers(self.train.device, derive_seed(self.train.seed, self.stage, self.epoch)):
             if under_way is not None:
@@ -170,8 +174,8 @@ class _Training:
                 for _ in steps:
                     self._pause(epoch, checkpoints)
         self._end_epoch(epoch, progress)
-        if checkpoints is not None and self.watch.active and self.epoch <= self.config.epochs:
-            (due,) = self.step.trainee.broadcast_metrics(torch.tensor(checkpoints.due))
+        if checkpoints is not None and self.selector.active and self.epoch <= self.config.epochs:
+            (due,) = self.distribution.broadcast_metrics(self.step.network, torch.tensor(checkpoints.due))
             if due:
                 checkpoints.save(self._state(None))
 
@@ -187,34 +191,37 @@ class _Training:
             raise InterruptionError(signal)
 
     def _end_epoch(self, epoch: Epoch, progress: Progress) -> None:
-        watch, members = self.watch, self.trainee.members
+        selector, members = self.selector, self.network.members
         measured = epoch.measured()
-        loss, accuracy = evaluate(self.step.trainee, self.validation, precision=self.precision)
+        loss, accuracy = evaluate(
+            self.step.network, self.validation, precision=self.precision, distribution=self.distribution
+        )
         measured |= {"validation_loss": loss, "validation_accuracy": nan_if_diverged(accuracy, loss)}
         row: dict[str, Any] = {"stage": self.stage, "epoch": epoch.number, "seconds": round(self._seconds, 3)}
-        row |= to_row(measured, watch.active, members)
+        row |= to_row(measured, selector.active, members)
         self.rows.append(row)
         self.steps += self.train.steps
         self.epoch += 1
         progress.epoch(row)
-        trainee = self.step.trainee
-        stay = watch.observe(epoch.number, trainee, *trainee.broadcast_metrics(measured["train_loss"], loss, accuracy))
-        for n in (n for n, when in enumerate(watch.diverged) if when == epoch.number):
-            progress.note(f"{self.stage}, {self.trainee.name(n)}: {_divergence(epoch.number, watch.best_epochs[n])}")
+        network = self.step.network
+        agreed = self.distribution.broadcast_metrics(network, measured["train_loss"], loss, accuracy)
+        stay = selector.observe(epoch.number, network, *agreed)
+        for n in (n for n, when in enumerate(selector.diverged) if when == epoch.number):
+            progress.note(f"{self.stage}, {self.network.name(n)}: {_divergence(epoch.number, selector.best_epochs[n])}")
         self._leave(stay)
 
     def _leave(self, stay: Sequence[int]) -> None:
         """Go on with some of the members alone; they are those at these positions."""
-        if stay and len(stay) < self.step.trainee.members:
+        if stay and len(stay) < self.step.network.members:
             self.step = self.step.subset(stay)
             self.train, self.validation = self.train.subset(stay), self.validation.subset(stay)
 
     def _state(self, epoch: Epoch | None, *, finished: bool = False) -> State:
         """Return everything that the rest of the training depends on; in the middle of an epoch, or between two."""
-        tensors = {f"kept/{name}": value for name, value in self.watch.kept().items()}
+        tensors = {f"kept/{name}": value for name, value in self.selector.kept().items()}
         if not finished:
-            for n, optimizer in zip(self.watch.active, self.step.optimizer.states(), strict=True):
-                state = self.step.trainee.member_state(self.watch.active.index(n))
+            for n, optimizer in zip(self.selector.active, self.step.optimizer.states(), strict=True):
+                state = self.step.network.member_state(self.selector.active.index(n))
                 tensors |= {f"member/{n}/{name}": value for name, value in state.items()}
                 tensors |= {f"optimizer/{n}/{name}": value for name, value in optimizer.items()}
         if epoch is not None:
@@ -230,7 +237,7 @@ class _Training:
             "steps": self.steps,
             "seconds": self._seconds,
             "peak_memory_bytes": max(peaks) or None,
-            "watch": self.watch.numbers(),
+            "watch": self.selector.numbers(),
         }
         return State(tensors, numbers)
 
@@ -239,13 +246,13 @@ class _Training:
         numbers = state.numbers
         self.epoch, self.rows, self.steps = numbers["epoch"], numbers["rows"], numbers["steps"]
         self._earlier_seconds, self._earlier_peak = numbers["seconds"], numbers["peak_memory_bytes"]
-        self.watch.load(numbers["watch"], state.part("kept"))
+        self.selector.load(numbers["watch"], state.part("kept"))
         if numbers["finished"]:
             return None
-        for n in self.watch.active:
-            self.trainee.load_member_state(n, state.part(f"member/{n}"))
-        self._leave(self.watch.active)
-        self.step.optimizer.load_states([state.part(f"optimizer/{n}") for n in self.watch.active])
+        for n in self.selector.active:
+            self.network.load_member_state(n, state.part(f"member/{n}"))
+        self._leave(self.selector.active)
+        self.step.optimizer.load_states([state.part(f"optimizer/{n}") for n in self.selector.active])
         return state if numbers["done"] else None
 
     @property
@@ -255,8 +262,8 @@ class _Training:
     def _history(self) -> History:
         return History(
             rows=self.rows,
-            best_epochs=self.watch.best_epochs,
-            diverged=self.watch.diverged,
+            best_epochs=self.selector.best_epochs,
+            diverged=self.selector.diverged,
             seconds=self._seconds,
             steps=self.steps,
             earlier_seconds=self._earlier_seconds,
@@ -264,24 +271,9 @@ class _Training:
         )
 
     def _all_diverged(self) -> str:
-        who = "" if self.trainee.members == 1 else f" of all {self.trainee.members} networks"
-        advice = f"use a smaller learning rate than {self.config.lr:g}"
+        who = "" if self.network.members == 1 else f" of all {self.network.members} networks"
+        advice = f"use a smaller learning rate than {self.config.peak_lr:g}"
         return f"{self.stage}: the loss{who} became NaN or infinite in epoch 1; {advice}"
-
-
-def _build_step(
-    trainee: TrainableMembers,
-    train: Batches,
-    config: TrainingConfig,
-    own: Sequence[TrainingConfig] | None,
-    classes: int,
-    precision: PrecisionName,
-) -> Step:
-    weights = None
-    if config.class_weights == "balanced":
-        labels = train.labels[train.indices.to(train.device)]
-        weights = balanced_weights(labels.cpu(), classes).to(labels.device)
-    return Step(trainee, MemberOptimizer(trainee, config, own), precision, config.label_smoothing, weights)
 
 
 def _divergence(epoch: int, best: int) -> str:

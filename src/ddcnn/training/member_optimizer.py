@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from ddcnn.config import TrainingConfig
 from ddcnn.training.clipping import clip_gradients, stacks_of
-from ddcnn.training.members import TrainableMembers, parts_of
+from ddcnn.training.distribution import Distribution
+from ddcnn.training.members import TrainableMembers, slots_of
 from ddcnn.training.optimizers import build_optimizer
 
 
@@ -26,23 +27,29 @@ class MemberOptimizer:
 
     Parameters
     ----------
-    trainee
+    network
         Whose members are optimised.
     config
         Optimiser, momentum and clipping, common to all members.
     own
         Per member, the configuration with its own learning rate and weight decay; None: ``config`` for each.
+    distribution
+        Knows the norm of a gradient that is spread over processes.
     """
 
     def __init__(
-        self, trainee: TrainableMembers, config: TrainingConfig, own: Sequence[TrainingConfig] | None = None
+        self,
+        network: TrainableMembers,
+        config: TrainingConfig,
+        own: Sequence[TrainingConfig] | None = None,
+        distribution: Distribution | None = None,
     ) -> None:
-        self.trainee, self.config = trainee, config
-        self.own = [config] * trainee.members if own is None else list(own)
-        assert len(self.own) == trainee.members
-        self.inner = build_optimizer([p for p, _ in trainee.per_parameter(torch.ones(trainee.members))], config)
-        self._stacks = stacks_of(trainee)
-        self.scale(torch.ones(trainee.members))
+        self.network, self.config, self.distribution = network, config, distribution or Distribution()
+        self.own = [config] * network.members if own is None else list(own)
+        assert len(self.own) == network.members
+        self.inner = build_optimizer([p for p, _ in network.per_parameter(torch.ones(network.members))], config)
+        self._stacks = stacks_of(network)
+        self.scale(torch.ones(network.members))
 
     def scale(self, factors: Float[Tensor, "M"]) -> None:
         """Multiply the learning rate of each member by a factor, from now on; it replaces an earlier one."""
@@ -51,7 +58,7 @@ class MemberOptimizer:
         self._common = float(self.rates[0])
         self._each: list[tuple[nn.Parameter, Tensor, Tensor]] = []  # empty where all members have the same values
         if (self.rates != self.rates[0]).any() or (decays != decays[0]).any():
-            pairs = zip(self.trainee.per_parameter(self.rates), self.trainee.per_parameter(decays), strict=True)
+            pairs = zip(self.network.per_parameter(self.rates), self.network.per_parameter(decays), strict=True)
             self._each = [
                 (parameter, rate.to(parameter), decay.to(parameter)) for (parameter, rate), (_, decay) in pairs
             ]
@@ -59,7 +66,7 @@ class MemberOptimizer:
     @property
     def rates(self) -> Float[Tensor, "M"]:
         """The learning rate of each member, at the peak of the schedule."""
-        return torch.tensor([member.lr for member in self.own], dtype=torch.float64) * self.factors
+        return torch.tensor([member.peak_lr for member in self.own], dtype=torch.float64) * self.factors
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -69,7 +76,7 @@ class MemberOptimizer:
     def step(self, schedule: float = 1.0) -> None:
         """Update all members from their gradients; ``schedule`` multiplies every learning rate."""
         if self.config.clip_norm is not None:
-            clip_gradients(self.trainee, self._stacks, self.config.clip_norm)
+            clip_gradients(self.distribution, self._stacks, self.config.clip_norm)
         if self._each:
             self._step_each(schedule)
         else:
@@ -101,12 +108,12 @@ class MemberOptimizer:
         """
         return [
             {
-                f"{name}/{what}": value if what == "step" else part.of(value)
-                for name, part in parts.items()
-                for what, value in self.inner.state.get(part.parameter, {}).items()
+                f"{name}/{what}": value if what == "step" else slot.of(value)
+                for name, slot in slots.items()
+                for what, value in self.inner.state.get(slot.parameter, {}).items()
                 if isinstance(value, Tensor)
             }
-            for parts in parts_of(self.trainee)
+            for slots in slots_of(self.network)
         ]
 
     def load_states(self, states: Sequence[Mapping[str, Tensor]]) -> None:
@@ -116,25 +123,25 @@ class MemberOptimizer:
         of the whole can be given to each.
         """
         filled: dict[nn.Parameter, dict[str, Tensor]] = {}
-        for parts, state in zip(parts_of(self.trainee), states, strict=True):
+        for slots, state in zip(slots_of(self.network), states, strict=True):
             for key, value in state.items():
                 name, _, what = key.rpartition("/")
-                if name not in parts:
+                if name not in slots:
                     continue
-                parameter = parts[name].parameter
+                parameter = slots[name].parameter
                 mine = filled.setdefault(parameter, {})
                 if what == "step":
                     assert float(mine.setdefault(what, value.clone())) == float(value)
                 else:
-                    parts[name].of(mine.setdefault(what, torch.zeros_like(parameter))).copy_(value)
+                    slots[name].of(mine.setdefault(what, torch.zeros_like(parameter))).copy_(value)
         everything: dict[str, Any] = self.inner.state_dict()
         order = [parameter for group in self.inner.param_groups for parameter in group["params"]]
         everything["state"] = {i: filled[parameter] for i, parameter in enumerate(order) if parameter in filled}
         self.inner.load_state_dict(everything)
 
-    def subset(self, trainee: TrainableMembers, members: Sequence[int]) -> MemberOptimizer:
-        """Return an optimiser for a trainee that holds some of the members, which go on as they would have here."""
-        part = MemberOptimizer(trainee, self.config, [self.own[n] for n in members])
+    def subset(self, network: TrainableMembers, members: Sequence[int]) -> MemberOptimizer:
+        """Return an optimiser for a network that holds some of the members, which go on as they would have here."""
+        part = MemberOptimizer(network, self.config, [self.own[n] for n in members], self.distribution)
         part.scale(self.factors[list(members)])
         states = self.states()
         part.load_states([states[n] for n in members])

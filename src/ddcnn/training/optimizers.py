@@ -18,10 +18,10 @@ def build_optimizer(parameters: Iterable[nn.Parameter], config: TrainingConfig) 
     if config.optimizer == "sgd":
         nesterov = config.nesterov and config.momentum > 0
         return torch.optim.SGD(
-            trained, config.lr, config.momentum, weight_decay=config.weight_decay, nesterov=nesterov, fused=fused
+            trained, config.peak_lr, config.momentum, weight_decay=config.weight_decay, nesterov=nesterov, fused=fused
         )
     kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-    return kind(trained, config.lr, weight_decay=config.weight_decay, fused=fused)
+    return kind(trained, config.peak_lr, weight_decay=config.weight_decay, fused=fused)
 
 
 def schedule_factor(config: TrainingConfig, step: int, steps: int) -> float:

@@ -10,7 +10,14 @@ from types import TracebackType
 
 import torch
 
-_OUTSIDE = [0]  # the peak before the stage that began last: the kernel forgets it then
+
+class _Peak:
+    """The largest memory of this process before the stage that began last: the kernel forgets it then."""
+
+    before = 0
+
+
+_PEAK = _Peak()
 
 
 @dataclass
@@ -70,7 +77,7 @@ class StageTimer:
 
 
 def _reset_peak(device: torch.device) -> bool:
-    _OUTSIDE[0] = peak_of_process() or 0
+    _PEAK.before = peak_of_process() or 0
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return True
@@ -86,7 +93,7 @@ def _reset_peak(device: torch.device) -> bool:
 def peak_of_process() -> int | None:
     """Return the largest resident memory of this process since it began, in bytes (Linux); None: not known."""
     now = peak_memory(torch.device("cpu"))
-    return None if now is None else max(now, _OUTSIDE[0])
+    return None if now is None else max(now, _PEAK.before)
 
 
 def peak_memory(device: torch.device) -> int | None:

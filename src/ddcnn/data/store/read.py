@@ -12,7 +12,7 @@ from jaxtyping import Float64, Int64, Shaped
 from torch import Tensor
 
 from ddcnn.config import DataConfig
-from ddcnn.data.augmentation import origins
+from ddcnn.data.augmentation import Augmentation, origins
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.files import source_path
 from ddcnn.data.lazy import Images
@@ -208,11 +208,14 @@ class Stored(Images):
     def take(
         self,
         samples: Int64[Tensor, " m"],
-        moves: Int64[Tensor, "m axes 2"] | None = None,
-        subdomains: Sequence[Subdomain] | None = None,
-    ) -> Tensor | Subimages:
+        subdomains: Sequence[Subdomain],
+        augmentation: Augmentation | None = None,
+        moves: Int64[Tensor, "m rows 2"] | None = None,
+    ) -> Subimages:
         """Return some images as `Images.take` does, reading only the windows that the moves bring into view."""
-        boxes = [self._whole] if subdomains is None else [s.box for s in subdomains]
+        if augmentation is not None and augmentation.rotation:
+            return super().take(samples, subdomains, augmentation, moves)  # what is turned comes from the whole image
+        boxes = [s.box for s in subdomains]
         channels = self.store.layout.channels
         shapes = [(len(samples), channels, *(stop - start for start, stop in box)) for box in boxes]
         parts = [torch.empty(shape, dtype=self.dtype) for shape in shapes]
@@ -225,7 +228,7 @@ class Stored(Images):
                     array[i] = self.store.window(sample, box, chunks)
                 else:
                     array[i] = self._moved(sample, [axis[i] for axis in positions], chunks)
-        return parts[0] if subdomains is None else Subimages(tuple(parts))
+        return Subimages(tuple(s.view(part) for s, part in zip(subdomains, parts, strict=True)))
 
     def _origins(self, moves: Tensor, box: Box) -> list[np.ndarray]:
         sizes = self.store.layout.image_size

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ddcnn.aggregation import Average, Dense, Vote, build_aggregation, decide
-from ddcnn.aggregation.missing import checked, drop, silence
+from ddcnn.aggregation.absent import checked, drop, silence
 from ddcnn.config import AggregationConfig
 from ddcnn.errors import AggregationError
 

@@ -1,0 +1,182 @@
+"""`NetworkFactory`: makes every network of a run, for training, for checking and for loading."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from ddcnn.aggregation import Average, build_aggregation
+from ddcnn.config import Config
+from ddcnn.decomposition import Decomposition, Grid, Subdomain, Subimages, build_decomposition
+from ddcnn.errors import ModelError, in_one_line
+from ddcnn.fusion import Backend, Proofs
+from ddcnn.models import LocalCNNs, Normalization, build, width_rule
+from ddcnn.network import CNNDNN
+from ddcnn.seeds import derive_seed
+
+_CHECK_BATCH = 2
+
+
+@dataclass(frozen=True)
+class NetworkFactory:
+    """Builds local CNNs, the global CNN and aggregations; each from a seed of its own.
+
+    Attributes
+    ----------
+    config
+        Its ``decomposition``, ``model``, ``aggregation`` and ``seed`` are used.
+    channels, classes, image_size
+        Of the images: C, K and (H, W) or (D, H, W).
+    normalization
+        What turns raw pixels into the numbers that networks see.
+    device
+        Where networks are made.
+    proofs
+        What has been proved of fused networks so far; it grows.
+    """
+
+    config: Config
+    channels: int
+    classes: int
+    image_size: tuple[int, ...]
+    normalization: Normalization
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    proofs: Proofs = field(default_factory=Proofs)
+
+    @cached_property
+    def decomposition(self) -> Decomposition:
+        """The decomposition that the configuration describes."""
+        return build_decomposition(self.config.decomposition)
+
+    @property
+    def whole_image(self) -> Decomposition:
+        """The decomposition into one subdomain, whose local CNN is the global CNN."""
+        return Grid((1,) * len(self.image_size))
+
+    @cached_property
+    def subdomains(self) -> tuple[Subdomain, ...]:
+        """The N subdomains."""
+        return self.decomposition.subdomains(self.image_size)
+
+    def local_module(self, index: int, purpose: str = "local") -> nn.Module:
+        """Build the local CNN of one subdomain, on the CPU; its seed is that of (run, purpose, subdomain)."""
+        width = self.config.model.width_factor or width_rule(len(self.decomposition))
+        return self._build(self.subdomains[index].shape, width, derive_seed(self.config.seed, purpose, index))
+
+    def local_modules(self, indices: Sequence[int] | None = None, purpose: str = "local") -> list[nn.Module]:
+        """Build the local CNNs of some subdomains; None: of all."""
+        return [self.local_module(n, purpose) for n in (range(len(self.subdomains)) if indices is None else indices)]
+
+    def global_module(self) -> nn.Module:
+        """Build the global CNN, of full width, for the whole image."""
+        return self._build(self.image_size, 1.0, derive_seed(self.config.seed, "global"))
+
+    def local_cnns(
+        self,
+        indices: Sequence[int] | None = None,
+        *,
+        backend: Backend = "auto",
+        modules: Sequence[nn.Module] | None = None,
+        example: Subimages | None = None,
+    ) -> LocalCNNs:
+        """Return the local CNNs of some subdomains, fused, on the device; proved exact unless they are known to be.
+
+        Parameters
+        ----------
+        indices
+            The subdomains; None: all.
+        backend, example
+            As in `ddcnn.fuse`.
+        modules
+            Their networks; None builds them.
+        """
+        modules = self.local_modules(indices) if modules is None else modules
+        return self._fused(self.decomposition, modules, indices, backend, example)
+
+    def global_cnn(self, module: nn.Module | None = None) -> LocalCNNs:
+        """Return the global CNN, as the only local CNN of a decomposition into one subdomain."""
+        return self._fused(self.whole_image, [module or self.global_module()], None, "looped", None)
+
+    def aggregation(self, name: str, purpose: str = "dnn") -> nn.Module:
+        """Build an aggregation on the device."""
+        seed = derive_seed(self.config.seed, purpose)
+        built = build_aggregation(name, len(self.decomposition), self.classes, self.config.aggregation, seed=seed)
+        return built.to(self.device)
+
+    def global_network(self, local_cnns: LocalCNNs) -> CNNDNN:
+        """Return the global CNN as a `CNNDNN` of one subdomain, whose average is its own probability."""
+        return CNNDNN(self.whole_image, local_cnns, Average())
+
+    def network(self, local_cnns: LocalCNNs, aggregation: nn.Module, missing: Sequence[int] = ()) -> CNNDNN:
+        """Return the whole network from its parts."""
+        return CNNDNN(self.decomposition, local_cnns, aggregation, missing=missing)
+
+    def check(self) -> None:
+        """Make sure that each network takes its images and returns a score per class.
+
+        Raises
+        ------
+        ModelError
+            One does not: the image is too small for it, or it returns something else.
+        """
+        shapes = {s.shape: s.index for s in self.subdomains}
+        self._check(self.global_module(), self.image_size, "the image")
+        for shape, index in shapes.items():
+            self._check(self.local_module(index), shape, f"the subimage of subdomain {index}")
+
+    def _fused(
+        self,
+        decomposition: Decomposition,
+        modules: Sequence[nn.Module],
+        indices: Sequence[int] | None,
+        backend: Backend,
+        example: Subimages | None,
+    ) -> LocalCNNs:
+        return LocalCNNs(
+            decomposition,
+            [module.to(self.device) for module in modules],
+            image_size=self.image_size,
+            indices=indices,
+            backend=backend,
+            example=example,
+            channels=self.channels,
+            proofs=self.proofs,
+            normalization=copy.deepcopy(self.normalization).to(self.device),
+        )
+
+    def _build(self, size: tuple[int, ...], width: float, seed: int) -> nn.Module:
+        model = self.config.model
+        return build(model.name, self.channels, self.classes, size, width=width, seed=seed, options=model.options)
+
+    def _check(self, module: nn.Module, size: tuple[int, ...], what: str) -> None:
+        shape, wanted = (_CHECK_BATCH, self.channels, *size), (_CHECK_BATCH, self.classes)
+        name, where = f"model {self.config.model.name!r}", f"{what}, {'x'.join(map(str, size))} pixels"
+        if _shape_of_scores(module, shape) == wanted:
+            return
+        try:
+            with torch.random.fork_rng(devices=[]):  # dropout draws
+                scores = module.cpu().train()(torch.zeros(shape))
+        except (RuntimeError, ValueError) as error:  # whatever a network says of an input that is too small
+            reason = in_one_line(error)
+            raise ModelError(f"{name} does not fit {where}: {reason}; use a coarser grid") from None
+        if not isinstance(scores, Tensor) or tuple(scores.shape) != wanted:
+            got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+            raise ModelError(f"{name} should return scores (B, K) = {wanted} for {where}, got {got}")
+
+
+def _shape_of_scores(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the shape of a network's scores, found without computing them, in no time and memory.
+
+    None: it cannot be told; the input is too small, or the network must see numbers.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]):
+            scores = copy.deepcopy(module).to("meta").train()(torch.empty(shape, device="meta"))
+    except Exception:  # whatever a network raises: computing will tell
+        return None
+    return tuple(scores.shape) if isinstance(scores, Tensor) else None

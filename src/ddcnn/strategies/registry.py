@@ -1,0 +1,64 @@
+"""Strategies by name, in the order in which they are compared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ddcnn.errors import ConfigError
+from ddcnn.registry import Registry
+from ddcnn.strategies.coherent import COHERENT
+from ddcnn.strategies.global_cnn import GLOBAL
+from ddcnn.strategies.local import LOCAL
+from ddcnn.strategies.strategy import Results, Strategy, StrategyContext, StrategyResult
+from ddcnn.strategies.transfer import TRANSFER
+
+
+def _adapted(name: str, found: Any) -> Strategy:
+    if not isinstance(found, Strategy):
+        raise ConfigError(f"strategy {name!r} is a {type(found).__name__}, not a ddcnn.strategies.Strategy")
+    return found
+
+
+STRATEGIES: Registry[Strategy] = Registry(
+    "strategy",
+    ConfigError,
+    {"global": GLOBAL, "local": LOCAL, "coherent": COHERENT, "transfer": TRANSFER},
+    adapt=_adapted,
+)
+
+
+def needed_for(names: list[str]) -> list[str]:
+    """Return strategies and those that they build on, each once, in the order in which they can be trained.
+
+    >>> needed_for(["transfer"])
+    ['local', 'transfer']
+    """
+    ordered: list[str] = []
+    for name in names:
+        for one in [*needed_for(list(STRATEGIES.find(name).after)), name]:
+            if one not in ordered:
+                ordered.append(one)
+    return ordered
+
+
+def run_strategies(names: list[str], context: StrategyContext) -> dict[str, StrategyResult]:
+    """Train strategies, and those that they build on; return all results by name."""
+    results: dict[str, StrategyResult] = {}
+    for name in needed_for(names):
+        results |= STRATEGIES.find(name).run(context, results)
+    return results
+
+
+def result_label(name: str) -> tuple[str, str] | None:
+    """Return what readers call a result, and what it is; None: it is of no strategy that is registered."""
+    from ddcnn.aggregation import AGGREGATIONS
+
+    for aggregation in AGGREGATIONS.values():
+        if aggregation.result == name:
+            return aggregation.label, aggregation.sentence
+    if name in STRATEGIES:
+        return STRATEGIES[name].label, STRATEGIES[name].sentence
+    return None
+
+
+__all__ = ["STRATEGIES", "Results", "needed_for", "result_label", "run_strategies"]
