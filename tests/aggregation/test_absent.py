@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ddcnn.aggregation import Average, Dense, Vote, build_aggregation, decide
-from ddcnn.aggregation.absent import checked, drop, silence
+from ddcnn.aggregation import Average, Dense, Vote, build_aggregation
+from ddcnn.aggregation.absent import checked, decide, drop, silence
 from ddcnn.config import AggregationConfig
 from ddcnn.errors import AggregationError
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddcnn.cli.run_commands import default_out
 from ddcnn.config import Config
+from ddcnn.runs.folder import default_folder
 
 
 def test_table_on_stdout_the_rest_on_stderr(call: Callable, asked) -> None:
@@ -69,12 +69,12 @@ def test_what_was_typed_is_recorded(call: Callable, asked) -> None:
     ],
 )
 def test_default_folder(values: dict, expected: str) -> None:
-    assert default_out("compare", Config.parse(values)) == Path("runs", expected)
+    assert default_folder(Config.parse(values), "compare") == Path("runs", expected)
 
 
 def test_default_folder_of_one_strategy_names_it() -> None:
     config = Config.parse({"strategy": "transfer"})
-    assert default_out("train", config) == Path("runs/train-transfer-mnist5k-vgg9-2x2-s0")
+    assert default_folder(config, "train") == Path("runs/train-transfer-mnist5k-vgg9-2x2-s0")
 
 
 def test_default_folder_is_used(call: Callable, asked) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from ddcnn.data.augmentation import Augmentation
+from ddcnn.data.batch import Batch
 from ddcnn.data.batches import Batches
+from ddcnn.data.lazy import Resident
+from ddcnn.decomposition import Grid, Subimages
 
 
 def _batches(samples: int = 30, *, chosen: int = 23, batch_size: int = 5, **options: object) -> Batches:
@@ -20,8 +24,19 @@ def _batches(samples: int = 30, *, chosen: int = 23, batch_size: int = 5, **opti
     return Batches(inputs, torch.arange(samples), indices, batch_size, **options)  # type: ignore[arg-type]
 
 
-def _labels(batches: Iterable[tuple[Tensor, Tensor]]) -> list[list[int]]:
-    return [labels.tolist() for _, labels in batches]
+def _labels(batches: Iterable[Batch]) -> list[list[int]]:
+    return [batch.targets.tolist() for batch in batches]
+
+
+def _whole(images: Tensor, *arguments: Any, **options: Any) -> Batches:
+    """Return batches of whole images."""
+    subdomains = Grid((1, 1)).subdomains(images.shape[2:])
+    return Batches(Resident(images), *arguments, subdomains=subdomains, **options)
+
+
+def _pixels(batch: Batch) -> Tensor:
+    assert isinstance(batch.inputs, Subimages)
+    return batch.inputs.parts[0]
 
 
 def _joined(lists: list[list[int]]) -> list[int]:
@@ -54,10 +69,12 @@ def test_fewer_samples_than_a_batch_are_one_batch(chosen: int) -> None:
 
 
 def test_inputs_go_with_their_labels() -> None:
-    batches = _batches()
-    for inputs, labels in [*batches.shuffled(2), *batches.in_order(7)]:
-        assert inputs.shape[1:] == (2, 4, 5)
-        assert torch.equal(inputs[:, 1, 3, 4], labels)
+    batches = _batches(extras={"twice": 2 * torch.arange(30)})
+    for batch in [*batches.shuffled(2), *batches.in_order(7)]:
+        assert batch.inputs.shape[1:] == (2, 4, 5)
+        assert torch.equal(batch.inputs[:, 1, 3, 4], batch.targets)
+        assert torch.equal(batch.samples, batch.targets)
+        assert torch.equal(batch.extras["twice"], 2 * batch.samples)
 
 
 def test_order_depends_on_seed_and_epoch() -> None:
@@ -74,14 +91,12 @@ def test_in_order() -> None:
     assert _joined(_labels(batches.in_order(10))) == batches.indices.tolist()
 
 
-def test_transform_sees_every_batch_and_augmentation_only_shuffled_ones() -> None:
+def test_augmentation_sees_only_shuffled_batches() -> None:
     ramp = torch.arange(6).view(1, 1, 1, 6).expand(40, 1, 3, 6).contiguous()
-    batches = Batches(
-        ramp, torch.zeros(40).long(), torch.arange(40), 8, augmentation=Augmentation((1,)), transform=lambda x: x + 100
-    )
-    plain = torch.arange(100, 106)
-    assert all((x == plain).all() for x, _ in batches.in_order())
-    rows = torch.cat([x[:, 0, 0] for x, _ in batches.shuffled(1)])
+    batches = _whole(ramp, torch.zeros(40).long(), torch.arange(40), 8, augmentation=Augmentation((1,)))
+    plain = torch.arange(6)
+    assert all((_pixels(batch) == plain).all() for batch in batches.in_order())
+    rows = torch.cat([_pixels(batch)[:, 0, 0] for batch in batches.shuffled(1)])
     mirrored = (rows == plain.flip(0)).all(1)
     assert ((rows == plain).all(1) | mirrored).all()
     assert 5 < int(mirrored.sum()) < 35
@@ -91,10 +106,9 @@ def test_augmentation_does_not_depend_on_subset_or_batch_size() -> None:
     pixels = torch.rand(30, 1, 4, 5, generator=torch.Generator().manual_seed(0))
 
     def augmented(indices: Tensor, batch_size: int) -> dict[int, Tensor]:
-        batches = Batches(
-            pixels, torch.arange(30), indices, batch_size, seed=4, augmentation=Augmentation((0, 1), shift=2)
-        )
-        return {int(n): image for x, y in batches.shuffled(3) for n, image in zip(y, x, strict=True)}
+        options = {"seed": 4, "augmentation": Augmentation((0, 1), shift=2)}
+        batches = _whole(pixels, torch.arange(30), indices, batch_size, **options)
+        return {int(n): x for batch in batches.shuffled(3) for n, x in zip(batch.targets, _pixels(batch), strict=True)}
 
     every, some = augmented(torch.arange(30), 30), augmented(torch.arange(5, 25), 5)
     assert set(some) == set(range(5, 25))

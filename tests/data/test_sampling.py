@@ -40,7 +40,7 @@ def test_batches(flag: bool) -> None:
     images = torch.arange(40).view(-1, 1, 1, 1)
     labels = torch.tensor([0] * 4 + list(LABELS))  # the first four have no part
     batches = Batches(images, labels, torch.arange(4, 40), 9, seed=1, balanced=flag)
-    drawn = [(x, y) for x, y in batches.shuffled(2)]
+    drawn = [(batch.inputs, batch.targets) for batch in batches.shuffled(2)]
     assert [len(y) for _, y in drawn] == [9, 9, 9, 9]
     pixels, seen = (torch.cat(parts) for parts in zip(*drawn, strict=True))
     assert torch.equal(labels[pixels.flatten()], seen)

@@ -16,13 +16,14 @@ import ray
 import torch
 from ray.cluster_utils import Cluster
 
-from ddcnn.config import Config
 from ddcnn.engines import Engine, InProcess, OnRay, on_ray
-from ddcnn.strategies import LocalResult, Problem, prepare, resolve, train_local
+from ddcnn.planning import Setup
+from ddcnn.strategies.local import LocalResult
 from ddcnn.training import Progress, Workspace
+from tests.setups import decided, train_local
 
 
-class EpochSelector(Progress):
+class Watcher(Progress):
     """Counts how often each task began, and does something once, when all that can have begun."""
 
     def __init__(self, function: Callable[[], None] = lambda: None, after: int = 1) -> None:
@@ -40,7 +41,7 @@ class EpochSelector(Progress):
         self.notes.append(text)
 
 
-def problem(source: str, group: int, epochs: int) -> Problem:
+def problem(source: str, group: int, epochs: int) -> Setup:
     values: dict[str, Any] = {
         "data": {"source": source},
         "decomposition": {"grid": "2x2", "overlap": 1},
@@ -48,7 +49,7 @@ def problem(source: str, group: int, epochs: int) -> Problem:
         "training": {"epochs": epochs, "batch_size": 20, "lr": 0.05, "shift": 1, "flip": True},
         "compute": {"device": "cpu", "precision": "float32", "backend": "fused", "group": group},
     }
-    return resolve(prepare(Config.parse(values)))[0]
+    return decided(values)
 
 
 def states(local: LocalResult) -> list[dict[str, torch.Tensor]]:
@@ -59,19 +60,19 @@ def same(a: LocalResult, b: LocalResult) -> bool:
     return all(torch.equal(x[k], y[k]) for x, y in zip(states(a), states(b), strict=True) for k in x)
 
 
-def on(engine: Engine, p: Problem, folder: Path, watch: EpochSelector) -> LocalResult:
+def on(engine: Engine, p: Setup, folder: Path, watcher: Watcher) -> LocalResult:
     with engine:
-        return train_local(p, engine, watch, Workspace(folder, p.fingerprint))
+        return train_local(p, engine, watcher, Workspace(folder, p.fingerprint))
 
 
 def main(source: str, folder: Path) -> dict[str, Any]:
     torch.set_num_threads(1)
     results: dict[str, Any] = {}
 
-    p, watch = problem(source, 2, 2), EpochSelector()
+    p, watcher = problem(source, 2, 2), Watcher()
     expected = train_local(p, InProcess(), Progress())
-    results["local"] = same(on(OnRay(2, threads=1), p, folder / "local", watch), expected)
-    results["local began"] = watch.began
+    results["local"] = same(on(OnRay(2, threads=1), p, folder / "local", watcher), expected)
+    results["local began"] = watcher.began
     results["local files"] = [f.name[:10] for f in sorted((folder / "local").rglob("*.safetensors"))]
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
@@ -80,9 +81,9 @@ def main(source: str, folder: Path) -> dict[str, Any]:
     p = problem(source, 1, 200)
     expected = train_local(p, InProcess(), Progress())
     on_ray._TOKEN = "not where workers look"  # as if the nodes shared no disk
-    watch = EpochSelector(lambda: cluster.remove_node(nodes[-1], allow_graceful=False), after=3)
-    results["cluster"] = same(on(OnRay(3, threads=1, retries=2), p, folder / "cluster", watch), expected)
-    results["cluster began"] = watch.began
+    watcher = Watcher(lambda: cluster.remove_node(nodes[-1], allow_graceful=False), after=3)
+    results["cluster"] = same(on(OnRay(3, threads=1, retries=2), p, folder / "cluster", watcher), expected)
+    results["cluster began"] = watcher.began
     ray.shutdown()
     cluster.shutdown()
     return results

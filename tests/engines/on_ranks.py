@@ -15,16 +15,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ddcnn.aggregation import Dense
-from ddcnn.config import Config, TrainingConfig
+from ddcnn.config import TrainingConfig
 from ddcnn.data.batches import Batches
-from ddcnn.decomposition import Grid, Subimages, cut
-from ddcnn.engines import Ranks, joined
+from ddcnn.data.lazy import Resident
+from ddcnn.decomposition import Grid
+from ddcnn.engines import RankDistribution, Ranks, joined
 from ddcnn.models import LocalCNNs
 from ddcnn.network import CNNDNN
-from ddcnn.strategies import local_probabilities, prepare, resolve, train_coherent
-from ddcnn.strategies.coherent import Supervised
-from ddcnn.training import MemberOptimizer, Progress, Step
+from ddcnn.training import CrossEntropy, Distribution, FadingLocalLosses, MemberOptimizer, Step, WholeNetwork
 from ddcnn.training.step import deterministic_layers
+from tests.setups import decided, train_coherent
 
 ROOT = Path(__file__).parents[2]
 SIZE, K, B, STEPS = (4, 13), 3, 12, 20
@@ -95,20 +95,22 @@ def trained(case: Case, subdomains: int, ranks: Ranks, *, samples: int = B, norm
     data = [(torch.randn(samples, 1, *SIZE), torch.randint(K, (samples,))) for _ in range(STEPS // 5)]
     own = ranks.owned(subdomains)
     local_cnns = LocalCNNs(grid, [networks[n] for n in own], image_size=SIZE, indices=own, backend="fused")
-    trainee = Supervised(CNNDNN(grid, local_cnns, aggregation), case.local_weight, ranks).train()
+    network = WholeNetwork(CNNDNN(grid, local_cnns, aggregation), with_local_scores=case.local_weight > 0).train()
+    distribution = Distribution() if ranks.alone else RankDistribution(ranks, subdomains)
     weights = torch.tensor([0.5, 1.0, 2.0]) if case.class_weights else None
-    config = TrainingConfig(**{"lr": 0.1, **case.options})
-    step = Step(trainee, MemberOptimizer(trainee, config), "float32", case.label_smoothing, weights)
+    cross_entropy = CrossEntropy(case.label_smoothing, weights)
+    objective = FadingLocalLosses(case.local_weight, cross_entropy) if case.local_weight else cross_entropy
+    optimizer = MemberOptimizer(network, TrainingConfig(**{"lr": 0.1, **case.options}), distribution=distribution)
+    step = Step(network, optimizer, "float32", objective, distribution)
     losses = []
     with deterministic_layers(torch.device("cpu"), 7):
         for i, (images, labels) in enumerate(5 * data):
             part = (ranks.replica, ranks.replicas)
-            ((given, _),) = Batches(images, labels, torch.arange(samples), samples, part=part).in_order()
-            if not ranks.alone:
-                given = Subimages(tuple(cut(given, local_cnns.subdomains)))
-            losses.append(step(given, labels, schedule=1 - i / 40, at=i / STEPS)[0])
+            cut = {"subdomains": local_cnns.subdomains, "part": part}
+            (batch,) = Batches(Resident(images), labels, torch.arange(samples), samples, **cut).in_order()
+            losses.append(step(batch, schedule=1 - i / 40, at=i / STEPS)[0])
     (state,) = step.optimizer.states()
-    return {"losses": torch.stack(losses)} | trainee.member_state(0) | {f"state {k}": v for k, v in state.items()}
+    return {"losses": torch.stack(losses)} | network.member_state(0) | {f"state {k}": v for k, v in state.items()}
 
 
 def _cnn(dropout: float, *, norm: bool = True) -> nn.Module:
@@ -163,8 +165,9 @@ def _running_statistics(ranks: Ranks) -> dict[str, Tensor]:
     for network in networks:
         nn.init.constant_(network[1].running_mean, 1.0 + ranks.replica)
     local_cnns = LocalCNNs(grid, networks, image_size=SIZE, indices=own, backend="fused")
-    trainee = Supervised(CNNDNN(grid, local_cnns, _aggregation(4, 0)), 0.0, ranks).train().eval()
-    return {name: value for name, value in trainee.member_state(0).items() if "running_mean" in name}
+    network = WholeNetwork(CNNDNN(grid, local_cnns, _aggregation(4, 0))).train()
+    RankDistribution(ranks, 4).before_evaluation(network)
+    return {name: value for name, value in network.member_state(0).items() if "running_mean" in name}
 
 
 def _agreed(ranks: Ranks) -> dict[str, Tensor]:
@@ -173,9 +176,9 @@ def _agreed(ranks: Ranks) -> dict[str, Tensor]:
     local_cnns = LocalCNNs(grid, [_cnn(0) for _ in own], image_size=SIZE, indices=own, backend="fused")
     aggregation = _aggregation(4, 0)
     nn.init.constant_(aggregation[0].layers[0].weight, 10.0 + ranks.rank)
-    trainee = Supervised(CNNDNN(grid, local_cnns, aggregation), 0.0, ranks)
-    loss, accuracy = trainee.broadcast_metrics(
-        torch.tensor([1.0 + ranks.rank]), torch.tensor([20.0 + ranks.rank]).double()
+    network = WholeNetwork(CNNDNN(grid, local_cnns, aggregation))
+    loss, accuracy = RankDistribution(ranks, 4).broadcast_metrics(
+        network, torch.tensor([1.0 + ranks.rank]), torch.tensor([20.0 + ranks.rank]).double()
     )
     return {"loss": loss, "accuracy": accuracy, "weight": aggregation[0].layers[0].weight.detach()[0, 0]}
 
@@ -189,12 +192,11 @@ def _train_from_store(ranks: Ranks, store: Path, out: Path) -> None:
         "training": {"epochs": 1, "batch_size": 16},
         "compute": {"device": "cpu", "precision": "float32", "backend": "fused"},
     }
-    problem, _ = resolve(prepare(Config.parse(values), ranks=ranks))
-    whole = train_coherent(problem, Progress()).network
-    said = local_probabilities(problem, whole.local_cnns, problem.split.test)
-    assert said.shape[1] == 6
-    opened = sorted({n for n, _ in problem.images.store._shards})
-    mine = {"opened": torch.tensor(opened), "bytes": torch.tensor(problem.images.store.bytes_read)}
+    setup = decided(values, ranks)
+    assert train_coherent(setup).local_probabilities.of("test").shape[1] == 6
+    store_of_rank = setup.data.images.store
+    opened = sorted({n for n, _ in store_of_rank._shards})
+    mine = {"opened": torch.tensor(opened), "bytes": torch.tensor(store_of_rank.bytes_read)}
     found = ranks.union({f"rank {ranks.rank} {key}": value for key, value in mine.items()})
     if ranks.first:
         save_file(found, out)

@@ -17,14 +17,15 @@ import pytest
 import torch
 
 import ddcnn
-from ddcnn.config import Config
-from ddcnn.engines import InProcess, Processes, worker
+from ddcnn.engines import InProcess, Processes, task
 from ddcnn.errors import EngineError, InterruptionError, TrainingError
+from ddcnn.planning import Setup
 from ddcnn.seeds import derive_seed
-from ddcnn.strategies import LocalResult, Problem, prepare, resolve, train_local
+from ddcnn.strategies.local import LocalResult
 from ddcnn.training import Progress, Workspace
 from ddcnn.training.interruption import INTERRUPTION, listening
 from tests.bars import write_bars
+from tests.setups import decided, train_local
 
 
 @pytest.fixture(autouse=True)
@@ -42,8 +43,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def problem(source: str) -> Callable[..., Problem]:
-    def make(**training: Any) -> Problem:
+def problem(source: str) -> Callable[..., Setup]:
+    def make(**training: Any) -> Setup:
         compute = {"device": "cpu", "precision": "float32", "backend": "fused", "group": 2}
         values = {
             "data": {"source": source},
@@ -52,7 +53,7 @@ def problem(source: str) -> Callable[..., Problem]:
             "training": {"epochs": 2, "batch_size": 20, "lr": 0.05, "shift": 1} | training,
             "compute": compute,
         }
-        return resolve(prepare(Config.parse(values)))[0]
+        return decided(values)
 
     return make
 
@@ -67,7 +68,7 @@ def same(a: LocalResult, b: LocalResult) -> bool:
     ] == [r["train_loss"] for r in b.history.rows]
 
 
-class EpochSelector(Progress):
+class Watcher(Progress):
     """Calls a function at the first sign of life of a worker, and notes what is told."""
 
     def __init__(self, function: Callable[[], None] = lambda: None) -> None:
@@ -82,66 +83,65 @@ class EpochSelector(Progress):
         self.notes.append(text)
 
 
-def test_bit_equal_to_one_process(problem: Callable[..., Problem], tmp_path: Path) -> None:
+def test_bit_equal_to_one_process(problem: Callable[..., Setup], tmp_path: Path) -> None:
     p = problem()
     expected = train_local(p, InProcess(), Progress())
-    watch = EpochSelector()
+    watcher = Watcher()
     with Processes(2, threads=1) as engine:
         workspace = Workspace(tmp_path, p.fingerprint)
-        local = train_local(p, engine, watch, workspace)
-        assert sorted(watch.stages) == ["local/subdomains 0-1", "local/subdomains 2-3"]
-        assert len(engine._running) == 2
-        again = train_local(p, engine, watch, workspace)  # done once, never again
-        assert len(watch.stages) == 2
-    assert not engine._running
+        local = train_local(p, engine, watcher, workspace)
+        assert sorted(watcher.stages) == ["local/subdomains 0-1", "local/subdomains 2-3"]
+        again = train_local(p, engine, watcher, workspace)  # done once, never again
+        assert len(watcher.stages) == 2
+    assert not _children()
     assert same(local, expected)
     assert same(again, expected)
     assert not local.missing
 
 
-def test_a_killed_worker_is_replaced(problem: Callable[..., Problem], tmp_path: Path) -> None:
+def test_a_killed_worker_is_replaced(problem: Callable[..., Setup], tmp_path: Path) -> None:
     p = problem()
     expected = train_local(p, InProcess(), Progress())
     with Processes(1, threads=1) as engine:
-        watch = EpochSelector(lambda: os.kill(engine._running[0]._process.pid, signal.SIGKILL))
-        local = train_local(p, engine, watch, Workspace(tmp_path, p.fingerprint))
-    assert any("its worker process ended with signal SIGKILL" in note for note in watch.notes)
-    assert any("goes on from its last checkpoint" in note for note in watch.notes)
+        watcher = Watcher(lambda: os.kill(_children()[0], signal.SIGKILL))
+        local = train_local(p, engine, watcher, Workspace(tmp_path, p.fingerprint))
+    assert any("its worker process ended with signal SIGKILL" in note for note in watcher.notes)
+    assert any("goes on from its last checkpoint" in note for note in watcher.notes)
     assert same(local, expected)
 
 
 def test_a_subdomain_that_cannot_be_trained_is_missing(
-    problem: Callable[..., Problem], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    problem: Callable[..., Setup], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     p = problem()
     expected = train_local(p, InProcess(), Progress())
     monkeypatch.setenv("BROKEN_SEED", str(derive_seed(0, "local", 2)))  # see tests/engines/broken.py
-    watch = EpochSelector()
+    watcher = Watcher()
     with Processes(2, threads=1, retries=0) as engine:
-        local = train_local(p, engine, watch, Workspace(tmp_path, p.fingerprint))
+        local = train_local(p, engine, watcher, Workspace(tmp_path, p.fingerprint))
     assert local.missing == (2,)
-    assert any("local/subdomains 2-3 failed: RuntimeError: broken by a test; see" in note for note in watch.notes)
-    assert any("subdomain 2 (rows 4..7, columns 0..5) is missing" in note for note in watch.notes)
+    assert any("local/subdomains 2-3 failed: RuntimeError: broken by a test; see" in note for note in watcher.notes)
+    assert any("subdomain 2 (rows 4..7, columns 0..5) is missing" in note for note in watcher.notes)
     for n in (0, 1):
         assert all(torch.equal(value, states(expected)[n][name]) for name, value in states(local)[n].items())
     assert local.history.best_epochs[2] == 0
     assert local.history.best_epochs[3] > 0
 
 
-def test_nothing_could_be_trained(problem: Callable[..., Problem], tmp_path: Path) -> None:
+def test_nothing_could_be_trained(problem: Callable[..., Setup], tmp_path: Path) -> None:
     p = problem(lr=1e30)
     with Processes(2, threads=1) as engine, pytest.raises(TrainingError, match="became NaN or infinite in epoch 1"):
         train_local(p, engine, Progress(), Workspace(tmp_path, p.fingerprint))
 
 
-def test_interrupted_and_resumed(problem: Callable[..., Problem], tmp_path: Path) -> None:
+def test_interrupted_and_resumed(problem: Callable[..., Setup], tmp_path: Path) -> None:
     p = problem(epochs=40)
     expected = train_local(p, InProcess(), Progress())
     workspace = Workspace(tmp_path, p.fingerprint)
     with listening(), Processes(2, threads=1) as engine:
-        watch = EpochSelector(lambda: INTERRUPTION.request(signal.SIGTERM))
+        watcher = Watcher(lambda: INTERRUPTION.request(signal.SIGTERM))
         with pytest.raises(InterruptionError, match="SIGTERM"):
-            train_local(p, engine, watch, workspace)
+            train_local(p, engine, watcher, workspace)
     before = float((tmp_path / "local.seconds").read_text())
     with Processes(2, threads=1) as engine:
         resumed = train_local(p, engine, Progress(), workspace)
@@ -149,26 +149,28 @@ def test_interrupted_and_resumed(problem: Callable[..., Problem], tmp_path: Path
     assert resumed.stage.seconds > resumed.stage.earlier_seconds == before > 0
 
 
-def test_workers_end_with_their_parent(tmp_path: Path) -> None:
-    script = (
-        "from pathlib import Path; import time; from ddcnn.engines.processes import _Worker;"
-        f"w = _Worker(1, Path({str(tmp_path / 'log')!r})); print(w._process.pid, flush=True);"
-        "w._process.stdout.readline(); print('ready', flush=True); time.sleep(60)"
+def test_workers_end_with_their_parent(source: str, tmp_path: Path) -> None:
+    options = ["--data", source, "--model", "tests.engines.broken:tiny", "--epochs", "5000", "--batch-size", "20",
+               "--backend", "fused", "--precision", "float32", "--engine", "processes", "--workers", "1"]  # fmt: skip
+    parent = subprocess.Popen(
+        [sys.executable, "-m", "ddcnn", "train", *options, "--out", str(tmp_path / "run")],
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    pid = int(parent.stdout.readline())
-    assert parent.stdout.readline() == "ready\n"
+    assert parent.stderr is not None
+    while "epoch 1/" not in parent.stderr.readline():
+        assert parent.poll() is None
+    (pid,) = _children(parent.pid)
     parent.kill()
     parent.wait()
-    parent.stdout.close()
+    parent.stderr.close()
     deadline = time.monotonic() + 20
     while Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes():
         assert time.monotonic() < deadline, "the worker outlived its parent"
         time.sleep(0.05)
 
 
-def test_a_folder_is_needed(problem: Callable[..., Problem]) -> None:
+def test_a_folder_is_needed(problem: Callable[..., Setup]) -> None:
     with Processes(1) as engine, pytest.raises(EngineError, match="leave their results in the folder of a run"):
         train_local(problem(), engine, Progress())
 
@@ -182,9 +184,9 @@ def test_cores_are_shared() -> None:
 
 
 def test_a_worker_calls_ddcnn_alone() -> None:
-    assert worker.find("ddcnn.strategies.local:train_elsewhere").__module__ == "ddcnn.strategies.local"
+    assert task.find("ddcnn.strategies.local_task:train_group").__module__ == "ddcnn.strategies.local_task"
     with pytest.raises(AssertionError):
-        worker.find("os:system")
+        task.find("os:system")
 
 
 @pytest.mark.slow
@@ -199,7 +201,7 @@ def test_ctrl_c_ends_all_and_the_run_resumes(source: str, tmp_path: Path) -> Non
     for line in process.stderr:
         if "local/subdomains 2-3" in line:
             break
-    workers = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and _parent(p) == process.pid]
+    workers = _children(process.pid)
     assert len(workers) == 2
     start = time.monotonic()
     process.send_signal(signal.SIGINT)
@@ -213,6 +215,12 @@ def test_ctrl_c_ends_all_and_the_run_resumes(source: str, tmp_path: Path) -> Non
     assert before > 0
     run = ddcnn.resume(out, trust=True, compute={"engine": "in_process"})
     assert (run.run / "manifest.json").is_file()
+
+
+def _children(parent: int | None = None) -> list[int]:
+    """Return the worker processes of a process, by default of this one."""
+    found = (p for p in Path("/proc").iterdir() if p.name.isdigit() and _parent(p) == (parent or os.getpid()))
+    return [int(p.name) for p in found if b"ddcnn.engines.worker" in (p / "cmdline").read_bytes()]
 
 
 def _parent(process: Path) -> int:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddcnn.engines import ALONE, RankRandomness, Ranks
+from ddcnn.engines import ALONE, Ranks
+from ddcnn.engines.rank_rng import RankRandomness
 
 pytestmark = pytest.mark.usefixtures("seeded")
 CPU = torch.device("cpu")

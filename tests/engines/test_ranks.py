@@ -103,7 +103,7 @@ def test_shares() -> None:
 def test_alone_nothing_is_exchanged() -> None:
     p = torch.ones(2, 3, 4, requires_grad=True)
     assert ALONE.gather(p, 3) is p
-    assert ALONE.total(p) is p
+    assert ALONE.all_sum(p) is p
     assert ALONE.union({"a": p}) == {"a": p}
     assert ALONE.local_rank0_first(lambda: 3) == 3
     assert ALONE.received == 0

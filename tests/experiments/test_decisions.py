@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from torch import Tensor
 
 import ddcnn
 from ddcnn.config import Config
-from ddcnn.experiments import decisions
-from ddcnn.strategies import Problem, local, local_probabilities
+from ddcnn.data.batches import Batches
+from ddcnn.strategies import local_probabilities
+from ddcnn.training import predict_scores
 from tests.bars import write_bars
 
 
@@ -18,12 +19,11 @@ from tests.bars import write_bars
 def test_each_part_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, aggregate_on: str) -> None:
     seen: list[tuple[int, ...]] = []
 
-    def watched(problem: Problem, network: object, samples: Tensor) -> Tensor:
-        seen.append(tuple(samples.tolist()))
-        return local_probabilities(problem, network, samples)
+    def watched(network: Any, batches: Batches, **options: Any) -> Any:
+        seen.append(tuple(batches.indices.tolist()))
+        return predict_scores(network, batches, **options)
 
-    for module in (local, decisions):
-        monkeypatch.setattr(module, "local_probabilities", watched)
+    monkeypatch.setattr(local_probabilities, "predict_scores", watched)
     values = {
         "data": {"source": write_bars(tmp_path, (8, 12))},
         "decomposition": {"grid": "1x2"},

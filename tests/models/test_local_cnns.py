@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ddcnn.decomposition import Grid
+from ddcnn.decomposition import Grid, Subimages
 from ddcnn.errors import FusionError
 from ddcnn.models import LocalCNNs
 from tests.fusion.helper import randomize, small_cnn
@@ -31,6 +31,10 @@ def _separate(grid: Grid, networks: list[nn.Module], images: Tensor) -> Tensor:
     return torch.stack(scores, 1)
 
 
+def _seen(local_cnns: LocalCNNs, images: Tensor) -> Subimages:
+    return Subimages.of(images, local_cnns.subdomains)
+
+
 @pytest.mark.parametrize("backend", ["fused", "looped", "auto"])
 @pytest.mark.parametrize("overlap", [0, 1])
 @pytest.mark.parametrize(("parts", "size"), SIZES.values(), ids=SIZES)
@@ -43,9 +47,11 @@ def test_subdomains_of_different_shape(
     images = torch.randn(4, 2, *size, dtype=torch.float64)
     assert len(local_cnns.groups) > 1
     assert local_cnns.members == len(networks)
-    torch.testing.assert_close(local_cnns(images), _separate(grid, networks, images))
+    torch.testing.assert_close(local_cnns(_seen(local_cnns, images)), _separate(grid, networks, images))
     local_cnns.eval()
-    torch.testing.assert_close(local_cnns(images), _separate(grid, [n.eval() for n in networks], images))
+    torch.testing.assert_close(
+        local_cnns(_seen(local_cnns, images)), _separate(grid, [n.eval() for n in networks], images)
+    )
     states = [local_cnns.member_state(n) for n in range(len(networks))]
     extracted = [local_cnns.extract(n).state_dict() for n in range(len(networks))]
     for n, network in enumerate(networks):
@@ -65,7 +71,7 @@ def test_shapes_that_alternate_keep_their_order() -> None:
         networks.append(network)
     local_cnns = LocalCNNs(grid, networks, image_size=size)
     assert local_cnns.groups == [(0, 1, 3, 4), (2, 5)]
-    assert local_cnns(torch.zeros(3, 1, 8, 11))[0, :, 0].tolist() == [0, 1, 2, 3, 4, 5]
+    assert local_cnns(_seen(local_cnns, torch.zeros(3, 1, 8, 11)))[0, :, 0].tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_values_per_parameter_reach_the_right_network() -> None:
@@ -94,12 +100,17 @@ def test_some_subdomains() -> None:
     networks = [network.eval() for network in _networks(grid, size)]
     images = torch.randn(3, 2, *size)
     some = LocalCNNs(grid, [networks[3], networks[0]], image_size=size, indices=[3, 0]).eval()
-    torch.testing.assert_close(some(images), _separate(grid, networks, images)[:, [3, 0]])
+    torch.testing.assert_close(some(_seen(some, images)), _separate(grid, networks, images)[:, [3, 0]])
 
 
 def test_backend_by_measurement() -> None:
     grid, size = Grid((1, 2)), (5, 8)
-    local_cnns = LocalCNNs(grid, _networks(grid, size), image_size=size, example=torch.randn(4, 2, *size))
+    local_cnns = LocalCNNs(
+        grid,
+        _networks(grid, size),
+        image_size=size,
+        example=Subimages.of(torch.randn(4, 2, *size), grid.subdomains(size)),
+    )
     assert local_cnns.backend in ("fused", "looped")
     assert local_cnns.reason.startswith("measured ")
 
@@ -116,9 +127,9 @@ def test_images_of_another_size(size: tuple[int, int]) -> None:
     grid = Grid((2, 2))
     local_cnns = LocalCNNs(grid, _networks(grid, (6, 7)), image_size=(6, 7))
     with pytest.raises(FusionError) as error:
-        local_cnns(torch.zeros(3, 2, *size))
-    got = "x".join(map(str, size))
-    assert str(error.value) == f"these local CNNs take images of 6x7 pixels, got {got}; resize the images"
+        local_cnns(Subimages.of(torch.zeros(3, 2, *size), grid.subdomains(size)))
+    assert str(error.value).startswith("these local CNNs take subimages of 3x4, 3x3, 3x4, 3x3 pixels, got ")
+    assert str(error.value).endswith("; give those of subdomains 0, 1, 2, 3")
 
 
 def test_unknown_member() -> None:
@@ -137,12 +148,12 @@ def test_a_subset_is_the_same_networks_on_their_own_subdomains(
     whole = LocalCNNs(grid, networks, image_size=size, backend=backend)
     part = whole.subset(members)
     images = torch.randn(4, 2, *size, dtype=torch.float64)
-    torch.testing.assert_close(part.eval()(images), whole.eval()(images)[:, members])
+    torch.testing.assert_close(part.eval()(_seen(part, images)), whole.eval()(_seen(whole, images))[:, members])
     assert (part.members, part.indices) == (len(members), tuple(members))
     assert [part.name(i) for i in range(len(members))] == [whole.name(n) for n in members]
     for i, n in enumerate(members):
         assert all(torch.equal(value, networks[n].state_dict()[name]) for name, value in part.member_state(i).items())
-    part.train()(images)  # moves the statistics of the part alone
+    part.train()(_seen(part, images))  # moves the statistics of the part alone
     assert all(
         torch.equal(value, whole.member_state(n)[name])
         for n, network in enumerate(networks)

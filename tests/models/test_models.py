@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ddcnn.errors import ModelError
-from ddcnn.models import VGG9, ResNet20, build, find_factory, width_rule
+from ddcnn.models import MODELS, VGG9, ResNet20, build, width_rule
 from ddcnn.models.layers import scaled
 
 pytestmark = pytest.mark.usefixtures("seeded")
@@ -133,7 +133,7 @@ def test_options_reach_the_factory() -> None:
 
 
 def test_any_factory_by_name() -> None:
-    assert find_factory("ddcnn.models.vgg:VGG9") is VGG9
+    assert MODELS.find("ddcnn.models.vgg:VGG9") is VGG9
     model = build("ddcnn.models:ResNet20", 2, 3, (5, 6), width=0.25)
     assert type(model) is ResNet20
 
@@ -147,19 +147,19 @@ def test_any_factory_by_name() -> None:
         ),
         ("no.such:thing", "model 'no.such:thing' cannot be imported: No module named 'no'"),
         ("math:thing", "model 'math:thing' cannot be imported: module 'math' has no attribute 'thing'"),
-        ("math:pi", "model 'math:pi' is a float, not a function that makes a network"),
+        ("math:pi", "model 'math:pi' is a float, not a function"),
     ],
 )
 def test_bad_names(name: str, message: str) -> None:
     with pytest.raises(ModelError) as error:
-        find_factory(name)
+        MODELS.find(name)
     assert str(error.value) == message
 
 
 @pytest.mark.parametrize("name", [":factory", ".relative:factory", "math:"])
 def test_malformed_names(name: str) -> None:
     with pytest.raises(ModelError, match=f"^model '{name}' cannot be imported: "):
-        find_factory(name)
+        MODELS.find(name)
 
 
 def test_bad_options() -> None:

@@ -12,14 +12,16 @@ import torch
 
 from ddcnn.config import Config, DataConfig
 from ddcnn.data import open_data
-from ddcnn.data.lazy import Images
+from ddcnn.data.lazy import Resident
 from ddcnn.data.store import write_store
 from ddcnn.decomposition import Grid
-from ddcnn.engines import InProcess
+from ddcnn.engines import ALONE
 from ddcnn.errors import ConfigError
+from ddcnn.planning import MemoryPlan, Setup, choose_fastest, memory, prepare
 from ddcnn.planning.memory import largest
-from ddcnn.strategies import Problem, local_probabilities, memory, plan_memory, prepare, resolve, train_local
+from ddcnn.strategies import LocalProbabilities
 from ddcnn.training import Progress
+from tests.setups import train_local
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +35,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def problem(folder: Path) -> Callable[..., Problem]:
-    def make(memory: str | None, *, store: bool = True, grid: str = "2x3") -> Problem:
+def problem(folder: Path) -> Callable[..., Setup]:
+    def make(memory: str | None, *, store: bool = True, grid: str = "2x3") -> Setup:
         values = {
             "data": {"source": f"zarr:{folder / 's.zarr'}" if store else f"npz:{folder / 'd.npz'}"},
             "decomposition": {"grid": grid},
@@ -63,6 +65,12 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return steps
 
 
+def plan_memory(setup: Setup, whole: tuple[str, ...]) -> tuple[Setup, MemoryPlan | None]:
+    """Plan, and return the setup that follows."""
+    data, compute, plan = memory.plan_memory(setup.data, setup.networks, setup.compute, whole)
+    return setup.with_compute(compute, data), plan
+
+
 def test_largest_measures_no_size_that_may_not_fit() -> None:
     def measure(size: int) -> int:
         seen.append(size)
@@ -80,18 +88,19 @@ def test_largest_measures_no_size_that_may_not_fit() -> None:
 
 @pytest.mark.parametrize(("limit", "group"), [("1GB", 6), ("60MB", 3), ("19MB", 1)])
 def test_the_group_size_follows_the_limit(
-    problem: Callable[..., Problem], measured: list[int], limit: str, group: int
+    problem: Callable[..., Setup], measured: list[int], limit: str, group: int
 ) -> None:
     planned, plan = plan_memory(problem(limit), ())
     assert plan is not None
     assert plan.group == group
     assert plan.expected <= plan.limit
-    assert sorted(n for part in planned.groups for n in part) == list(range(6))
-    assert max(map(len, planned.groups)) <= group
+    groups = planned.compute.groups(planned.owned)
+    assert sorted(n for members in groups for n in members) == list(range(6))
+    assert max(map(len, groups)) <= group
 
 
 def test_a_backend_that_needs_too_much_is_no_candidate(
-    problem: Callable[..., Problem], monkeypatch: pytest.MonkeyPatch
+    problem: Callable[..., Setup], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needs = {"looped": 10**6, "fused": 2 * 10**6, "vmapped": 5 * 10**6}
     tried: list[tuple[str, int]] = []
@@ -104,31 +113,41 @@ def test_a_backend_that_needs_too_much_is_no_candidate(
     monkeypatch.setattr(memory._Trial, "step", step)
     monkeypatch.setattr(memory, "_used", lambda device: 0)
     monkeypatch.setattr(memory, "_RESERVE", 0)
-    automatic = problem("14MB").with_compute(backend="auto", memory=14 * 10**6)
+    setup = problem("14MB")
+    automatic = setup.with_compute(setup.compute.with_(backend="auto", memory=14 * 10**6))
     planned, plan = plan_memory(automatic, ())
     assert plan is not None
-    assert (plan.group, plan.too_large, sorted(plan.proved)) == (6, ("vmapped",), ["fused", "looped"])
+    assert (plan.group, plan.too_large) == (6, ("vmapped",))
     assert 12 * 10**6 < plan.expected < 14 * 10**6
     assert all(needs[backend] * members <= 14 * 10**6 for backend, members in tried)
-    resolved, reasons = resolve(planned, plan)
-    assert resolved.backend in ("fused", "looped")
+    compute, reasons = choose_fastest(planned.data, planned.networks, planned.compute, ALONE, plan)
+    assert compute.backend in ("fused", "looped")
     assert reasons["backend"].endswith("; vmapped would need more memory than there may be")
 
 
-def test_images_are_resident_where_there_is_room_beside_a_step(problem: Callable[..., Problem]) -> None:
-    streamed = problem(None).with_compute(group=6)
+@pytest.mark.parametrize("resident", [True, False])
+def test_images_are_resident_where_there_is_room_beside_a_step(
+    problem: Callable[..., Setup], measured: list[int], resident: bool
+) -> None:
     needed = 40 * 96 + 8 * 96 * 16  # all images, and a batch: where each pixel comes from, and as floats
-    for limit, resident in ((10**6 + needed - 1, False), (10**6 + needed, True)):
-        placed, plan = memory._placed(streamed, limit, 10**6)
-        assert (plan.resident, isinstance(placed.images, Images)) == (resident, not resident)
-        assert plan.expected == 10**6 + (needed if resident else 0)
-    assert torch.equal(placed.images, streamed.dataset.images[torch.arange(40)])
+    streamed = problem("1GB")
+    _, without = plan_memory(streamed, ())
+    assert without is not None
+    peak = without.expected - needed
+    limit = peak + needed - (not resident)
+    planned, plan = plan_memory(streamed.with_compute(streamed.compute.with_(memory=limit)), ())
+    assert plan is not None
+    assert plan.group == 6
+    assert (plan.resident, isinstance(planned.data.images, Resident)) == (resident, resident)
+    assert plan.expected == peak + (needed if resident else 0)
 
 
-def test_without_a_limit_nothing_is_measured(problem: Callable[..., Problem], measured: list[int]) -> None:
-    planned, plan = plan_memory(problem(None), ("global", "coherent"))
-    assert (plan, planned.group, measured) == (None, None, [])
-    assert isinstance(planned.images, Images)
+def test_without_a_limit_nothing_changes(problem: Callable[..., Setup], measured: list[int]) -> None:
+    streamed = problem(None)
+    planned, plan = plan_memory(streamed, ("global", "coherent"))
+    assert plan is None
+    assert planned.data is streamed.data
+    assert not measured
 
 
 @pytest.mark.parametrize(
@@ -144,13 +163,13 @@ def test_without_a_limit_nothing_is_measured(problem: Callable[..., Problem], me
     ],
 )
 def test_what_cannot_hold_is_said_before_the_training(
-    problem: Callable[..., Problem], measured: list[int], limit: str, whole: tuple[str, ...], message: str
+    problem: Callable[..., Setup], measured: list[int], limit: str, whole: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=re.escape(f"compute.memory = {int(limit[:-2]) / 1000:.2f} GB ") + message):
         plan_memory(problem(limit), whole)
 
 
-def test_a_plan_from_real_measurements(problem: Callable[..., Problem]) -> None:
+def test_a_plan_from_real_measurements(problem: Callable[..., Setup]) -> None:
     _, plan = plan_memory(problem("100GB", store=False, grid="1x2"), ("coherent",))
     if plan is None or plan.expected < 2**27:
         pytest.skip("this system does not tell how much memory is used")
@@ -162,7 +181,7 @@ def test_a_plan_from_real_measurements(problem: Callable[..., Problem]) -> None:
         plan_memory(problem("1MB", store=False), ())
 
 
-def test_a_network_is_checked_against_its_input_without_being_computed(problem: Callable[..., Problem]) -> None:
+def test_a_network_is_checked_against_its_input_without_being_computed(problem: Callable[..., Setup]) -> None:
     computed: list[str] = []
 
     def forward(self: torch.nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
@@ -176,17 +195,17 @@ def test_a_network_is_checked_against_its_input_without_being_computed(problem: 
     assert set(computed) == {"meta"}  # the global CNN on the image, local CNNs on each shape of subimage
 
 
-def test_groups_in_turn_are_the_same_networks(problem: Callable[..., Problem], measured: list[int]) -> None:
+def test_groups_in_turn_are_the_same_networks(problem: Callable[..., Setup], measured: list[int]) -> None:
     together, _ = plan_memory(problem("1GB"), ())
     in_turn, _ = plan_memory(problem("40MB"), ())
-    assert [len(group) for group in in_turn.groups] == [2, 2, 2]
+    assert [len(group) for group in in_turn.compute.groups(in_turn.owned)] == [2, 2, 2]
     rows: list[str] = []
 
-    class EpochSelector(Progress):
+    class Watcher(Progress):
         def epoch(self, row: dict) -> None:
             rows.append(row["stage"])
 
-    expected, found = (train_local(p, InProcess(), EpochSelector()) for p in (together, in_turn))
+    expected, found = (train_local(p, progress=Watcher()) for p in (together, in_turn))
     assert rows == ["local", "local/subdomains 0-1", "local/subdomains 2-3", "local/subdomains 4-5"]
     assert (found.stage.epochs, found.history.steps) == (expected.stage.epochs, expected.history.steps) == (1, 3)
     assert found.history.best_epochs == expected.history.best_epochs
@@ -194,5 +213,5 @@ def test_groups_in_turn_are_the_same_networks(problem: Callable[..., Problem], m
         states = expected.network.member_state(n), found.network.member_state(n)
         assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     samples = torch.arange(10)
-    a, b = (local_probabilities(p, expected.network, samples) for p in (together, in_turn))
+    a, b = (LocalProbabilities(p, expected.network).of_samples(samples) for p in (together, in_turn))
     assert torch.equal(a, b)

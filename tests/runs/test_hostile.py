@@ -146,7 +146,7 @@ CONFIGS = [
     (("aggregation", "hidden", [4] * 65), "hidden"),
     (("aggregation", "hidden", [-1]), "describes no network"),
     (("aggregation", "shortcut", False), "aggregation.safetensors does not fit"),
-    (("decomposition", "grid", [100_000, 100_000]), "a grid of 10,000,000,000 subdomains is too large"),
+    (("decomposition", "grid", [100_000, 100_000]), "a decomposition into 10,000,000,000 subdomains is too large"),
     (("decomposition", "grid", [10**9] * 30), "is too large"),
     (("decomposition", "grid", [3, 2]), "locals/4.safetensors is missing"),
     (("decomposition", "grid", [1, 2]), "locals/0.safetensors does not fit"),
@@ -218,7 +218,7 @@ STRATEGY_ROWS = [
 @pytest.mark.parametrize("rows", STRATEGY_ROWS, ids=map(str, range(len(STRATEGY_ROWS))))
 def test_strategies_that_are_none(run: RunFolder, rows: Any) -> None:
     change(run, "comparison.json", lambda values: values | {"strategies": rows})
-    with pytest.raises(RunError, match=r"comparison\.json should list strategies \(average, vote"):
+    with pytest.raises(RunError, match=r"comparison\.json should list strategies \(cnn-dnn, transfer\)"):
         ddcnn.load(run.path)
 
 

@@ -13,16 +13,17 @@ import torch
 import ddcnn
 from ddcnn.config import Config
 from ddcnn.data import open_data
-from ddcnn.engines import InProcess
 from ddcnn.errors import AggregationError, RunError
 from ddcnn.experiments.record import Comparison, finish_run, open_run
+from ddcnn.planning import prepare
 from ddcnn.report.html import render
 from ddcnn.report.read import RunFiles
 from ddcnn.report.results import Results
 from ddcnn.runs.folder import RunFolder
-from ddcnn.strategies import LocalResult, aggregate, prepare, train_local
-from ddcnn.strategies import local as local_module
-from ddcnn.training import History, Progress, StageTimer
+from ddcnn.strategies import LocalProbabilities, train_aggregation
+from ddcnn.strategies.local import LocalResult
+from ddcnn.training import History, StageTimer
+from tests.setups import aggregate, train_local
 
 MISSING = (1, 4)
 
@@ -44,16 +45,16 @@ def degraded(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
         "compute": {"device": "cpu", "precision": "float32", "backend": "looped"},
         "out": path / "run",
     }
-    problem = prepare(Config.parse(values))
-    local = replace(train_local(problem, InProcess(), Progress()), missing=MISSING)
-    trained = {
-        label: aggregate(problem, local, name, Progress())
+    setup = prepare(Config.parse(values))
+    local = replace(train_local(setup), missing=MISSING)
+    results = {
+        label: aggregate(setup, local, name)
         for label, name in (("average", "average"), ("vote", "vote"), ("cnn-dnn", "dense"))
     }
-    assert problem.config.out is not None
-    folder = RunFolder(problem.config.out)
-    open_run(folder, problem, job="train", command="", choices={})
-    return finish_run(folder, problem, trained, local=local, stages=[local.stage], choices={}, command="")
+    assert setup.config.out is not None
+    folder = RunFolder(setup.config.out)
+    open_run(folder, setup, job="train", command="", choices={})
+    return finish_run(folder, setup, results, trained=None, stages=[local.stage], choices={}, command="")
 
 
 def test_a_missing_local_cnn_has_no_file_and_no_figures(degraded: Comparison) -> None:
@@ -90,11 +91,14 @@ def test_the_dnn_learned_from_those_that_are_there(
     degraded: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inputs = []
-    monkeypatch.setattr(local_module, "fit", lambda _network, train, *_, **__: inputs.append(train.inputs) or History())
-    problem = prepare(Config.read(degraded.run / "config.yaml", {"out": tmp_path / "run"}))
-    network = degraded.networks["average"].local_cnns
-    local = LocalResult(network, StageTimer("local", problem.device), History(), problem.split.train, None, MISSING)
-    assert aggregate(problem, local, "dense", Progress()).network.missing == MISSING
+    monkeypatch.setattr(
+        train_aggregation, "fit", lambda _network, train, *_, **__: inputs.append(train.inputs) or History()
+    )
+    setup = prepare(Config.read(degraded.run / "config.yaml", {"out": tmp_path / "run"}))
+    probabilities = LocalProbabilities(setup, degraded.networks["average"].local_cnns)
+    stage = StageTimer("local", setup.compute.device)
+    local = LocalResult(stage, History(), probabilities, setup.data.split.train, None, MISSING)
+    assert aggregate(setup, local).network.missing == MISSING
     silent = (inputs[0] == 0.5).all(2).all(0)
     assert [n for n in range(6) if silent[n]] == list(MISSING)
 

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from ddcnn.aggregation import Dense
 from ddcnn.config import TrainingConfig
+from ddcnn.data.batch import Batch
 from ddcnn.fusion import Backend
 from ddcnn.models import LocalCNNs
 from ddcnn.network import CNNDNN
-from ddcnn.strategies.coherent import Supervised
-from ddcnn.training import MemberOptimizer, Step
+from ddcnn.training import MemberOptimizer, Step, WholeNetwork
 from tests.training.helper import GRID, MEMBERS, SIZE, small_networks
 
 pytestmark = pytest.mark.usefixtures("seeded")
@@ -57,19 +57,20 @@ class InDouble(CNNDNN):
     """Leaves probabilities in float64, so that rounding hides nothing."""
 
     def local_probabilities(self, images: Tensor) -> Tensor:
-        scores: Tensor = self.local_cnns(images)
+        scores: Tensor = self.local_cnns(self.cut(images))
         return scores.softmax(2)
 
 
 def step_of(by_hand: ByHand, config: TrainingConfig, backend: Backend, indices: Sequence[int] = (0, 1, 2)) -> Step:
     modules = [by_hand.locals[n] for n in indices]
     local_cnns = LocalCNNs(GRID, modules, image_size=SIZE, indices=indices, backend=backend)
-    trainee = Supervised(InDouble(GRID, local_cnns, copy.deepcopy(by_hand.aggregation)), 0.0)
-    return Step(trainee, MemberOptimizer(trainee, config), "float32")
+    network = WholeNetwork(InDouble(GRID, local_cnns, copy.deepcopy(by_hand.aggregation)))
+    return Step(network, MemberOptimizer(network, config), "float32")
 
 
-def batches() -> list[tuple[Tensor, Tensor]]:
-    return [(torch.randn(9, 1, *SIZE, dtype=torch.float64), torch.randint(3, (9,))) for _ in range(6)]
+def batches() -> list[Batch]:
+    images = (torch.randn(9, 1, *SIZE, dtype=torch.float64) for _ in range(6))
+    return [Batch(x, torch.randint(3, (9,)), torch.arange(9)) for x in images]
 
 
 def state_of(model: ByHand, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -91,12 +92,12 @@ def test_state_and_optimiser_are_those_of_plain_torch(options: dict[str, Any], b
     config = TrainingConfig(**options, lr=0.1, weight_decay=0.1)
     model = ByHand()
     step, optimizer = step_of(model, config, backend), optimizer_of(model, config)
-    for images, labels in batches():
-        step(images, labels)
+    for batch in batches():
+        step(batch)
         optimizer.zero_grad()
-        F.cross_entropy(model(images), labels).backward()
+        F.cross_entropy(model(batch.inputs), batch.targets).backward()
         optimizer.step()
-    torch.testing.assert_close(step.trainee.member_state(0), dict(model.state_dict()), rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(step.network.member_state(0), dict(model.state_dict()), rtol=1e-9, atol=1e-11)
     (state,) = step.optimizer.states()
     torch.testing.assert_close(state, state_of(model, optimizer), rtol=1e-9, atol=1e-12)
 
@@ -106,16 +107,16 @@ def test_state_and_optimiser_are_those_of_plain_torch(options: dict[str, Any], b
 def test_a_state_goes_to_networks_of_parts_and_back(options: dict[str, Any], parts: list[tuple[int, ...]]) -> None:
     config = TrainingConfig(**options, lr=0.1, weight_decay=0.1)
     data, whole = batches(), step_of(ByHand(), config, "fused")
-    for images, labels in data[:3]:
-        whole(images, labels)
-    networks, states = whole.trainee.member_state(0), whole.optimizer.states()[0]
+    for batch in data[:3]:
+        whole(batch)
+    networks, states = whole.network.member_state(0), whole.optimizer.states()[0]
     merged_networks: dict[str, Tensor] = {}
     merged_states: dict[str, Tensor] = {}
     for indices in parts:
         part = step_of(ByHand(), config, "fused", indices)
-        part.trainee.load_member_state(0, networks)
+        part.network.load_member_state(0, networks)
         part.optimizer.load_states([states])
-        found = part.trainee.member_state(0)
+        found = part.network.member_state(0)
         names = {name for name in networks if name.startswith(("aggregation.", *(f"locals.{n}." for n in indices)))}
         assert found.keys() == names
         merged_networks |= found
@@ -123,20 +124,20 @@ def test_a_state_goes_to_networks_of_parts_and_back(options: dict[str, Any], par
     assert same_bits(merged_networks, networks)
     assert same_bits(merged_states, states)
     again = step_of(ByHand(), config, "looped")
-    again.trainee.load_member_state(0, merged_networks)
+    again.network.load_member_state(0, merged_networks)
     again.optimizer.load_states([merged_states])
-    for images, labels in data[3:]:
-        whole(images, labels)
-        again(images, labels)
-    torch.testing.assert_close(again.trainee.member_state(0), networks, rtol=1e-9, atol=1e-11)
+    for batch in data[3:]:
+        whole(batch)
+        again(batch)
+    torch.testing.assert_close(again.network.member_state(0), networks, rtol=1e-9, atol=1e-11)
     torch.testing.assert_close(again.optimizer.states(), whole.optimizer.states(), rtol=1e-9, atol=1e-11)
 
 
 def test_states_are_views() -> None:
     step = step_of(ByHand(), TrainingConfig(optimizer="adam"), "fused")
-    step(*batches()[0])
-    for state in (step.trainee.member_state(0), step.optimizer.states()[0]):
+    step(batches()[0])
+    for state in (step.network.member_state(0), step.optimizer.states()[0]):
         for value in state.values():
             value.zero_()
-    assert not any(p.any() for p in step.trainee.parameters())
+    assert not any(p.any() for p in step.network.parameters())
     assert not any(value.any() for of in step.optimizer.inner.state.values() for value in of.values())

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from dataclasses import replace
 
+import torch
+from torch import Tensor, nn
+
+from ddcnn.data.batch import Batch
 from ddcnn.data.batches import Batches
-from ddcnn.decomposition import Grid
+from ddcnn.data.lazy import Resident
+from ddcnn.decomposition import Grid, Subimages
 from tests.fusion.helper import randomize
 
 GRID, SIZE, MEMBERS = Grid((1, 3)), (4, 11), 3  # 4, 4 and 3 columns: two groups
@@ -36,6 +40,27 @@ def small_data(*, noise: float = 2.0) -> tuple[Batches, Batches]:
     means = torch.randn(3, 1, *SIZE, dtype=torch.float64)
     images = means[labels] + noise * torch.randn(70, 1, *SIZE, dtype=torch.float64)
     return (
-        Batches(images, labels, torch.arange(45), batch_size=10, seed=1),
-        Batches(images, labels, torch.arange(45, 70), batch_size=10),
+        seen(images, labels, torch.arange(45), batch_size=10, seed=1),
+        seen(images, labels, torch.arange(45, 70), batch_size=10),
     )
+
+
+def seen(images: Tensor, labels: Tensor, indices: Tensor, batch_size: int = 128, seed: int = 0) -> Batches:
+    """Return batches of what each subdomain sees."""
+    return Batches(Resident(images), labels, indices, batch_size, seed, subdomains=GRID.subdomains(SIZE))
+
+
+def whole(batches: Batches) -> Batches:
+    """Return the same samples as plain tensors, for one network on the whole image."""
+    return replace(batches, inputs=pixels(batches), subdomains=())
+
+
+def pixels(batches: Batches) -> Tensor:
+    """Return all images."""
+    assert isinstance(batches.inputs, Resident)
+    return batches.inputs.images
+
+
+def batch_of(images: Tensor, labels: Tensor) -> Batch:
+    """Return a batch of what each subdomain sees."""
+    return Batch(Subimages.of(images, GRID.subdomains(SIZE)), labels, torch.arange(len(labels)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from ddcnn.data.batches import Batches
 from ddcnn.fusion import Backend
 from ddcnn.models import LocalCNNs
 from ddcnn.training import History, Progress, Single, evaluate, fit, predict_scores
-from tests.training.helper import GRID, MEMBERS, SIZE, small_data, small_networks
+from tests.training.helper import GRID, MEMBERS, SIZE, pixels, seen, small_data, small_networks, whole
 
 pytestmark = pytest.mark.usefixtures("seeded")
 
@@ -28,7 +29,7 @@ def _together(
 
 def _alone(config: TrainingConfig, networks: list[nn.Module], data: tuple[Batches, Batches], n: int) -> Any:
     (start, stop) = GRID.subdomains(SIZE)[n].box[1]
-    parts = [Batches(b.inputs[..., start:stop].contiguous(), b.labels, b.indices, b.batch_size, b.seed) for b in data]
+    parts = [replace(whole(b), inputs=pixels(b)[..., start:stop].contiguous()) for b in data]
     single = Single(networks[n])
     return single, fit(single, *parts, config, classes=3, stage="local")
 
@@ -71,17 +72,17 @@ def test_together_equals_alone(options: dict[str, Any], backend: Backend) -> Non
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_members_on_different_plateaus(optimizer: str) -> None:
     """The factors differ, which one common optimiser step must undo."""
-    seen = []
+    losses = []
 
     class Watching(Progress):
         def epoch(self, row: dict[str, Any]) -> None:
-            seen.append(row["validation_loss"])
+            losses.append(row["validation_loss"])
 
     config = TrainingConfig(optimizer=optimizer, lr=0.2, schedule="plateau", plateau_patience=1, gamma=0.2, epochs=6)
     networks, data = small_networks(), small_data()
     local_cnns = LocalCNNs(GRID, networks, image_size=SIZE, backend="fused")
     fit(local_cnns, *data, config, classes=3, stage="local", progress=Watching())
-    worse = [[seen[e][n] > min(row[n] for row in seen[:e]) for n in range(MEMBERS)] for e in range(1, 6)]
+    worse = [[losses[e][n] > min(row[n] for row in losses[:e]) for n in range(MEMBERS)] for e in range(1, 6)]
     assert any(len(set(row)) > 1 for row in worse[:-1])  # or this test shows nothing
 
 
@@ -154,7 +155,7 @@ def test_an_epoch_that_diverged_is_never_the_best() -> None:
 def test_scores_are_in_order(backend: Backend) -> None:
     images = torch.randn(30, 1, *SIZE, dtype=torch.float64)
     indices = torch.randperm(30)[:23]
-    batches = Batches(images, torch.arange(30) % 3, indices)
+    batches = seen(images, torch.arange(30) % 3, indices)
     networks = small_networks()
     local_cnns = LocalCNNs(GRID, networks, image_size=SIZE, backend=backend)
     scores = predict_scores(local_cnns, batches)
@@ -174,7 +175,7 @@ def test_scores_are_in_order(backend: Backend) -> None:
 def test_bfloat16_trains_parameters_in_float32() -> None:
     train, validation = small_data(noise=0.2)
     networks = [network.float() for network in small_networks()]
-    batches = [Batches(b.inputs.float(), b.labels, b.indices, b.batch_size, b.seed) for b in (train, validation)]
+    batches = [seen(pixels(b).float(), b.labels, b.indices, b.batch_size, b.seed) for b in (train, validation)]
     local_cnns = LocalCNNs(GRID, networks, image_size=SIZE, backend="fused")
     config = TrainingConfig(optimizer="adamw", lr=0.02, epochs=10)
     history = fit(local_cnns, *batches, config, classes=3, stage="local", precision="bfloat16")
@@ -209,7 +210,7 @@ def test_progress_is_told_in_order() -> None:
 def test_of_equal_epochs_the_first_is_the_best() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(44, 3)).double()
     config = TrainingConfig(optimizer="sgd", lr=1e-30, weight_decay=0.0, epochs=3)  # nothing moves
-    history = fit(Single(network), *small_data(), config, classes=3, stage="global")
+    history = fit(Single(network), *map(whole, small_data()), config, classes=3, stage="global")
     assert history.best_epochs == [1]
 
 
@@ -220,7 +221,7 @@ def test_dropout_is_repeated_and_leaves_the_global_generator_alone() -> None:
             for p in network.parameters():
                 p.copy_(torch.linspace(-1, 1, p.numel(), dtype=p.dtype).view_as(p))
         before = torch.get_rng_state()
-        fit(Single(network), *data, TrainingConfig(epochs=2, lr=0.01), classes=3, stage="x")
+        fit(Single(network), *map(whole, data), TrainingConfig(epochs=2, lr=0.01), classes=3, stage="x")
         assert torch.equal(torch.get_rng_state(), before)
         return torch.cat([p.detach().flatten() for p in network.parameters()])
 

@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddcnn.config import TrainingConfig
+from ddcnn.data.batch import Batch
 from ddcnn.fusion import Backend
 from ddcnn.models import LocalCNNs
-from ddcnn.training import MemberOptimizer, Single, Step
-from tests.training.helper import GRID, MEMBERS, SIZE, small_networks
+from ddcnn.training import CrossEntropy, MemberOptimizer, Single, Step
+from tests.training.helper import GRID, MEMBERS, SIZE, batch_of, small_networks
 
 pytestmark = pytest.mark.usefixtures("seeded")
 
@@ -72,14 +73,14 @@ def train_alone(
 
 
 def step_of(networks: list[nn.Module], config: TrainingConfig, backend: Backend) -> Step:
-    trainee = LocalCNNs(GRID, networks, image_size=SIZE, backend=backend)
+    members = LocalCNNs(GRID, networks, image_size=SIZE, backend=backend)
     own = [config.of(n) for n in range(MEMBERS)]
-    return Step(trainee, MemberOptimizer(trainee, config, own), "float32")
+    return Step(members, MemberOptimizer(members, config, own), "float32")
 
 
 def assert_equal(step: Step, networks: Sequence[nn.Module]) -> None:
     for n, network in enumerate(networks):
-        torch.testing.assert_close(step.trainee.member_state(n), dict(network.state_dict()), rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(step.network.member_state(n), dict(network.state_dict()), rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("backend", ["fused", "looped"])
@@ -92,7 +93,7 @@ def test_each_member_is_optimised_as_if_alone(
     networks, data = small_networks(), batches()
     step = step_of(networks, config, backend)
     for (images, labels), schedule in zip(data, SCHEDULE, strict=True):
-        step(images, labels, schedule=schedule)
+        step(batch_of(images, labels), schedule=schedule)
     for n, network in enumerate(networks):
         train_alone(network, config.of(n), n, data)
     assert_equal(step, networks)
@@ -108,7 +109,7 @@ def test_rates_that_part_and_meet_again(options: dict[str, Any], backend: Backen
     step = step_of(networks, config, backend)
     for (images, labels), schedule, now in zip(data, SCHEDULE, factors, strict=True):
         step.optimizer.scale(torch.tensor(now, dtype=torch.float64))
-        step(images, labels, schedule=schedule)
+        step(batch_of(images, labels), schedule=schedule)
     for n, network in enumerate(networks):
         train_alone(network, config, n, data, [now[n] for now in factors])
     assert_equal(step, networks)
@@ -126,15 +127,15 @@ def test_members_of_a_subset_go_on_as_if_alone(
     step = step_of(networks, config, backend)
     for i, ((images, labels), schedule) in enumerate(zip(data, SCHEDULE, strict=True)):
         if i == 3:
-            left = {n: copy.deepcopy(step.trainee.member_state(n)) for n in range(MEMBERS)}
+            left = {n: copy.deepcopy(step.network.member_state(n)) for n in range(MEMBERS)}
             whole, step = step, step.subset(members)
-        step(images, labels, schedule=schedule)
+        step(batch_of(images, labels), schedule=schedule)
     for n in members:
         train_alone(networks[n], config.of(n), n, data)
     assert_equal(step, [networks[n] for n in members])
-    assert step.trainee.name(0) == whole.trainee.name(members[0])
+    assert step.network.name(0) == whole.network.name(members[0])
     for n, state in left.items():  # who stayed behind does not change any more, bit for bit
-        assert all(torch.equal(value, whole.trainee.member_state(n)[name]) for name, value in state.items())
+        assert all(torch.equal(value, whole.network.member_state(n)[name]) for name, value in state.items())
 
 
 @pytest.mark.parametrize("backend", ["fused", "looped"])
@@ -145,7 +146,7 @@ def test_the_state_of_a_member_is_that_of_its_own_optimiser(options: dict[str, A
     step = step_of(networks, config, backend)
     alone = [torch_optimizer(network, config) for network in networks]
     for images, labels in data[:3]:
-        step(images, labels)
+        step(batch_of(images, labels))
         for network, optimizer, subdomain in zip(networks, alone, GRID.subdomains(SIZE), strict=True):
             optimizer.zero_grad()
             F.cross_entropy(network(subdomain.cut(images)), labels).backward()
@@ -167,16 +168,16 @@ def test_states_go_from_one_form_to_the_other(options: dict[str, Any]) -> None:
     networks, data = small_networks(), batches()
     fused = step_of(networks, config, "fused")
     for images, labels in data[:3]:
-        fused(images, labels)
+        fused(batch_of(images, labels))
     looped = step_of(networks, config, "looped")
     for n in range(MEMBERS):
-        looped.trainee.load_member_state(n, fused.trainee.member_state(n))
+        looped.network.load_member_state(n, fused.network.member_state(n))
     looped.optimizer.load_states(fused.optimizer.states())
     for images, labels in data[3:]:
-        fused(images, labels)
-        looped(images, labels)
+        fused(batch_of(images, labels))
+        looped(batch_of(images, labels))
     for n in range(MEMBERS):
-        torch.testing.assert_close(looped.trainee.member_state(n), fused.trainee.member_state(n), rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(looped.network.member_state(n), fused.network.member_state(n), rtol=1e-9, atol=1e-11)
     for mine, other in zip(looped.optimizer.states(), fused.optimizer.states(), strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-11)
 
@@ -184,10 +185,10 @@ def test_states_go_from_one_form_to_the_other(options: dict[str, Any]) -> None:
 def test_loaded_states_are_copies() -> None:
     config, data = TrainingConfig(optimizer="adam"), batches()
     first, second = (step_of(small_networks(), config, "looped") for _ in range(2))
-    first(*data[0])
+    first(batch_of(*data[0]))
     second.optimizer.load_states(first.optimizer.states())
     before = copy.deepcopy(first.optimizer.states())
-    second(*data[1])
+    second(batch_of(*data[1]))
     assert first.optimizer.states()[1].keys() == before[1].keys()
     assert all(torch.equal(value, first.optimizer.states()[1][key]) for key, value in before[1].items())
 
@@ -201,12 +202,12 @@ def test_frozen_parameters_stay(values: str, backend: Backend) -> None:
     config = TrainingConfig(weight_decay=0.1, **VALUES[values])
     step = step_of(networks, config, backend)
     for images, labels in batches()[:2]:
-        step(images, labels)
+        step(batch_of(images, labels))
     step = step.subset([0, 1])
-    step(*batches()[2])
+    step(batch_of(*batches()[2]))
     for n, network in enumerate(networks[:2]):
-        assert torch.equal(step.trainee.member_state(n)["0.weight"], network[0].weight)
-        assert not torch.equal(step.trainee.member_state(n)["5.weight"], network[5].weight)
+        assert torch.equal(step.network.member_state(n)["0.weight"], network[0].weight)
+        assert not torch.equal(step.network.member_state(n)["5.weight"], network[5].weight)
 
 
 def test_one_network_with_shared_parameters() -> None:
@@ -223,10 +224,10 @@ def test_one_network_with_shared_parameters() -> None:
     network, (images, labels) = Shared().double(), batches()[0]
     alone = copy.deepcopy(network)
     config = TrainingConfig(optimizer="adamw", lr=0.1, weight_decay=0.1, clip_norm=0.1)
-    trainee = Single(network)
-    step, optimizer = Step(trainee, MemberOptimizer(trainee, config), "float32"), torch_optimizer(alone, config)
+    members = Single(network)
+    step, optimizer = Step(members, MemberOptimizer(members, config), "float32"), torch_optimizer(alone, config)
     for _ in range(3):
-        step(images, labels)
+        step(Batch(images, labels, torch.arange(9)))
         optimizer.zero_grad()
         F.cross_entropy(alone(images), labels).backward()
         torch.nn.utils.clip_grad_norm_(alone.parameters(), 0.1)
@@ -236,7 +237,7 @@ def test_one_network_with_shared_parameters() -> None:
     names = {"first.weight", "first.bias", "last.bias", "scale"}
     assert state.keys() == {f"{name}/{what}" for name in names for what in ("step", "exp_avg", "exp_avg_sq")}
     step.optimizer.load_states([state])
-    assert step.subset([0]).trainee is trainee
+    assert step.subset([0]).members is members
 
 
 @pytest.mark.parametrize("backend", ["fused", "looped"])
@@ -257,11 +258,13 @@ def test_a_member_that_diverges_changes_no_bit_of_the_others(
     own_ill = None if own is None else [separately, config.model_copy(update={"lr": rate}), config]
     found = []
     for modules, values in ((networks, own), (ill, own_ill)):
-        trainee = LocalCNNs(GRID, modules, image_size=SIZE, backend=backend)
-        step = Step(trainee, MemberOptimizer(trainee, config, values), "float32", class_weights=torch.ones(3))
+        members = LocalCNNs(GRID, modules, image_size=SIZE, backend=backend)
+        step = Step(
+            members, MemberOptimizer(members, config, values), "float32", CrossEntropy(class_weights=torch.ones(3))
+        )
         for (images, labels), schedule in zip(data, SCHEDULE, strict=True):
-            losses, _ = step(images, labels, schedule=schedule)
-        found.append((trainee, losses))
+            losses, _ = step(batch_of(images, labels), schedule=schedule)
+        found.append((members, losses))
     (healthy, _), (disturbed, losses) = found
     assert not losses[1].isfinite() or rate > 1  # with BatchNorm, huge weights can give finite scores
     for n in (0, 2):

@@ -16,7 +16,7 @@ from ddcnn.errors import TrainingError
 from ddcnn.fusion import Backend
 from ddcnn.models import LocalCNNs
 from ddcnn.training import History, Progress, Single, fit
-from tests.training.helper import GRID, MEMBERS, SIZE, small_data, small_networks
+from tests.training.helper import GRID, MEMBERS, SIZE, pixels, seen, small_data, small_networks, whole
 
 pytestmark = pytest.mark.usefixtures("seeded")
 PATIENT = {"optimizer": "adam", "lr": 0.05, "patience": 2, "schedule": "constant", "epochs": 12}
@@ -72,7 +72,7 @@ def test_who_has_stopped_costs_nothing(backend: Backend, monkeypatch: pytest.Mon
     computed: list[int] = []
     forward = LocalCNNs.forward
 
-    def counting(self: LocalCNNs, images: Tensor) -> Tensor:
+    def counting(self: LocalCNNs, images: Subimages) -> Tensor:
         scores = forward(self, images)
         computed.append(scores.shape[1])
         return scores
@@ -87,16 +87,14 @@ def test_who_has_stopped_costs_nothing(backend: Backend, monkeypatch: pytest.Mon
 
 def data_with_a_late_nan() -> tuple[tuple[Batches, Batches], tuple[Batches, Batches]]:
     """Return two data sets in float32, where in the second a sample that epoch 2 is the first to use has a NaN."""
-    train_part, validation = (
-        Batches(b.inputs.float(), b.labels, b.indices, b.batch_size, b.seed) for b in small_data()
-    )
+    train_part, validation = (seen(pixels(b).float(), b.labels, b.indices, b.batch_size, b.seed) for b in small_data())
     numbers = Batches(torch.arange(70), train_part.labels, train_part.indices, train_part.batch_size, train_part.seed)
-    first, second = ({int(i) for inputs, _ in numbers.shuffled(epoch) for i in inputs} for epoch in (1, 2))
+    first, second = ({int(i) for batch in numbers.shuffled(epoch) for i in batch.inputs} for epoch in (1, 2))
     late = min(second - first)
-    ill = train_part.inputs.clone()
+    ill = pixels(train_part).clone()
     ill[late, 0, 2, 5] = math.nan  # columns 4..7 are those of subdomain 1
     return (train_part, validation), (
-        Batches(ill, train_part.labels, train_part.indices, train_part.batch_size, train_part.seed),
+        seen(ill, train_part.labels, train_part.indices, train_part.batch_size, train_part.seed),
         validation,
     )
 
@@ -164,7 +162,7 @@ def test_one_network_that_diverges_at_once() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(44, 3)).double()
     nn.init.constant_(network[1].bias, math.nan)
     with pytest.raises(TrainingError) as error:
-        fit(Single(network), *small_data(), TrainingConfig(lr=0.25), classes=3, stage="global")
+        fit(Single(network), *map(whole, small_data()), TrainingConfig(lr=0.25), classes=3, stage="global")
     assert str(error.value) == (
         "global: the loss became NaN or infinite in epoch 1; use a smaller learning rate than 0.25"
     )
@@ -173,8 +171,8 @@ def test_one_network_that_diverges_at_once() -> None:
 def test_all_diverge_after_good_epochs() -> None:
     """What they had learnt is kept."""
     healthy, ill = data_with_a_late_nan()
-    nan = ill[0].inputs.isnan().any(-1, keepdim=True).expand_as(ill[0].inputs)
-    everywhere = Batches(ill[0].inputs.masked_fill(nan, math.nan), ill[0].labels, ill[0].indices, 10, ill[0].seed)
+    nan = pixels(ill[0]).isnan().any(-1, keepdim=True).expand_as(pixels(ill[0]))
+    everywhere = seen(pixels(ill[0]).masked_fill(nan, math.nan), ill[0].labels, ill[0].indices, 10, ill[0].seed)
     networks = [network.float() for network in small_networks()]
     options = {"lr": 0.05, "schedule": "constant"}
     local_cnns, history, lines = train(networks, (everywhere, ill[1]), "fused", epochs=9, **options)

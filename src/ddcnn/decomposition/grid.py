@@ -14,6 +14,8 @@ from torch import Tensor
 from ddcnn.decomposition.subdomain import Box, Decomposition, Subdomain, slices
 from ddcnn.errors import DecompositionError
 
+_MOST = 2**40  # subdomains; far above what anybody can train, far below what an index can hold
+
 
 @dataclass(frozen=True)
 class Rectangle(Subdomain):
@@ -77,6 +79,10 @@ class Grid(Decomposition):
         self.overlap = widths * len(self.parts) if len(widths) == 1 else widths
         if not self.parts or min(self.parts) < 1:
             raise DecompositionError(f"a grid needs at least 1 part along each axis, got {_x(self.parts)}")
+        if math.prod(self.parts) > _MOST:
+            raise DecompositionError(
+                f"a grid of {_x(self.parts)} subdomains is too large, at most {_MOST} are possible"
+            )
         if len(self.overlap) != len(self.parts):
             raise DecompositionError(
                 f"overlap {_x(self.overlap)} has {len(self.overlap)} axes, but grid {_x(self.parts)} has "

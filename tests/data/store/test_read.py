@@ -21,7 +21,7 @@ from tests.data.store.helper import make_dataset
 
 CASES = [
     pytest.param((9, 11, 7), (2, 3, 2), torch.uint8, id="volumes"),
-    pytest.param((9, 11, 7), (1, 1, 1), torch.uint8, id="global_decomposition"),
+    pytest.param((9, 11, 7), (1, 1, 1), torch.uint8, id="whole"),
     pytest.param((13, 8), (3, 2), torch.float32, id="images"),
 ]
 
@@ -65,10 +65,11 @@ def test_windows_are_those_of_the_augmented_whole_image(
     for epoch in range(3):
         moves = augmentation.draw(samples=7, axes=len(size), seed=1, epoch=epoch)[samples]
         whole = augmentation.apply(dataset.images[samples], moves)
-        assert torch.equal(images.take(samples, moves), whole)
+        everything = Grid((1,) * len(size)).subdomains(size)
+        assert torch.equal(images.take(samples, everything, augmentation, moves).parts[0], whole)
         for other in others:
             subdomains = other.subdomains(size)[1:]
-            found = images.take(samples, moves, subdomains).parts
+            found = images.take(samples, subdomains, augmentation, moves).parts
             assert all(torch.equal(a, b) for a, b in zip(found, cut(whole, subdomains), strict=True))
 
 
@@ -99,7 +100,7 @@ def test_moments_do_not_depend_on_where_the_images_are(made: Callable[..., Store
 
 def _bytes(images: Stored, moves: torch.Tensor | None, grid: Grid, n: int) -> int:
     before = images.store.bytes_read
-    images.take(torch.arange(len(images)), moves, [grid.subdomains(images.shape[2:])[n]])
+    images.take(torch.arange(len(images)), [grid.subdomains(images.shape[2:])[n]], None, moves)
     return images.store.bytes_read - before
 
 
