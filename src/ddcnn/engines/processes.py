@@ -83,10 +83,6 @@ class Processes:
         assert all(result is not None for result in found)
         return [result for result in found if result is not None]
 
-    def run_on_ranks(self, *_: Any) -> None:
-        """Refuse: its workers know nothing of each other."""
-        raise AssertionError("this engine starts no ranks")
-
     def stop(self) -> None:
         """End all workers."""
         with self._lock:

@@ -11,11 +11,12 @@ from ddcnn.config import DataConfig
 from ddcnn.data import Split, open_data
 from ddcnn.data.batches import Batches
 from ddcnn.data.lazy import as_images
+from ddcnn.data.sources import is_foreign
 from ddcnn.errors import DataError, RunError
 from ddcnn.experiments.decisions import confusion
 from ddcnn.runs.folder import RunFolder
 from ddcnn.runs.networks import best_strategy, load
-from ddcnn.runs.run_validation import read_config, read_data
+from ddcnn.runs.run_validation import read_config, read_data, untrusted
 from ddcnn.training import accuracy_of, auc, macro_f1, member_losses, predict_scores
 
 
@@ -101,6 +102,8 @@ def own_data(folder: RunFolder, *, trust: bool) -> DataConfig:
             f"{folder.path / 'config.yaml'}: data.image_size = {config.image_size} does not fit the images of "
             f"data.json, {size}; train again"
         )
+    if is_foreign(config.source) and not trust:
+        raise RunError(untrusted(folder, config.source))
     if config.directory is not None and not trust:
         raise RunError(
             f"{folder.path / 'config.yaml'} names the folder of its data, {str(config.directory)!r}, where files would "

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ddcnn.config import Config
-from ddcnn.engines import Engine, InProcess, joined
+from ddcnn.engines import InProcess, RankStarter, joined
 from ddcnn.experiments.record import Comparison, is_begun, read_results, reopened
 from ddcnn.experiments.session import RunOptions, as_rank
 from ddcnn.runs.folder import RunFolder
@@ -16,7 +16,7 @@ from ddcnn.runs.networks import load
 from ddcnn.training import Progress
 
 
-def train_over_ranks(config: Config, options: RunOptions, engine: Engine) -> Comparison:
+def train_over_ranks(config: Config, options: RunOptions, engine: RankStarter) -> Comparison:
     """Train by ranks that an engine starts, which see the folder of the run and the data."""
     assert config.out is not None
     folder = RunFolder(config.out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
@@ -218,6 +219,12 @@ def _write_examples(folder: RunFolder, setup: Setup) -> None:
     examples = {"images": dataset.images[chosen], "labels": dataset.labels[chosen]}
     if dataset.annotation is not None:
         examples["annotation"] = torch.stack([dataset.annotation(int(i)) for i in chosen]).to(torch.uint8)
+    seen = [subdomain.seen() for subdomain in setup.networks.subdomains]
+    boxes = [subdomain.box for subdomain in setup.networks.subdomains]
+    if seen[0].ndim == 2 and any(
+        int(s.sum()) < math.prod(b - a for a, b in box) for s, box in zip(seen, boxes, strict=True)
+    ):
+        examples["footprints"] = torch.stack(seen).to(torch.uint8)
     folder.write_tensors("examples.safetensors", examples)
 
 

@@ -10,7 +10,7 @@ from ddcnn.experiments.decisions import judge, judge_local
 from ddcnn.experiments.missing import without_some
 from ddcnn.planning import Setup
 from ddcnn.strategies import StrategyResult
-from ddcnn.strategies.registry import result_label
+from ddcnn.strategies.registry import known_results
 
 _PARTS = ("train", "validation", "test")
 
@@ -26,7 +26,7 @@ def comparison_of(setup: Setup, results: dict[str, StrategyResult]) -> dict[str,
         "data": config.data.source,
         "model": config.model.name,
         "decomposition": setup.networks.decomposition.describe(),
-        "grid": list(config.decomposition.grid),
+        "grid": list(config.decomposition.grid) if config.decomposition.name == "grid" else [],
         "seed": config.seed,
         "device": setup.compute.device.type,
         "strategies": [
@@ -58,7 +58,7 @@ def comparison_of(setup: Setup, results: dict[str, StrategyResult]) -> dict[str,
 
 
 def _labels(name: str) -> dict[str, str]:
-    known = result_label(name)
+    known = known_results().get(name)
     return {} if known is None else {"label": known[0], "sentence": known[1]}
 
 
