@@ -61,14 +61,14 @@ class Found:
         return tuple(lines)
 
 
-def walk(folder: Path, suffixes: frozenset[str]) -> Found:
+def walk(folder: Path, suffixes: frozenset[str] | None) -> Found:
     """Return the files below a folder, through links; a folder that can be reached in two ways is read once.
 
     Parameters
     ----------
     suffixes
-        In lower case, of the files that are wanted, whatever their case. A broken link and a named pipe are files here:
-        whoever opens them says what is wrong.
+        In lower case, of the files that are wanted, whatever their case; None: all. A broken link and a named pipe are
+        files here: whoever opens them says what is wrong.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def walk(folder: Path, suffixes: frozenset[str]) -> Found:
                     found.system[entry.name] += 1
                 else:
                     waiting.append(Path(entry.path))
-            elif suffix in suffixes:
+            elif suffixes is None or suffix in suffixes:
                 found.files.append(Path(entry.path))
             else:
                 found.others[suffix] += 1
