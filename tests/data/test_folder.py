@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,8 @@ from ddcnn.config import DataConfig
 from ddcnn.data import Dataset, make_split, open_data
 from ddcnn.data.folder import part_of
 from ddcnn.data.images import SUFFIXES
+from ddcnn.data.lazy import Lazy
+from ddcnn.data.sources import open_lazily
 from ddcnn.data.walk import walk
 from ddcnn.errors import DataError
 
@@ -326,3 +329,22 @@ def test_whatever_the_layout_every_file_is_read_or_counted(data: st.DataObject) 
         assert found.files == sorted(path for path in shown if path.suffix.lower() in SUFFIXES)
         assert sum(found.others.values()) == len(shown) - len(found.files)
         assert (found.hidden + sum(found.system.values()) > 0) == (len(shown) < len(there))
+
+
+def test_images_larger_than_the_memory_are_refused_or_left_on_disk(tmp_path: Path, save_image: Save) -> None:
+    names = [f"{name}/{i}.png" for name in "ab" for i in range(9)]
+    for i, name in enumerate(names):
+        save_image(tmp_path / "d" / name, size=(40, 50), mode="L" if i % 2 else "RGB", seed=i)
+    (tmp_path / "d/a/9.png").write_text("no image")
+    config = DataConfig(source=f"folder:{tmp_path / 'd'}", on_bad_file="skip")
+    size = 18 * 3 * 40 * 50
+    with pytest.raises(
+        DataError, match=r"d: 19 images of 3x40x50 take .* GB, more than the .* that may be used; make a"
+    ):
+        open_data(config, memory=size - 1)
+    whole, left = open_data(config, memory=2 * size), open_lazily(config, memory=size)
+    assert isinstance(left.images, Lazy)
+    assert left.images.shape == (18, 3, 40, 50)
+    assert left.bad_files == whole.bad_files
+    assert torch.equal(left.images[torch.arange(18)], whole.images[torch.arange(18)])
+    assert isinstance(open_lazily(config).images, torch.Tensor)  # small ones are read once

@@ -112,20 +112,23 @@ def _read_all(
     shapes: list[tuple[int, ...] | None] = [None] * len(paths)
     dtype, leave = None, False
     for i, future in _ahead(paths, read):
+        found: list[np.ndarray] = []
         with bad.named(paths[i]):
-            image = future.result()
-            if dtype is None:
-                dtype, whole = image.dtype, (len(paths), *image.shape)
-                leave = allowed.leaves_on_disk(math.prod(whole) * dtype.itemsize)
-                if not leave:
-                    allowed.require(source, whole, dtype.itemsize)
-            shapes[i] = image.shape
-            images[i] = None if leave else image
+            found.append(future.result())
+        if not found:
+            continue
+        image = found[0]
+        if dtype is None:
+            dtype, whole = image.dtype, (len(paths), *image.shape)
+            leave = allowed.leaves_on_disk(math.prod(whole) * dtype.itemsize)
+            if not leave:
+                allowed.require(source, whole, dtype.itemsize)
+        shapes[i], images[i] = image.shape, None if leave else image
     _leave_out_other_sizes(paths, shapes, bad)
     kept = [i for i, shape in enumerate(shapes) if shape is not None]
     if not kept or dtype is None:
         raise DataError(f"none of {len(paths)} files can be used; the first: {bad.found[0].reason}")
-    shape = (len(kept), max(found[0] for found in shapes if found), *(shapes[kept[0]] or ())[1:])
+    shape = (len(kept), max(one[0] for one in shapes if one), *(shapes[kept[0]] or ())[1:])
     stacked = _lazy([paths[i] for i in kept], read, shape, dtype) if leave else _stacked(images, kept, shape, dtype)
     return stacked, np.array(kept, dtype=np.int64)
 
@@ -184,6 +187,6 @@ def _stacked(
 def _lazy(paths: Sequence[Path], read: Callable[[Path], np.ndarray], shape: tuple[int, ...], dtype: np.dtype) -> Lazy:
     def image(i: int) -> Tensor:
         found = np.broadcast_to(read(paths[i]), shape[1:])  # one channel is repeated
-        return torch.from_numpy(np.ascontiguousarray(found, dtype))
+        return torch.from_numpy(np.array(found, dtype, order="C"))
 
     return Lazy(image, shape, torch.uint8 if dtype == np.uint8 else torch.float32)
