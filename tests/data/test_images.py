@@ -166,26 +166,33 @@ def test_missing_file_and_folder_are_named(tmp_path: Path) -> None:
         read_image(tmp_path)
 
 
-def _png(path: Path, pixels: np.ndarray, kind: int) -> None:
-    """Write a PNG file of 16 bits with no library: big-endian rows, each after a filter of type 0 (PNG, chapter 11)."""
+def _png(path: Path, rows: list[bytes], size: tuple[int, int], bits: int, kind: int) -> None:
+    """Write a PNG file with no library: rows, each after a filter of type 0 (PNG, chapter 11)."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
-    head = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, kind, 0, 0, 0)
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    )
+    head = struct.pack(">IIBBBBB", size[1], size[0], bits, kind, 0, 0, 0)
+    content = zlib.compress(b"".join(b"\0" + row for row in rows))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", content) + chunk(b"IEND", b""))
 
 
 @pytest.mark.parametrize(("kind", "bands"), [(0, 1), (2, 3), (4, 2), (6, 4)], ids=["grey", "rgb", "la", "rgba"])
 def test_a_png_of_16_bits_is_refused_whatever_pillow_makes_of_it(tmp_path: Path, kind: int, bands: int) -> None:
-    _png(tmp_path / "a.png", np.full((4, 5, bands), 300), kind)
+    _png(tmp_path / "a.png", [np.full(5 * bands, 300, ">u2").tobytes()] * 4, (4, 5), 16, kind)
     with Image.open(tmp_path / "a.png") as image:
         assert image.size == (5, 4)  # it is a good file
     with pytest.raises(DataError, match=r"a\.png has more than 8 bits per channel \(16 bits\); convert it to 8 bits"):
         read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_fewer_bits_of_grey_fill_the_range(tmp_path: Path, bits: int) -> None:
+    values = np.arange(2 ** min(bits, 4))
+    digits = "".join(format(value, f"0{bits}b") for value in values)
+    row = int(digits, 2).to_bytes(-(-len(digits) // 8), "big") if len(digits) % 8 == 0 else bytes([int(digits, 2) << 6])
+    _png(tmp_path / "a.png", [row], (1, len(values)), bits, 0)
+    assert read_image(tmp_path / "a.png")[0, 0].tolist() == [round(value * 255 / (2**bits - 1)) for value in values]
 
 
 def _tiff(path: Path, pixels: np.ndarray, kind: int) -> None:

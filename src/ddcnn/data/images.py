@@ -158,7 +158,7 @@ def _upright(path: Path, image: Image.Image) -> Image.Image:
 
 def _on_white(image: Image.Image, done: BadFiles) -> Image.Image:
     """Return an opaque image: ink that is drawn in the transparency only would be black on black otherwise."""
-    if image.mode == "RGBX" or not image.has_transparency_data:
+    if not image.has_transparency_data:
         return image
     colours = image.convert({"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode)).convert("RGBA")
     if colours.getchannel("A").getextrema() == (255, 255):
