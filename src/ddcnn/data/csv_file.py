@@ -69,6 +69,8 @@ def read_csv(config: DataConfig) -> Dataset:
         official_test=_part(path, rows, "test"),
         official_validation=_part(path, rows, "validation"),
         bad_files=tuple(bad.found),
+        window=config.window,
+        label_groups=config.classes,
         source={
             "publisher": "you",
             "files": f"{len(rows)} files listed in {path.resolve()} (md5 {digest(path)})",

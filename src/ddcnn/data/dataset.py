@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -46,6 +46,13 @@ class Dataset:
         Provenance: publisher, files, checksums, licence.
     bad_files
         Files that were left out, and why.
+    notes
+        What was done to the files, and what of the folder was passed over, with counts; and what looks odd about the
+        labels: a line each.
+    window
+        The values of the volumes that became 0 and 255, if values were clipped.
+    label_groups
+        Which labels of the source make which class, if they were put together.
     annotation
         Of a sample, by its index, the mask (*S) of what makes its class, for drawings; or None.
     """
@@ -62,6 +69,9 @@ class Dataset:
     plane: tuple[int, int] = (-2, -1)
     source: dict[str, str] = field(default_factory=dict)
     bad_files: tuple[BadFile, ...] = ()
+    notes: tuple[str, ...] = ()
+    window: tuple[float, float] | None = None
+    label_groups: Mapping[str, tuple[str, ...]] | None = None
     annotation: Callable[[int], Bool[Tensor, "*S"]] | None = None
 
     @property

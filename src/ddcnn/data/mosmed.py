@@ -66,6 +66,8 @@ def read_mosmed(config: DataConfig) -> Dataset:
         rotation=20.0,
         plane=(0, 1),
         bad_files=bad,
+        window=window,
+        label_groups=groups,
         source={
             "publisher": "Center for Diagnostics and Telemedicine, Moscow (Morozov et al., arXiv 2005.06465)",
             "url": "https://mosmed.ai/datasets/covid19_1110",

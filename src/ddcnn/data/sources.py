@@ -53,6 +53,7 @@ SOURCES: dict[str, Reader] = {
     "zarr:PATH": read_zarr,
 }
 _USERS = {"classes": ("csv:PATH", "mosmed"), "window": ("csv:PATH", "mosmed")}
+_RESIZING = ("folder:PATH", "csv:PATH", "tf_flowers", "mosmed")
 
 
 def open_data(config: DataConfig) -> Dataset:
@@ -92,6 +93,15 @@ def open_lazily(config: DataConfig) -> Dataset:
             f"data.image_size = {'x'.join(map(str, size))} out"
         )
     return dataset
+
+
+def takes(source: str, field: str) -> bool:
+    """Return whether a source heeds ``window``, ``classes`` or ``image_size`` of `DataConfig`.
+
+    >>> takes("csv:scans.csv", "window"), takes("npz:scans.npz", "window")
+    (True, False)
+    """
+    return not is_foreign(source) and _key(source) in (_USERS | {"image_size": _RESIZING})[field]
 
 
 def register_source(name: str) -> Callable[[Reader], Reader]:
