@@ -81,7 +81,7 @@ def _data(run: Path, source: str | None, *, trust: bool, **given: Any) -> DataCo
     given = {name: value for name, value in given.items() if value is not None}
     own = own_data(folder, trust=True)
     if source not in (None, own.source):
-        return data_config(source=source, **{"image_size": own.image_size} | given)
+        return data_config(source=source, **given)
     own = own_data(folder, trust=trust or "directory" in given)
     return data_config(**own.model_dump() | given)
 

@@ -16,10 +16,10 @@ from ddcnn.engines import ENGINES, Engine, Ranks, RankStarter, build_engine, che
 from ddcnn.errors import ConfigError, RunError
 from ddcnn.experiments.folds import over_folds
 from ddcnn.experiments.over_ranks import train_over_ranks
-from ddcnn.experiments.record import BEGUN, Comparison, read_results, reopened
+from ddcnn.experiments.record import Comparison, read_results, reopened
 from ddcnn.experiments.session import RunOptions, Session, as_rank
 from ddcnn.planning import find_device
-from ddcnn.runs.folder import RunFolder, default_folder
+from ddcnn.runs.folder import BEGUN, RunFolder, default_folder
 from ddcnn.runs.run_validation import foreign_code, untrusted
 from ddcnn.strategies import STRATEGIES, needed_for, run_strategies
 from ddcnn.training import Progress

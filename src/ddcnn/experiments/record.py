@@ -17,14 +17,13 @@ from ddcnn.errors import RunError
 from ddcnn.experiments.results import comparison_of
 from ddcnn.machine import processor
 from ddcnn.planning import Setup
-from ddcnn.runs.folder import CHECKPOINTS, RunFolder, versions
+from ddcnn.runs.folder import BEGUN, RunFolder, versions
 from ddcnn.runs.networks import describe_data, save_networks
 from ddcnn.strategies import StrategyResult
 from ddcnn.training import Progress, StageTimer
 
 _EXAMPLES = 8
 FORMAT = 2  # of checkpoints/run.json, and of what its fingerprint is made from
-BEGUN = f"{CHECKPOINTS}/run.json"
 
 
 @dataclass(frozen=True)
@@ -109,10 +108,12 @@ class Begun:
             )
 
 
-def open_run(folder: RunFolder, setup: Setup, *, job: str, command: str, choices: dict[str, str]) -> None:
+def open_run(
+    folder: RunFolder, setup: Setup, *, job: str, command: str, choices: dict[str, str], sources: Sequence[Path] = ()
+) -> None:
     """Make the folder of a run, and write what is known before the training."""
     data = setup.data
-    folder.create(force=setup.config.force)
+    folder.create(force=setup.config.force, sources=sources)
     begun = {
         "format": FORMAT,
         "job": job,
@@ -123,8 +124,9 @@ def open_run(folder: RunFolder, setup: Setup, *, job: str, command: str, choices
     folder.write_json(BEGUN, begun)
     folder.write_text("config.yaml", setup.config.to_yaml())
     folder.write_json("environment.json", environment(setup.compute.device, command))
-    folder.write_json("data.json", describe_data(data))
+    folder.write_json("data.json", describe_data(data, setup.config.data))
     folder.write_text("split.json", data.split.to_json())
+    folder.write_tensors("content.safetensors", {"digests": data.content})
     if bad := data.dataset.bad_files:
         files = [{"file": one.file, "reason": one.reason} for one in bad]
         folder.write_json("bad_files.json", {"on_bad_file": setup.config.data.on_bad_file, "files": files})
@@ -150,6 +152,7 @@ def reopen_run(folder: RunFolder, *, sweep: bool) -> Begun:
             "it with that version, or start anew with another --out"
         )
     if sweep:
+        folder.hold()
         folder.sweep()
     command = str(folder.read_json("environment.json").get("command", ""))
     return Begun(folder, begun["fingerprint"], dict(begun["choices"]), tuple(begun["proofs"]), command)
