@@ -112,7 +112,6 @@ def open_run(
     folder: RunFolder, setup: Setup, *, job: str, command: str, choices: dict[str, str], sources: Sequence[Path] = ()
 ) -> None:
     """Make the folder of a run, and write what is known before the training."""
-    data = setup.data
     folder.create(force=setup.config.force, sources=sources)
     begun = {
         "format": FORMAT,
@@ -123,13 +122,25 @@ def open_run(
     }
     folder.write_json(BEGUN, begun)
     folder.write_text("config.yaml", setup.config.to_yaml())
-    folder.write_json("environment.json", environment(setup.compute.device, command))
-    folder.write_json("data.json", describe_data(data, setup.config.data))
-    folder.write_text("split.json", data.split.to_json())
-    folder.write_tensors("content.safetensors", {"digests": data.content})
+    write_facts(folder, setup, command)
+
+
+def write_facts(folder: RunFolder, setup: Setup, command: str) -> None:
+    """Write what is known before the training, as far as a process that was killed has not done so."""
+    data = setup.data
+    facts: dict[str, Callable[[str], None]] = {
+        "environment.json": lambda name: folder.write_json(name, environment(setup.compute.device, command)),
+        "data.json": lambda name: folder.write_json(name, describe_data(data, setup.config.data)),
+        "split.json": lambda name: folder.write_text(name, data.split.to_json()),
+        "content.safetensors": lambda name: folder.write_tensors(name, {"digests": data.content}),
+    }
     if bad := data.dataset.bad_files:
         files = [{"file": one.file, "reason": one.reason} for one in bad]
-        folder.write_json("bad_files.json", {"on_bad_file": setup.config.data.on_bad_file, "files": files})
+        left_out = {"on_bad_file": setup.config.data.on_bad_file, "files": files}
+        facts["bad_files.json"] = lambda name: folder.write_json(name, left_out)
+    for name, write in facts.items():
+        if not folder.has(name):
+            write(name)
 
 
 def reopen_run(folder: RunFolder, *, sweep: bool) -> Begun:
@@ -154,7 +165,8 @@ def reopen_run(folder: RunFolder, *, sweep: bool) -> Begun:
     if sweep:
         folder.hold()
         folder.sweep()
-    command = str(folder.read_json("environment.json").get("command", ""))
+    told = folder.read_json("environment.json") if folder.has("environment.json") else {}
+    command = str(told.get("command", ""))
     return Begun(folder, begun["fingerprint"], dict(begun["choices"]), tuple(begun["proofs"]), command)
 
 

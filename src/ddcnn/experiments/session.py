@@ -11,7 +11,7 @@ from types import TracebackType
 from ddcnn.config import Config
 from ddcnn.data import Dataset
 from ddcnn.engines import ALONE, Engine, Ranks, build_engine
-from ddcnn.experiments.record import Comparison, Recorder, finish_run, open_run, reopen_run
+from ddcnn.experiments.record import Comparison, Recorder, finish_run, open_run, reopen_run, write_facts
 from ddcnn.machine import staying_below
 from ddcnn.planning import MemoryPlan, Setup, decide, prepare
 from ddcnn.runs.folder import CHECKPOINTS, RunFolder
@@ -83,6 +83,8 @@ class Session:
         else:
             begun.check(setup)
             choices, command = dict(begun.choices), begun.command or command
+            if folder is not None:
+                write_facts(folder, setup, command)
         if not ranks.alone:
             choices["ranks"] = ranks.line(len(setup.networks.decomposition))
         for what, text in choices.items():
