@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,11 +33,24 @@ class BadFiles:
     ----------
     found
         The files that were left out.
+    done
+        What was done to files that were read, with counts.
     """
 
     def __init__(self, config: DataConfig | None = None) -> None:
         self.stop = config is None or config.on_bad_file == "error"
         self.found: list[BadFile] = []
+        self.done: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def did(self, what: str) -> None:
+        """Count something that was done to a file; called from any thread."""
+        with self._lock:
+            self.done[what] += 1
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what was done to files, a line each."""
+        return tuple(f"{what}: {count:,} file{'' if count == 1 else 's'}" for what, count in sorted(self.done.items()))
 
     @contextmanager
     def named(self, path: Path | str) -> Iterator[None]:
