@@ -107,7 +107,7 @@ def test_unknown_format(refused: Callable, made_run: Path, images: Path) -> None
 
 
 def test_not_a_run(refused: Callable, images: Path, tmp_path: Path) -> None:
-    assert "is not a folder" in refused("predict", tmp_path / "nothing", images)
+    assert "does not exist" in refused("predict", tmp_path / "nothing", images)
     assert "it is not a run" in refused("predict", images, images)
 
 

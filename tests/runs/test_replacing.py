@@ -205,7 +205,7 @@ for seed in (1, 2):
 def test_a_source_in_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     for out, source in (("run", "run/images"), ("run", "run"), ("link/run", "run/d.npz"), (".", "images/a")):
-        with pytest.raises(RunError, match="would be read, but lies in .*; choose another --out"):
+        with pytest.raises(RunError, match=r"would be read, but lies in .*; choose another --out"):
             RunFolder(tmp_path / out).create(force=True, sources=[tmp_path / source])
     assert [p.name for p in tmp_path.iterdir()] == ["link"]
     RunFolder(tmp_path / "run").create(force=True, sources=[tmp_path / "running", tmp_path / "images"])
