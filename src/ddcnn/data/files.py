@@ -84,7 +84,7 @@ def open_file(path: Path) -> io.BufferedReader:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path} cannot be read: {reason}; mend this or remove it") from None
     what = next((name for name, test in _KINDS.items() if test(mode)), "something else")
-    raise DataError(f"{path} is {what}, not a file; remove it or name another")
+    raise DataError(f"{path} cannot be read: it is {what}, not a file; remove it or name another")
 
 
 def digest(path: Path, algorithm: str = "md5") -> str:

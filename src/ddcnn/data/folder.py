@@ -40,7 +40,7 @@ def read_folder(config: DataConfig) -> Dataset:
     root = source_path(config)
     if not root.is_dir():
         raise DataError(f"{config.source}: {root} is a file, not a folder with one folder per class")
-    everything = Found()
+    size, everything = image_size(config), Found()
     parts = _parts(root, everything)
     labelled: list[tuple[str, Path, int]] = []
     classes: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ def read_folder(config: DataConfig) -> Dataset:
         _check_no_parts(root, classes)
     check_classes(config.source, classes)
     bad = BadFiles(config)
-    images, kept = read_images([path for _, path, _ in labelled], image_size(config), bad)
+    images, kept = read_images([path for _, path, _ in labelled], size, bad)
     labelled = [labelled[i] for i in kept]
     return Dataset(
         name=config.source,
