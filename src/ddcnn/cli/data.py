@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ddcnn.cli.options import SOURCES, BadFileOption, DataDirOption, ImageSizeOption, JsonOption, OfflineOption
+from ddcnn.text import printable
 
 if TYPE_CHECKING:
     from ddcnn.config import DataConfig
@@ -59,7 +60,7 @@ def info(
     if as_json:
         print_json(facts)
     else:
-        print("\n".join(_lines(facts)))
+        print("\n".join(map(printable, _lines(facts))))
 
 
 def data_config(**given: Any) -> DataConfig:

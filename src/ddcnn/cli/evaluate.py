@@ -20,6 +20,7 @@ from ddcnn.cli.options import (
     StrategyOption,
     TrustOption,
 )
+from ddcnn.text import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -114,7 +115,7 @@ def _tables(result: dict[str, Any]) -> list[Table]:
 def _texts(names: Iterable[str]) -> list[Text]:
     from rich.text import Text
 
-    return [Text(name) for name in names]  # a plain str would be read as markup
+    return [Text(printable(name)) for name in names]  # a plain str would be read as markup
 
 
 def _percent(value: float | None) -> str:
