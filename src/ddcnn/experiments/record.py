@@ -175,8 +175,8 @@ def is_begun(folder: RunFolder) -> bool:
     return (folder.path / BEGUN).is_file() and (folder.path / "config.yaml").is_file()
 
 
-def reopened(folder: RunFolder, compute: Mapping[str, Any]) -> Config:
-    """Return the configuration of a run that was begun, with other values of ``compute``.
+def reopened(folder: RunFolder, compute: Mapping[str, Any], directory: Path | None = None) -> Config:
+    """Return the configuration of a run that was begun, with other values of ``compute``, and data found elsewhere.
 
     Raises
     ------
@@ -185,7 +185,9 @@ def reopened(folder: RunFolder, compute: Mapping[str, Any]) -> Config:
     """
     if not is_begun(folder):
         raise RunError(f"{folder.path} is no run that was begun; start it with ddcnn compare or ddcnn train --out")
-    overrides = {"out": str(folder.path), "force": False, "compute": dict(compute)}
+    overrides: dict[str, Any] = {"out": str(folder.path), "force": False, "compute": dict(compute)}
+    if directory is not None:
+        overrides["data"] = {"directory": str(directory)}
     return Config.read(folder.path / "config.yaml", overrides)
 
 

@@ -52,6 +52,7 @@ class Setup:
         """SHA-256 of all that its trainings depend on: configuration, split, and the content of each sample."""
         config = self.config.model_dump(mode="json", exclude={"out", "force", "strategy"})
         config["compute"] = {name: config["compute"][name] for name in ("precision", "backend")}
+        config["data"] |= {"directory": None, "offline": False}  # where the files are: their content counts
         digest = hashlib.sha256(json.dumps([config, self.data.split.to_json(), self.compute.device.type]).encode())
         digest.update(self.data.content.numpy().tobytes())
         return digest.hexdigest()
