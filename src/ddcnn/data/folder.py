@@ -12,7 +12,7 @@ from ddcnn.config import DataConfig
 from ddcnn.data.bad_files import BadFiles
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.files import image_size, source_path
-from ddcnn.data.images import SUFFIXES, read_images
+from ddcnn.data.images import SUFFIXES, read_or_leave_images
 from ddcnn.data.labels import check_classes
 from ddcnn.data.walk import Found, listed, subfolders, walk
 from ddcnn.errors import DataError
@@ -58,11 +58,11 @@ def read_folder(config: DataConfig) -> Dataset:
         _check_no_parts(root, classes)
     check_classes(config.source, classes)
     bad = BadFiles(config)
-    images, kept = read_images([path for _, path, _ in labelled], size, bad)
+    images, kept = read_or_leave_images([path for _, path, _ in labelled], size, bad, config.source)
     labelled = [labelled[i] for i in kept]
     return Dataset(
         name=config.source,
-        images=torch.from_numpy(images),
+        images=images,
         labels=torch.tensor([label for _, _, label in labelled]),
         classes=classes,
         official_test=_indices(labelled, "test"),

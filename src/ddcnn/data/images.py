@@ -16,9 +16,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from jaxtyping import Int64, UInt8
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
+from torch import Tensor
 
-from ddcnn.data.bad_files import BadFiles, read_all
+from ddcnn.data.bad_files import BadFiles, read_all, read_or_leave
 from ddcnn.data.files import open_file
+from ddcnn.data.lazy import Lazy
 from ddcnn.errors import DataError, in_one_line
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
@@ -73,6 +75,14 @@ def read_images(
     bad = bad or BadFiles()
     with _bombs_are_errors():
         return read_all(paths, lambda path: _read(path, size, None, bad), bad)
+
+
+def read_or_leave_images(
+    paths: Sequence[Path], size: tuple[int, ...] | None, bad: BadFiles, source: str
+) -> tuple[UInt8[Tensor, "m C H W"] | Lazy, Int64[np.ndarray, "m"]]:
+    """Do as `read_images`, or leave large images on disk, as `read_or_leave`."""
+    with _bombs_are_errors():
+        return read_or_leave(paths, lambda path: _read(path, size, None, bad), bad, source)
 
 
 def _read(path: Path, size: tuple[int, ...] | None, channels: int | None, done: BadFiles) -> np.ndarray:
