@@ -59,17 +59,27 @@ def find_files(names: Sequence[str]) -> list[Path]:
     return paths
 
 
-def read_batches(paths: Sequence[Path], wanted: Wanted, batch_size: int) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Yield names and images (n, C, *S), n <= batch_size; of an .npz file with many images each has a name."""
+def read_batches(
+    paths: Sequence[Path], wanted: Wanted, batch_size: int, bad: list[str] | None = None
+) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Yield names and images (n, C, *S), n <= batch_size; of an .npz file with many images each has a name.
+
+    Why a file cannot be used is added to ``bad``; without it, the first such file is an error.
+    """
     names: list[str] = []
     images: list[np.ndarray] = []
     for path in paths:
-        for name, image in _read(path, wanted):
-            names.append(name)
-            images.append(image)
-            if len(images) == batch_size:
-                yield names, np.stack(images)
-                names, images = [], []
+        try:
+            for name, image in _read(path, wanted):
+                names.append(name)
+                images.append(image)
+                if len(images) == batch_size:
+                    yield names, np.stack(images)
+                    names, images = [], []
+        except DataError as error:
+            if bad is None:
+                raise
+            bad.append(str(error))
     if images:
         yield names, np.stack(images)
 

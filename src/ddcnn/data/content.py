@@ -12,9 +12,11 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
+import torch
+from jaxtyping import Bool, Shaped, UInt8
 from torch import Tensor
 
+from ddcnn.data.dataset import Dataset
 from ddcnn.data.lazy import Images, as_images
 from ddcnn.data.store.read import Stored
 from ddcnn.errors import DataError
@@ -59,6 +61,18 @@ def digests(images: Shaped[Tensor, "n C *S"] | Images) -> UInt8[np.ndarray, "n 1
     finally:
         threads.shutdown(cancel_futures=True)
     return found
+
+
+def content_of(dataset: Dataset) -> UInt8[Tensor, "n 16"]:
+    """Return a digest of each sample that covers its label, too: whoever is relabelled is another sample."""
+    found = torch.from_numpy(digests(dataset.images))
+    return found ^ torch.from_numpy(dataset.labels.numpy().astype("<i8").view(np.uint8).reshape(-1, 8)).repeat(1, 2)
+
+
+def are_among(found: UInt8[Tensor, "n 16"], others: UInt8[Tensor, "m 16"]) -> Bool[Tensor, " n"]:
+    """Return which samples are among others."""
+    known = {one.tobytes() for one in others.numpy()}
+    return torch.tensor([one.tobytes() in known for one in found.numpy()], dtype=torch.bool)
 
 
 def _of_store(images: Stored) -> UInt8[np.ndarray, "n 16"]:

@@ -1,4 +1,4 @@
-"""A task: one piece of work that needs no other, and what an engine must know to place it."""
+"""`Task`: a piece of work that depends on no other, in the form that every engine runs; and the protocol of engines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A parcel: what a worker elsewhere needs to do a task, as numbers and arrays. There is no pickle in it."""
+"""`TaskPayload`: numbers and arrays, without pickle, from which a worker elsewhere makes the inputs of a task."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TaskPayload:
     arrays: dict[str, np.ndarray]
 
     def save(self, folder: Path) -> None:
-        """Write it; a parcel that is there already is replaced.
+        """Write it; a payload that is there already is replaced.
 
         Raises
         ------
@@ -48,7 +48,7 @@ class TaskPayload:
 
     @classmethod
     def open(cls, folder: Path) -> TaskPayload:
-        """Map a parcel that `save` wrote; what is written into its arrays stays in this process."""
+        """Map a payload that `save` wrote; changes of its arrays stay in this process."""
         content = json.loads((folder / _NUMBERS).read_text(encoding="utf-8"))
         arrays = {
             name: np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False) for name in content["arrays"]

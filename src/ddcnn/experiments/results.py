@@ -21,7 +21,7 @@ def comparison_of(setup: Setup, results: dict[str, StrategyResult]) -> dict[str,
     local = next((one for one in results.values() if one.shares_local_cnns), None)
     by_subdomain = [] if local is None else judge_local(setup, local)
     decisions = {name: judge(setup, result) for name, result in results.items()}
-    degraded = {name: found for name, one in results.items() if (found := _without_some(setup, one)) is not None}
+    degraded = {name: found for name, one in results.items() if (found := judge_missing(setup, one)) is not None}
     return {
         "data": config.data.source,
         "model": config.model.name,
@@ -79,7 +79,7 @@ def _subdomains(local: StrategyResult, judged: list[dict[str, Any]]) -> list[dic
     ]
 
 
-def _without_some(setup: Setup, result: StrategyResult) -> dict[str, Any] | None:
+def judge_missing(setup: Setup, result: StrategyResult) -> dict[str, Any] | None:
     """Evaluate a result on the test part with subdomains missing."""
     device = setup.compute.device
     result.network.aggregation.eval()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import TracebackType
 
 from ddcnn.config import Config
 from ddcnn.data import Dataset
 from ddcnn.engines import ALONE, Engine, Ranks, build_engine
-from ddcnn.experiments.record import Comparison, Recorder, finish_run, open_run, reopen_run
+from ddcnn.experiments.record import Comparison, Recorder, finish_run, open_run, reopen_run, write_facts
 from ddcnn.machine import staying_below
 from ddcnn.planning import MemoryPlan, Setup, decide, prepare
 from ddcnn.runs.folder import CHECKPOINTS, RunFolder
@@ -69,9 +70,9 @@ class Session:
         folder = RunFolder(config.out) if ranks.first else None
         begun = None
         if options.resuming:
-            begun = reopen_run(RunFolder(config.out), sweep=ranks.first)
+            begun = reopen_run(folder or RunFolder(config.out), sweep=ranks.first)
         elif folder is not None:
-            folder.check_free(force=config.force)
+            folder.check_free(force=config.force, sources=sources_of(config))
         setup = prepare(config, dataset, ranks, begun.proofs if begun else ())
         engine = options.engine or build_engine(config.compute, setup.compute.device.type)
         if begun is None:
@@ -82,6 +83,8 @@ class Session:
         else:
             begun.check(setup)
             choices, command = dict(begun.choices), begun.command or command
+            if folder is not None:
+                write_facts(folder, setup, command)
         if not ranks.alone:
             choices["ranks"] = ranks.line(len(setup.networks.decomposition))
         for what, text in choices.items():
@@ -99,8 +102,14 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the engine."""
+        """Close the engine, and let others have the folder."""
         self.contexts.__exit__(kind, error, trace)
+        if self.folder is not None:
+            self.folder.release()
+        if error is not None and self.folder is not None and self.folder.replaced is not None:
+            self.recorder.note(
+                f"the run that was there before is kept in {self.folder.replaced} until this one is done"
+            )
 
     def context(self, aggregations: Sequence[str]) -> StrategyContext:
         """Return what strategies are given."""
@@ -130,6 +139,12 @@ class Session:
             choices=choices,
             command=self.command,
         )
+
+
+def sources_of(config: Config) -> list[Path]:
+    """Return the files and folders that a run reads, as far as its configuration names them."""
+    named = [config.data.source.partition(":")[2], str(config.data.directory or "")]
+    return [path for path in (Path(name).expanduser() for name in named if name) if path.exists()]
 
 
 def as_rank(options: RunOptions, ranks: Ranks) -> RunOptions:

@@ -128,7 +128,7 @@ def fuse(
         ``"fused"``, ``"vmapped"`` or ``"looped"``. ``"auto"`` takes the fastest on the example, measured once per
         network, shape, device and versions, and then remembered; without an example it fuses what can be fused.
     example
-        Input of real shape and device.
+        Input of real shape and device. The proof looks at these alone, the measurement computes with it.
     sample_shape
         (C, *s), where there is no example: the proof needs no more. Without either, square input of a size that the
         networks take is made up for it; if there is none, the proof waits for the first input, and an error is raised
@@ -155,7 +155,8 @@ def fuse(
         return _best(modules, example, sample_shape, proofs)
     network = build(modules, cast(BackendName, backend))
     if not network.proved and (shape := _proof_shape(modules, example, sample_shape)) is not None:
-        device = next((p.device for p in modules[0].parameters()), torch.device("cpu"))
+        values = (t.device for t in (example, *modules[0].parameters()) if t is not None)
+        device = next(values, torch.device("cpu"))
         if proofs is not None and proofs.holds(modules[0], shape, backend, device):
             network.proved = True
         else:

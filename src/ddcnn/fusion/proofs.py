@@ -9,16 +9,17 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import nn
 
-from ddcnn.fusion.structural_equality import structure
+from ddcnn.fusion.structural_equality import code, structure
 from ddcnn.machine import device_name
 
 
 class Proofs:
     """Certificates of what has been proved, to be kept with a run, so that nothing is proved twice.
 
-    A certificate is the SHA-256 of the structure of the network, the shape of a sample, the backend, the version of
-    PyTorch and the name of the processor or GPU: on another machine, or with another PyTorch, the proof is due again.
-    The number of networks is no part of it: no rule of an operator depends on it.
+    A certificate is the SHA-256 of the structure and code of the network, the shape of a sample, the backend, the
+    version of PyTorch and the name of the processor or GPU: on another machine, or with another PyTorch, networks are
+    proved again. The number of networks is not in it: the rules of the operator table take N as an axis of any length,
+    so that a group of another size, or a subset after an early stop, runs the same rules.
 
     Parameters
     ----------
@@ -47,5 +48,13 @@ class Proofs:
 
 
 def _certificate(module: nn.Module, shape: Sequence[int], backend: str, device: torch.device) -> str:
-    facts = [repr(structure(module)), list(shape), backend, torch.__version__, device.type, device_name(device)]
+    facts = [
+        repr(structure(module)),
+        code(module),
+        list(shape),
+        backend,
+        torch.__version__,
+        device.type,
+        device_name(device),
+    ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _OWN = frozenset(vars(nn.Module()))  # what torch keeps in every layer
 _DEPTH = 20
+_PLAIN = (str, bytes, int, float, complex, slice, range, tuple, list, type(None))
 _SIMPLE = (str, bytes, int, float, complex, slice, range, enum.Enum, Path, Set, torch.dtype, torch.device)
 
 
@@ -22,6 +23,26 @@ def structure(module: nn.Module) -> tuple[object, ...]:
     layers = tuple((name, type(layer).__qualname__, layer.extra_repr()) for name, layer in module.named_modules())
     state = tuple((name, tuple(t.shape), t.dtype, t.device.type) for name, t in _tensors(module))
     return layers, state, tuple((name, p.requires_grad) for name, p in module.named_parameters())
+
+
+def code(module: nn.Module) -> list[str]:
+    """Return in words what its structure does not show: whose code runs, and the plain options of its layers."""
+    words = []
+    for layer in module.modules():
+        forward = getattr(type(layer).forward, "__code__", None)
+        options = {name: repr(value) for name, value in _options(layer).items() if isinstance(value, _PLAIN)}
+        options.pop("training", None)  # a proof is of both modes
+        body = None if forward is None else (forward.co_code.hex(), repr(forward.co_names), _constants(forward))
+        words.append(repr((type(layer).__module__, body, sorted(options.items()))))
+    return words
+
+
+def _constants(code: types.CodeType) -> list[object]:
+    """Return the constants of a function, those of functions within it as well; not where they are in memory."""
+    return [
+        (c.co_code.hex(), c.co_names, _constants(c)) if isinstance(c, types.CodeType) else repr(c)
+        for c in code.co_consts
+    ]
 
 
 def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:

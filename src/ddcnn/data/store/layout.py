@@ -99,7 +99,7 @@ class Layout(BaseModel):
     @cached_property
     def cores(self) -> tuple[Box, ...]:
         """The box of each subdomain without overlap: together the image."""
-        return tuple(s.core for s in self._grid)
+        return tuple(s.box for s in Grid(self.grid).subdomains(self.image_size))
 
     @cached_property
     def boxes(self) -> tuple[Box, ...]:
