@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 from collections.abc import Iterator
@@ -60,6 +61,15 @@ def edit(path: Path, images: Any = None, labels: Any = None) -> None:
     np.savez(path, **arrays)
 
 
+class Noting(Progress):
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
 EDITS = {
     "exchanged": {"images": lambda x: x[::-1].copy()},
     "one is black": {"images": lambda x: np.where(np.arange(60)[:, None, None] == 7, 0, x).astype(np.uint8)},
@@ -94,6 +104,17 @@ def test_what_was_learned_from_is_counted(bars: Path, tmp_path: Path) -> None:
     found = ddcnn.evaluate(tmp_path / "run", data=DataConfig(source=f"npz:{tmp_path / 'copy.npz'}"), trust=True)
     assert (found["part"], found["samples"], found["learned_from"]) == ("all", 60, 48)
     assert ddcnn.evaluate(tmp_path / "run", trust=True)["learned_from"] == 0
+
+
+def test_what_was_noticed_in_the_data_is_said_and_kept(bars: Path, tmp_path: Path) -> None:
+    arrays = dict(np.load(bars))
+    np.savez(bars, **arrays, classes=np.array(["cat", "Cat"]))
+    progress = Noting()
+    trained(bars, tmp_path / "run", progress)
+    (note,) = json.loads((tmp_path / "run" / "data.json").read_text())["notes"]
+    for each in ("cat", "Cat", "30"):  # with the number of images
+        assert each in note
+    assert f"data: {note}" in progress.notes
 
 
 def test_pixels_of_another_scale(bars: Path, tmp_path: Path) -> None:

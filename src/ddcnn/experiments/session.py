@@ -76,7 +76,7 @@ class Session:
         setup = prepare(config, dataset, ranks, begun.proofs if begun else ())
         engine = options.engine or build_engine(config.compute, setup.compute.device.type)
         if begun is None:
-            _tell_bad_files(setup, options.progress)
+            _tell_of_files(setup, options.progress)
             setup, choices, plan = decide(setup, _whole(strategies), engine)
             if folder is not None:
                 open_run(folder, setup, job=job, command=command, choices=choices)
@@ -158,7 +158,10 @@ def _whole(strategies: Sequence[str]) -> list[str]:
     return [what for what in dict.fromkeys(trained) if what != "subdomains"]
 
 
-def _tell_bad_files(setup: Setup, progress: Progress) -> None:
+def _tell_of_files(setup: Setup, progress: Progress) -> None:
+    """Say what was done to files, and which are left out."""
+    for note in setup.data.dataset.notes:
+        progress.note(f"data: {note}")
     bad = setup.data.dataset.bad_files
     if setup.config.data.on_bad_file == "warn":
         for one in bad[:_MOST_NAMED]:

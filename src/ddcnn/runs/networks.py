@@ -78,6 +78,7 @@ def describe_data(data: TrainingData, config: DataConfig) -> dict[str, Any]:
         "std": data.normalization.std.tolist(),
         "input": InputDescription.of(dataset, config).to_json(),
         "source": dataset.source,
+        "notes": list(dataset.notes),
     }
 
 
