@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import unicodedata
 
+LONGEST_NAME = 1_000  # characters of the name of a class
+_INVISIBLE = frozenset({"Zs", "Zl", "Zp", "Cf"})
 _JOINERS = "\u200c\u200d"  # ZWNJ, ZWJ: Persian, Hindi and many emoji are misspelt without them
 _VISIBLE_FORMATS = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd")
 
@@ -50,3 +52,22 @@ def _stays(char: str, before: str, after: str) -> bool:
 
 def _joins(char: str) -> bool:
     return bool(char) and not char.isascii() and unicodedata.category(char)[0] in "LMS"
+
+
+def name_fault(name: str) -> str | None:
+    r"""Return what is wrong with the name of a class, as the end of a sentence; None: nothing.
+
+    Any text of any language is a name, spaces, joiners and controls included: they are escaped where they are printed
+    (`printable`). The same rule holds where data are read and where a run is read, so what trains can be loaded.
+
+    >>> name_fault("می\u200cخواهم"), name_fault("\x1b[2J"), name_fault(" \u200b")
+    (None, None, 'holds no visible character')
+    >>> name_fault("caf\udce9")
+    'holds bytes that are no UTF-8'
+    """
+    if any(unicodedata.category(char) == "Cs" for char in name):
+        return "holds bytes that are no UTF-8"
+    if len(name) > LONGEST_NAME:
+        return f"has more than {LONGEST_NAME:,} characters"
+    # the separators and formats of Unicode show nothing by themselves; all else does, escaped if need be
+    return None if any(unicodedata.category(char) not in _INVISIBLE for char in name) else "holds no visible character"

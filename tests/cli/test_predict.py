@@ -92,10 +92,19 @@ def test_images_of_another_size(call: Callable, refused: Callable, made_run: Pat
     assert call("predict", made_run, tmp_path / "big.png", "--resize").code == 0
 
 
-def test_one_bad_file_and_nothing_is_printed(refused: Callable, made_run: Path, images: Path) -> None:
+def test_the_good_files_are_answered_and_the_bad_one_is_named(
+    call: Callable, refused: Callable, made_run: Path, images: Path
+) -> None:
     whole = (images / "a.png").read_bytes()
-    (images / "z.png").write_bytes(whole[: len(whole) // 2])
-    assert "z.png cannot be read" in refused("predict", made_run, images, "--batch-size", 1)
+    good = [row["file"] for row in json.loads(call("predict", made_run, images, "--format", "json").out)]
+    (images / "\x1b[2Jm.png").write_bytes(whole[: len(whole) // 2])
+    code, out, err = call("predict", made_run, images, "--batch-size", 2, "--format", "json")
+    assert code == 1
+    assert [row["file"] for row in json.loads(out)] == good
+    assert err.count("\n") == 1
+    assert r"\x1b[2Jm.png cannot be read" in err
+    assert "\x1b" not in err
+    assert "m.png cannot be read" in refused("predict", made_run, images / "\x1b[2Jm.png")
 
 
 def test_unknown_strategy(refused: Callable, made_run: Path, images: Path) -> None:
@@ -107,7 +116,7 @@ def test_unknown_format(refused: Callable, made_run: Path, images: Path) -> None
 
 
 def test_not_a_run(refused: Callable, images: Path, tmp_path: Path) -> None:
-    assert "is not a folder" in refused("predict", tmp_path / "nothing", images)
+    assert "does not exist" in refused("predict", tmp_path / "nothing", images)
     assert "it is not a run" in refused("predict", images, images)
 
 

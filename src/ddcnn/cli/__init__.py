@@ -16,6 +16,7 @@ import typer
 
 from ddcnn.cli import data, evaluate, predict, prepare, run_commands
 from ddcnn.errors import DdcnnError, EndedError, InterruptionError
+from ddcnn.text import printable
 
 __all__ = ["app", "main"]
 
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if message is None:
             raise
         if not isinstance(error, EndedError):  # another rank has said it
-            print(f"error: {_rank()}{' '.join(message.split())}", file=sys.stderr)
+            print(f"error: {_rank()}{printable(' '.join(message.split()))}", file=sys.stderr)
         code = 2
     if code in (75, 130) and os.environ.get("RANK", "0") == "0":
         print("interrupted", file=sys.stderr)

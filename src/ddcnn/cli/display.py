@@ -19,6 +19,7 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from ddcnn.text import printable
 from ddcnn.training.progress import Progress
 
 _REFRESH = 0.25  # seconds; to ask for the loss waits for the device
@@ -149,7 +150,7 @@ class PlainProgress(Progress):
 
     def note(self, text: str) -> None:
         """Print it."""
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 class AnimatedProgress(Progress):
@@ -212,7 +213,7 @@ class AnimatedProgress(Progress):
 
     def note(self, text: str) -> None:
         """Print it above the bars."""
-        self._bars.console.print(escape(text), highlight=False, soft_wrap=True)
+        self._bars.console.print(escape(printable(text)), highlight=False, soft_wrap=True)
 
     def _draw(self) -> None:
         pace = self._pace

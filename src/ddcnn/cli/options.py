@@ -118,7 +118,7 @@ ResumeOption = Annotated[
     typer.Option(
         "--resume",
         metavar="RUN",
-        help="Go on with a run that was interrupted or killed; of other options, only the engine's count.",
+        help="Go on with a run that was interrupted or killed; otherwise only options of the engine and --data-dir.",
         rich_help_panel=OUTPUT,
     ),
 ]

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ddcnn.cli.options import RunArgument, StrategyOption, TrustOption
+from ddcnn.errors import DataError
+from ddcnn.text import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,6 +51,8 @@ def predict(
 ) -> None:
     """Predict the class of images, with its probability and what each subdomain votes for.
 
+    Files that cannot be read are named on stderr, the others are answered; the exit code is then 1.
+
     \b
     For example:
     ddcnn predict runs/c10 cat.png dog.jpg
@@ -63,24 +67,31 @@ def predict(
     network = load(run, strategy, trust=trust)
     folder = RunFolder(run)
     data = folder.read_json("data.json")
-    rows = _predict(network, Wanted.of(data, resize=resize), data["classes"], paths, batch_size)
+    bad: list[str] = []
+    rows = _predict(network, Wanted.of(data, resize=resize), data["classes"], paths, batch_size, bad)
+    if not rows:
+        raise DataError(bad[0])
     if form is Format.JSON:
         print_json(rows)
     elif form is Format.CSV:
         _write_csv(rows)
     else:
         print_table(_table(rows, strategy or best_strategy(folder)))
+    for reason in bad:
+        print(f"error: {printable(reason)}", file=sys.stderr)
+    if bad:
+        raise typer.Exit(1)
 
 
 def _predict(
-    network: CNNDNN, wanted: Wanted, classes: Sequence[str], paths: Sequence[Path], batch_size: int
+    network: CNNDNN, wanted: Wanted, classes: Sequence[str], paths: Sequence[Path], batch_size: int, bad: list[str]
 ) -> list[dict[str, Any]]:
     import torch
 
     from ddcnn.cli.inputs import read_batches
 
     rows: list[dict[str, Any]] = []
-    for names, images in read_batches(paths, wanted, batch_size):
+    for names, images in read_batches(paths, wanted, batch_size, bad):
         with torch.inference_mode():
             local = network.local_probabilities(torch.from_numpy(images))
             together = network.decide(local).softmax(1)
@@ -114,7 +125,7 @@ def _table(rows: list[dict[str, Any]], strategy: str) -> Table:
             for part in row["subdomains"]
         )
         cells = [row["file"], row["class"], f"{row['probability']:.3f}", *([votes] if votes else [])]
-        table.add_row(*(Text(cell) for cell in cells))  # a plain str would be read as markup
+        table.add_row(*(Text(printable(cell)) for cell in cells))  # a plain str would be read as markup
     table.caption = f"strategy: {strategy}"
     return table
 

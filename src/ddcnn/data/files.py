@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import secrets
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -13,6 +15,13 @@ from typing import IO
 from ddcnn.config import DataConfig
 from ddcnn.errors import DataError
 from ddcnn.machine import cache_folder
+
+_KINDS: dict[str, Callable[[int], bool]] = {
+    "a folder": stat.S_ISDIR,
+    "a named pipe": stat.S_ISFIFO,
+    "a socket": stat.S_ISSOCK,
+    "a device": lambda mode: stat.S_ISCHR(mode) or stat.S_ISBLK(mode),
+}
 
 
 def search_folders(config: DataConfig) -> list[Path]:
@@ -57,9 +66,30 @@ def volume_size(config: DataConfig, default: tuple[int, int, int] | None = None)
     return size[0], size[1], size[2]
 
 
+def open_file(path: Path) -> io.BufferedReader:
+    """Open a regular file to read it, or raise a `DataError`.
+
+    A named pipe would wait for ever for who writes into it, and a device may do anything: neither is opened, whatever
+    its name.
+    """
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            found = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+            mode = os.fstat(found).st_mode  # of what was opened: names can be exchanged
+            if stat.S_ISREG(mode):
+                return open(found, "rb")  # noqa: PTH123 - it is open already
+            os.close(found)
+    except (OSError, ValueError) as error:  # a null byte in the name is a ValueError
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path} cannot be read: {reason}; mend this or remove it") from None
+    what = next((name for name, test in _KINDS.items() if test(mode)), "something else")
+    raise DataError(f"{path} cannot be read: it is {what}, not a file; remove it or name another")
+
+
 def digest(path: Path, algorithm: str = "md5") -> str:
     """Return the checksum of a file as hexadecimal digits."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 
 

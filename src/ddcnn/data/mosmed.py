@@ -66,6 +66,8 @@ def read_mosmed(config: DataConfig) -> Dataset:
         rotation=20.0,
         plane=(0, 1),
         bad_files=bad,
+        window=window,
+        label_groups=groups,
         source={
             "publisher": "Center for Diagnostics and Telemedicine, Moscow (Morozov et al., arXiv 2005.06465)",
             "url": "https://mosmed.ai/datasets/covid19_1110",
@@ -117,13 +119,13 @@ def _prepared(
 
 
 def _cached(path: Path, scans: int, size: Sequence[int]) -> tuple[np.ndarray, np.ndarray, tuple[BadFile, ...]] | None:
+    if not path.is_file():
+        return None  # not there, or a named pipe
     try:
         # opened here, because numpy leaves a damaged file open; the zip format has a CRC-32 of every array
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             images, kept = arrays["images"], arrays["kept"]
             bad = tuple(BadFile(*map(str, one)) for one in json.loads(str(arrays["bad"])))
-    except FileNotFoundError:
-        return None
     except Exception as error:  # a damaged archive raises anything
         _log.warning("%s is damaged and made again: %s", path, error)
         return None

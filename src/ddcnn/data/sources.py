@@ -30,6 +30,7 @@ from ddcnn.data.mnist5k import read_mnist5k
 from ddcnn.data.mosmed import read_mosmed
 from ddcnn.data.npz import read_npz
 from ddcnn.data.phantom import read_phantom
+from ddcnn.data.room import Room, given, room
 from ddcnn.data.store.read import read_zarr
 from ddcnn.data.tf_flowers import read_tf_flowers
 from ddcnn.errors import DataError, nearest
@@ -53,26 +54,43 @@ SOURCES: dict[str, Reader] = {
     "zarr:PATH": read_zarr,
 }
 _USERS = {"classes": ("csv:PATH", "mosmed"), "window": ("csv:PATH", "mosmed")}
+_RESIZING = ("folder:PATH", "csv:PATH", "tf_flowers", "mosmed")
 
 
-def open_data(config: DataConfig) -> Dataset:
+def open_data(config: DataConfig, *, memory: int | None = None) -> Dataset:
     """Read the data set that ``config.source`` names; nothing is split off or left out.
 
     Its images are in memory, or, from ``zarr:PATH``, in a store.
 
+    Parameters
+    ----------
+    memory
+        Bytes that the images may take. Readers of files hold it while reading, too; what a source of your own takes is
+        known only afterwards.
+
     Raises
     ------
     DataError
-        The source is unknown, or its images or labels cannot be used.
+        The source is unknown, its images or labels cannot be used, or they take more memory.
     """
-    dataset = open_lazily(config)
-    if isinstance(dataset.images, Lazy):
-        return checked(replace(dataset, images=load(dataset.images)))
+    with given(Room(memory)):
+        dataset = _open(config)
+        if isinstance(dataset.images, Lazy):
+            room().require(config.source, dataset.images.shape, dataset.images.dtype.itemsize)
+            return checked(replace(dataset, images=load(dataset.images)))
     return dataset
 
 
-def open_lazily(config: DataConfig) -> Dataset:
-    """Do as `open_data`, but leave images that are read or made one at a time where they are."""
+def open_lazily(config: DataConfig, *, memory: int | None = None) -> Dataset:
+    """Do as `open_data`, but leave images that are read or made one at a time where they are.
+
+    So are those of files that take more than half of ``memory``, or 1 GiB, if they can be read one by one.
+    """
+    with given(Room(memory, lazily=True)):
+        return _open(config)
+
+
+def _open(config: DataConfig) -> Dataset:
     foreign = is_foreign(config.source)
     reader = import_by_name(config.source, "data source", DataError) if foreign else SOURCES[_key(config.source)]
     key = config.source if foreign else _key(config.source)
@@ -92,6 +110,15 @@ def open_lazily(config: DataConfig) -> Dataset:
             f"data.image_size = {'x'.join(map(str, size))} out"
         )
     return dataset
+
+
+def takes(source: str, field: str) -> bool:
+    """Return whether a source heeds ``window``, ``classes`` or ``image_size`` of `DataConfig`.
+
+    >>> takes("csv:scans.csv", "window"), takes("npz:scans.npz", "window")
+    (True, False)
+    """
+    return not is_foreign(source) and _key(source) in (_USERS | {"image_size": _RESIZING})[field]
 
 
 def register_source(name: str) -> Callable[[Reader], Reader]:

@@ -97,12 +97,12 @@ def _prepared(paths: list[Path], size: tuple[int, int]) -> tuple[np.ndarray, np.
 
 
 def _cached(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, list[str]] | None:
+    if not path.is_file():
+        return None  # not there, or a named pipe
     try:
         # opened here, because numpy leaves a damaged file open; the zip format has a CRC-32 of every array
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             images, labels, dropped = arrays["images"], arrays["labels"], arrays["dropped"]
-    except FileNotFoundError:
-        return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         _log.warning("%s is damaged and made again: %s", path, error)
         return None

@@ -16,10 +16,10 @@ from ddcnn.engines import ENGINES, Engine, Ranks, RankStarter, build_engine, che
 from ddcnn.errors import ConfigError, RunError
 from ddcnn.experiments.folds import over_folds
 from ddcnn.experiments.over_ranks import train_over_ranks
-from ddcnn.experiments.record import BEGUN, Comparison, read_results, reopened
+from ddcnn.experiments.record import Comparison, read_results, reopened
 from ddcnn.experiments.session import RunOptions, Session, as_rank
 from ddcnn.planning import find_device
-from ddcnn.runs.folder import RunFolder, default_folder
+from ddcnn.runs.folder import BEGUN, RunFolder, default_folder
 from ddcnn.runs.run_validation import foreign_code, untrusted
 from ddcnn.strategies import STRATEGIES, needed_for, run_strategies
 from ddcnn.training import Progress
@@ -74,6 +74,7 @@ def resume(
     command: str = "",
     engine: Engine | None = None,
     compute: Mapping[str, Any] | None = None,
+    directory: Path | None = None,
     trust: bool = False,
 ) -> Comparison:
     """Go on with a run that was interrupted or killed; one that is complete is only read.
@@ -89,6 +90,8 @@ def resume(
         As in `compare`.
     compute
         Fields of ``config.compute`` that change nothing in the result: engine, workers, ray_address, retries.
+    directory
+        Where the data are now, if they have been moved: as ``config.data.directory``. Their content must be the same.
     trust
         Whether code that the run's configuration names (``module:function``) may be imported.
 
@@ -101,7 +104,7 @@ def resume(
     if folder.is_complete():
         folder.check()
         return read_results(folder)
-    config = reopened(folder, compute or {})
+    config = reopened(folder, compute or {}, directory)
     foreign = [*foreign_code(config), *_foreign_in_training(config)]
     if foreign and not trust:
         raise RunError(untrusted(folder, foreign[0]))

@@ -10,7 +10,7 @@ import torch
 from ddcnn.config import Config
 from ddcnn.engines import InProcess, RankStarter, joined
 from ddcnn.experiments.record import Comparison, is_begun, read_results, reopened
-from ddcnn.experiments.session import RunOptions, as_rank
+from ddcnn.experiments.session import RunOptions, as_rank, sources_of
 from ddcnn.runs.folder import RunFolder
 from ddcnn.runs.networks import load
 from ddcnn.training import Progress
@@ -21,9 +21,10 @@ def train_over_ranks(config: Config, options: RunOptions, engine: RankStarter) -
     assert config.out is not None
     folder = RunFolder(config.out)
     if not options.resuming:
-        folder.check_free(force=config.force)
+        folder.check_free(force=config.force, sources=sources_of(config))
         if folder.path.exists():
             folder.create(force=config.force)  # so that no rank takes what was there for what it has begun
+            folder.release()
     arguments = {"config": config.model_dump(mode="json"), "command": options.command}
     engine.run_on_ranks(
         config.compute.workers, train_as_rank, arguments, options.progress, folder.path.absolute().parent
