@@ -50,6 +50,12 @@ class FolderLock:
             os.close(self._handle)
             self._handle = None
 
+    def remove(self) -> None:
+        """Let others have it, and leave no file, unless another one has it."""
+        if self._handle is not None:
+            self.path.unlink(missing_ok=True)
+            self.release()
+
     def __del__(self) -> None:
         """Let others have it."""
         self.release()

@@ -177,17 +177,17 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("number", FAILURES)
-@pytest.mark.parametrize("function", ["fsync", "mkstemp", "replace"])
+@pytest.mark.parametrize("function", ["fsync", "open", "replace"])
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(folder, monkeypatch, function, number):
     before = {p: p.read_bytes() for p in folder.path.rglob("*") if p.is_file()}
 
     def fail(*_args, **_kwargs):
         raise OSError(number, os.strerror(number))
 
-    place = {"fsync": "os.fsync", "mkstemp": "tempfile.mkstemp", "replace": "pathlib.Path.replace"}[function]
-    monkeypatch.setattr(place, fail)
+    place = {"fsync": "os.fsync", "open": "pathlib.Path.open", "replace": "pathlib.Path.replace"}[function]
     message = rf"data\.json cannot be written: {FAILURES[number]}.*; earlier files are intact"
-    with pytest.raises(RunError, match=message) as caught:
+    with monkeypatch.context() as patched, pytest.raises(RunError, match=message) as caught:
+        patched.setattr(place, fail)
         folder.write_json("data.json", {"a": 2})
     assert "\n" not in str(caught.value)
     assert {p: p.read_bytes() for p in folder.path.rglob("*") if p.is_file()} == before

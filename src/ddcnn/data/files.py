@@ -1,16 +1,13 @@
-"""Where data lies on disk, and how it is written there."""
+"""Where data lies on disk."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import os
-import secrets
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO
 
 from ddcnn.config import DataConfig
 from ddcnn.errors import DataError
@@ -36,6 +33,12 @@ def source_path(config: DataConfig) -> Path:
     if not path.exists():
         raise DataError(f"{config.source}: {path} does not exist (looked from {Path.cwd()})")
     return path
+
+
+def named_paths(config: DataConfig) -> list[Path]:
+    """Return the files and folders that a configuration names and that are there: PATH, and ``data.directory``."""
+    named = [config.source.partition(":")[2], str(config.directory or "")]
+    return [path for path in (Path(name).expanduser() for name in named if name) if path.exists()]
 
 
 def image_size(config: DataConfig) -> tuple[int, int] | None:
@@ -91,22 +94,3 @@ def digest(path: Path, algorithm: str = "md5") -> str:
     """Return the checksum of a file as hexadecimal digits."""
     with open_file(path) as file:
         return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file beside ``path`` that takes its place when the block ends well.
-
-    A reader sees the old file or the complete new one; after an error nothing is left behind.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # tempfile would hide it from other users
-    try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

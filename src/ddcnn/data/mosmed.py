@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from ddcnn.atomic import replacing
 from ddcnn.config import DataConfig
 from ddcnn.data.bad_files import BadFile, BadFiles, read_all
 from ddcnn.data.csv_file import group_numbers
 from ddcnn.data.dataset import Dataset
-from ddcnn.data.files import replacing, search_folders, volume_size
+from ddcnn.data.files import search_folders, volume_size
 from ddcnn.data.nifti import is_nifti, read_nifti
 from ddcnn.data.volumes import ORIENTATION
 from ddcnn.errors import DataError
@@ -110,6 +111,7 @@ def _prepared(
         return prepared
     images, kept = read_all(paths, lambda path: read_nifti(path, size, window), bad)
     try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
         with replacing(cached) as file:
             left_out = json.dumps([[one.file, one.reason] for one in bad.found])
             np.savez(file, images=images, kept=kept, bad=np.array(left_out))

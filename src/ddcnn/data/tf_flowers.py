@@ -16,10 +16,11 @@ import numpy as np
 import PIL
 import torch
 
+from ddcnn.atomic import replacing
 from ddcnn.config import DataConfig
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.download import Archive, find_or_fetch
-from ddcnn.data.files import digest, image_size, replacing
+from ddcnn.data.files import digest, image_size
 from ddcnn.data.images import read_images
 from ddcnn.errors import DataError
 from ddcnn.machine import cache_folder
@@ -89,6 +90,7 @@ def _prepared(paths: list[Path], size: tuple[int, int]) -> tuple[np.ndarray, np.
         labels = np.array([list(PHOTOS).index(path.parent.name) for path in kept], dtype=np.int64)
         prepared = read_images(kept, size)[0], labels, [f"{path.parent.name}/{path.name}" for path in dropped]
         try:
+            cached.parent.mkdir(parents=True, exist_ok=True)
             with replacing(cached) as file:
                 np.savez(file, images=prepared[0], labels=labels, dropped=np.array(prepared[2], dtype=str))
         except OSError as error:  # a cache that cannot be written costs time, not results

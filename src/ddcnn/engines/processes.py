@@ -201,7 +201,7 @@ class _Worker:
 
     def _gone(self, name: str) -> Failure:
         code = self._process.wait()
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        how = f"signal {_signal_name(-code)}" if code < 0 else f"exit code {code}"
         return Failure(name, f"its worker process ended with {how}; see {self.log}")
 
     def end(self) -> None:
@@ -220,3 +220,12 @@ class _Worker:
             if pipe is not None:
                 with contextlib.suppress(OSError):  # what was not written yet has no reader any more
                     pipe.close()
+
+
+def _signal_name(number: int) -> str:
+    """Return the name of a signal; real-time signals between the first and the last have none.
+
+    >>> _signal_name(9), _signal_name(40)
+    ('SIGKILL', '40')
+    """
+    return signal.Signals(number).name if number in set(signal.Signals) else str(number)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ddcnn.atomic import write_atomic
+from ddcnn.atomic import advice, replacing, write_atomic
 from ddcnn.errors import RunError
 
 _NUMBERS = "numbers.json"
+
+
+class _Sink(NamedTuple):
+    """All that numpy needs of a file to write in pieces. To a file it knows it writes by C, which says no reason."""
+
+    write: Callable[[bytes], int]
 
 
 @dataclass(frozen=True)
@@ -37,14 +44,12 @@ class TaskPayload:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for name, array in self.arrays.items():
-                partly = folder / f"{name}.npy.part"
-                with partly.open("wb") as file:
-                    np.save(file, array, allow_pickle=False)
-                partly.replace(folder / f"{name}.npy")
+                with replacing(folder / f"{name}.npy") as file:
+                    np.save(_Sink(file.write), array, allow_pickle=False)
             names = sorted(self.arrays)
             write_atomic(folder / _NUMBERS, json.dumps({"numbers": self.numbers, "arrays": names}).encode())
         except OSError as error:
-            raise RunError(f"{folder} cannot be written: {error.strerror}; make room, then resume the run") from None
+            raise RunError(f"{folder} cannot be written: {advice(error)}, then resume the run") from None
 
     @classmethod
     def open(cls, folder: Path) -> TaskPayload:

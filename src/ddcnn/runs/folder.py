@@ -137,8 +137,7 @@ class RunFolder:
                 self.check_free(force=force)  # again, since from now on no other process begins
                 self._move_aside()
             except BaseException:
-                self._held.path.unlink(missing_ok=True)
-                self.release()
+                self._held.remove()
                 with contextlib.suppress(OSError):
                     self._held.path.parent.rmdir()
                 raise

@@ -194,6 +194,15 @@ class Layout(BaseModel):
             raise DataError(f"{path} declares what cannot be: {error}") from None
 
 
+def is_own(path: Path) -> bool:
+    """Tell whether a folder is a store that ddcnn wrote, of any version: its description is whole."""
+    try:
+        values = _described(path)
+    except DataError:
+        return False
+    return values.pop("digest", None) == _digest(values)
+
+
 def to_json(value: dict[str, Any]) -> bytes:
     """Return JSON as it is written to files."""
     return (json.dumps(value, indent=1) + "\n").encode()
