@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from types import TracebackType
 
 from ddcnn.config import Config
 from ddcnn.data import Dataset
+from ddcnn.data.files import named_paths
 from ddcnn.engines import ALONE, Engine, Ranks, build_engine
 from ddcnn.experiments.record import Comparison, Recorder, finish_run, open_run, reopen_run, write_facts
 from ddcnn.machine import staying_below
@@ -72,7 +72,7 @@ class Session:
         if options.resuming:
             begun = reopen_run(folder or RunFolder(config.out), sweep=ranks.first)
         elif folder is not None:
-            folder.check_free(force=config.force, sources=sources_of(config))
+            folder.check_free(force=config.force, sources=named_paths(config.data))
         setup = prepare(config, dataset, ranks, begun.proofs if begun else ())
         engine = options.engine or build_engine(config.compute, setup.compute.device.type)
         if begun is None:
@@ -139,12 +139,6 @@ class Session:
             choices=choices,
             command=self.command,
         )
-
-
-def sources_of(config: Config) -> list[Path]:
-    """Return the files and folders that a run reads, as far as its configuration names them."""
-    named = [config.data.source.partition(":")[2], str(config.data.directory or "")]
-    return [path for path in (Path(name).expanduser() for name in named if name) if path.exists()]
 
 
 def as_rank(options: RunOptions, ranks: Ranks) -> RunOptions:
