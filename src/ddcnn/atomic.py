@@ -13,6 +13,7 @@ from typing import IO
 _SPACE = "free some space, or choose a folder on another disk"
 _RIGHTS = "make the folder writable, or choose another one"
 _ADVICE = {
+    errno.ENAMETOOLONG: "choose a shorter name",
     errno.ENOSPC: _SPACE,
     errno.EDQUOT: _SPACE,
     errno.EFBIG: "raise the limit on the size of files, or choose a folder on another disk",

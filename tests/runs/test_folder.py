@@ -186,9 +186,10 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(folder, monkeyp
 
     place = {"fsync": "os.fsync", "open": "pathlib.Path.open", "replace": "pathlib.Path.replace"}[function]
     message = rf"data\.json cannot be written: {FAILURES[number]}.*; earlier files are intact"
-    with monkeypatch.context() as patched, pytest.raises(RunError, match=message) as caught:
+    with monkeypatch.context() as patched:
         patched.setattr(place, fail)
-        folder.write_json("data.json", {"a": 2})
+        with pytest.raises(RunError, match=message) as caught:
+            folder.write_json("data.json", {"a": 2})
     assert "\n" not in str(caught.value)
     assert {p: p.read_bytes() for p in folder.path.rglob("*") if p.is_file()} == before
     folder.check()
@@ -390,3 +391,9 @@ def test_json_that_is_not_plain(folder, text):
         folder.read_json("data.json")
     assert "data.json" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_bytes_that_are_no_utf8_are_shown_as_on_a_terminal(folder):
+    folder.add_sealed("report.html", "<p>scans/\udcff</p>")
+    folder.check()
+    assert folder.read_text("report.html") == r"<p>scans/\udcff</p>"

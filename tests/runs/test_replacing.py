@@ -214,7 +214,7 @@ def test_a_source_in_the_folder_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        (300 * "x", "cannot be the folder of a run: its name is too long; choose another --out"),
+        (300 * "x", "cannot be the folder of a run: File name too long; choose another --out"),
         (os.fsdecode(b"r\xff"), "is not UTF-8; choose another --out"),
         ("file", "is not a folder; choose another --out"),
         ("file/run", "cannot be the folder of a run: Not a directory; choose another --out"),

@@ -47,7 +47,7 @@ def _width(table: Table, console: Console) -> int:
 
 def print_path(what: str, path: Path, *, stderr: bool = False) -> None:
     """Print where something was written; the line is never wrapped."""
-    print(f"{what}: {path}", file=sys.stderr if stderr else sys.stdout)
+    print(f"{what}: {printable(path)}", file=sys.stderr if stderr else sys.stdout)
 
 
 @contextmanager
@@ -79,6 +79,7 @@ class Pace:
     """
 
     def __init__(self, stage: str, *, epochs: int, steps: int, members: int) -> None:
+        stage = printable(stage)
         self.stage = f"{stage} x{members}" if members > 1 else stage
         self.epochs, self.steps = epochs, steps
         self.epoch, self.done = 1, 0

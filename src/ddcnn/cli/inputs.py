@@ -42,23 +42,34 @@ class Wanted:
         return cls(tuple(data["image_shape"]), data["image_type"], resize)
 
 
-def find_files(names: Sequence[str]) -> list[Path]:
+def find_files(names: Sequence[str], bad: list[str] | None = None) -> list[Path]:
     """Return the files, and for each folder all images and arrays in it, at any depth, sorted.
 
-    Raises
-    ------
-    DataError
-        A name is neither file nor folder, or a folder holds no image.
+    Why a name cannot be used is added to ``bad``; without it, the first such name is an error: it is neither file nor
+    folder, or a folder that holds no image.
     """
     paths: list[Path] = []
     for path in map(Path, names):
-        if not path.exists():
-            raise DataError(f"{path} does not exist (looked from {Path.cwd()})")
-        found = walk(path, SUFFIXES | _ARRAYS).files if path.is_dir() else [path]
-        if not found:
-            raise DataError(f"{path} holds no image ({', '.join(sorted(SUFFIXES | _ARRAYS))}); give another folder")
-        paths += found
+        try:
+            paths += _found(path)
+        except DataError as error:
+            if bad is None:
+                raise
+            bad.append(str(error))
     return paths
+
+
+def _found(path: Path) -> list[Path]:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist (looked from {Path.cwd()})") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; mend this or leave it out") from None
+    found = walk(path, SUFFIXES | _ARRAYS).files if path.is_dir() else [path]
+    if not found:
+        raise DataError(f"{path} holds no image ({', '.join(sorted(SUFFIXES | _ARRAYS))}); give another folder")
+    return found
 
 
 def read_batches(
@@ -94,6 +105,8 @@ def _read(path: Path, wanted: Wanted) -> Iterator[tuple[str, np.ndarray]]:
     if path.suffix.lower() == ".npy":
         yield str(path), _fitted(path, arrays[""], wanted)
     elif "images" in arrays:
+        if not arrays["images"].size or arrays["images"].ndim < 2:
+            raise DataError(f"{path}: expected images under the key images, got shape {arrays['images'].shape}")
         for i, image in enumerate(arrays["images"]):
             yield f"{path}[{i}]", _fitted(path, image, wanted)
     elif len(arrays) == 1:

@@ -63,13 +63,16 @@ def predict(
     from ddcnn.runs.folder import RunFolder
     from ddcnn.runs.networks import best_strategy, load
 
-    paths = find_files(files)
-    network = load(run, strategy, trust=trust)
     folder = RunFolder(run)
-    data = folder.read_json("data.json")
+    folder.manifest()  # that there is a run is the first thing to know
     bad: list[str] = []
+    paths = find_files(files, bad)
+    network = load(run, strategy, trust=trust)
+    data = folder.read_json("data.json")
     rows = _predict(network, Wanted.of(data, resize=resize), data["classes"], paths, batch_size, bad)
     if not rows:
+        for reason in bad[1:]:
+            _name(reason)
         raise DataError(bad[0])
     if form is Format.JSON:
         print_json(rows)
@@ -78,9 +81,13 @@ def predict(
     else:
         print_table(_table(rows, strategy or best_strategy(folder)))
     for reason in bad:
-        print(f"error: {printable(reason)}", file=sys.stderr)
+        _name(reason)
     if bad:
         raise typer.Exit(1)
+
+
+def _name(reason: str) -> None:
+    print(f"error: {printable(reason)}", file=sys.stderr)
 
 
 def _predict(
@@ -126,15 +133,19 @@ def _table(rows: list[dict[str, Any]], strategy: str) -> Table:
         )
         cells = [row["file"], row["class"], f"{row['probability']:.3f}", *([votes] if votes else [])]
         table.add_row(*(Text(printable(cell)) for cell in cells))  # a plain str would be read as markup
-    table.caption = f"strategy: {strategy}"
+    table.caption = Text(printable(f"strategy: {strategy}"))
     return table
 
 
 def _write_csv(rows: list[dict[str, Any]]) -> None:
     subdomains = range(len(rows[0]["subdomains"]))
     names = [f"subdomain_{n}_{what}" for n in subdomains for what in ("class", "probability")]
+    shown = printable if sys.stdout.isatty() else str  # a program gets names as they are
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["file", "class", "probability", *names])
     for row in rows:
         votes = [part[what] for part in row["subdomains"] for what in ("class", "probability")]
-        writer.writerow([row["file"], row["class"], row["probability"], *votes])
+        cells = [
+            "" if cell is None else shown(cell) for cell in (row["file"], row["class"], row["probability"], *votes)
+        ]
+        writer.writerow(cells)

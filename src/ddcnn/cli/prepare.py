@@ -42,7 +42,9 @@ def prepare(
     offline: OfflineOption = False,
     image_size: ImageSizeOption = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Threads; default one per core.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace another store that is there, once the new one is complete.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace another store that is there, once the new one is complete.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Write a data set as a Zarr store, from which each worker reads only the subdomains that it trains.

@@ -28,6 +28,7 @@ from ddcnn.cli.options import (
     with_fields,
 )
 from ddcnn.errors import ConfigError, InterruptionError, RankError
+from ddcnn.text import printable
 
 if TYPE_CHECKING:
     from ddcnn.config import Config
@@ -145,7 +146,7 @@ def _run(command: str, source: Source, *, as_json: bool, quiet: bool) -> None:
                 comparison = job(progress)
         except (InterruptionError, RankError, KeyboardInterrupt):
             if first and (run / _CHECKPOINTS).is_dir():
-                print(f"go on with: ddcnn {command} --resume {shlex.quote(str(run))}", file=sys.stderr)
+                print(printable(f"go on with: ddcnn {command} --resume {shlex.quote(str(run))}"), file=sys.stderr)
             raise
     if first:
         _show(comparison.results, comparison.run, as_json=as_json, quiet=quiet)

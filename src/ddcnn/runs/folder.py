@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import io
 import itertools
@@ -171,7 +170,7 @@ class RunFolder:
         except UnicodeEncodeError:
             raise RunError(f"the name {self.path} is not UTF-8; choose another --out") from None
         except OSError as error:
-            why = "its name is too long" if error.errno == errno.ENAMETOOLONG else error.strerror or str(error)
+            why = error.strerror or str(error)
             raise RunError(f"{self.path} cannot be the folder of a run: {why}; choose another --out") from None
 
     def _content(self) -> list[Path]:
@@ -206,8 +205,8 @@ class RunFolder:
         self.replaced, self._known = aside, None
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a text file."""
-        self._write(name, text.encode())
+        """Write a text file; bytes of names that are no UTF-8 are shown as the terminal shows them."""
+        self._write(name, _utf8(text))
 
     def write_json(self, name: str, value: Any) -> None:
         """Write JSON; NaN is not allowed."""
@@ -251,7 +250,7 @@ class RunFolder:
         if name in manifest.sums:
             self._write_manifest(manifest.without(name))
         self.write_text(name, content)
-        self._write_manifest(manifest.with_sum(name, sha256(content.encode())))
+        self._write_manifest(manifest.with_sum(name, sha256(_utf8(content))))
 
     def sweep(self) -> None:
         """Remove what a killed process left half-written."""
@@ -460,3 +459,7 @@ class RunFolder:
 
     def _no_tensors(self, name: str, how: object) -> str:
         return f"{self.path / name} is not a safetensors file: {how}; copy it anew, or train again"
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode(errors="backslashreplace")

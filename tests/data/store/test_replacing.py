@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace as replace_fields
 from pathlib import Path
 
 import pytest
@@ -146,3 +147,15 @@ def test_a_store_among_its_images(tmp_path: Path) -> None:
     check_dest(images / "s.zarr", DataConfig(source="cifar10", directory=images))  # beside the data sets
     with pytest.raises(DataError, match="should lie apart"):
         check_dest(images, DataConfig(source="cifar10", directory=images))
+
+
+def test_a_source_whose_name_is_not_utf8(tmp_path: Path) -> None:
+    """What is written of it can be read again, and gone on with."""
+    name = "folder:/scans/\udcff"
+    dataset = replace_fields(make_dataset(), name=name, source={"path": name})
+    for _ in range(2):
+        write_store(dataset, tmp_path / "s.zarr", GRID, workers=1, provenance={"command": f"ddcnn {name}"})
+    assert Store(tmp_path / "s.zarr").layout.name == r"folder:/scans/\udcff"
+    with pytest.raises(DataError, match="is not UTF-8; choose another DEST"):
+        write_store(dataset, tmp_path / "\udcff", GRID, workers=1)
+    assert [p.name for p in tmp_path.iterdir()] == ["s.zarr"]

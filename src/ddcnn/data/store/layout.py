@@ -172,7 +172,7 @@ class Layout(BaseModel):
         if digest != _digest(values):
             raise DataError(f"{path / ROOT} is damaged: its SHA-256 differs; prepare the store again")
         try:
-            layout = cls.model_validate_json(json.dumps(values))
+            layout = cls.model_validate_json(json.dumps(values, ensure_ascii=False).encode(errors="replace"))
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
@@ -200,7 +200,7 @@ def is_own(path: Path) -> bool:
         values = _described(path)
     except DataError:
         return False
-    return values.pop("digest", None) == _digest(values)
+    return bool(values.pop("digest", None) == _digest(values))
 
 
 def to_json(value: dict[str, Any]) -> bytes:

@@ -80,6 +80,8 @@ def write_store(
         Something else is in the way, another process writes there, the images cannot be used or stored.
     """
     require_codecs()
+    if _utf8(str(path)) != str(path):
+        raise DataError(f"the name {path} is not UTF-8; choose another DEST")
     layout = _plan(dataset, grid, provenance or {})
     writer = _Writer(dataset, path, layout, advance)
     lock = FolderLock(path / _LOCK)
@@ -124,7 +126,7 @@ def _plan(dataset: Dataset, grid: Grid, provenance: dict[str, Any]) -> Layout:
     official = _official(dataset)
     small = {"labels": dataset.labels} | official
     return Layout(
-        name=dataset.name,
+        name=_utf8(dataset.name),
         samples=n,
         image_shape=tuple(shape),
         type="uint8" if dataset.images.dtype == torch.uint8 else "float32",
@@ -133,7 +135,7 @@ def _plan(dataset: Dataset, grid: Grid, provenance: dict[str, Any]) -> Layout:
         shift=dataset.shift,
         rotation=float(dataset.rotation),
         plane=dataset.plane,
-        source=dataset.source,
+        source={key: _utf8(value) for key, value in dataset.source.items()},
         grid=grid.parts,
         overlap=grid.overlap,
         shard=max(1, min(_BLOCK // size, _MOST_SAMPLES, n)),
@@ -311,6 +313,11 @@ class _Writer:
 
 def _bytes(values: Tensor) -> bytes:
     return values.numpy().astype("<i8").tobytes()
+
+
+def _utf8(text: str) -> str:
+    """Return text in which bytes of names that are no UTF-8 are shown as the terminal shows them."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _sha256(content: bytes) -> str:
