@@ -18,6 +18,7 @@ RESULT = {
     "strategy": "vote",
     "data": "made",
     "part": "test",
+    "learned_from": 0,
     "samples": 4,
     "accuracy": 0.75,
     "loss": 0.5,
@@ -46,6 +47,16 @@ def test_tables(call: Callable, seen: dict, made_run: Path) -> None:
     assert (seen["run"], seen["data"].source, seen["strategy"]) == (made_run, "mnist5k", "vote")
     for part in ("[red]a", "75.0", "0.5000", "25.0", "12.5"):
         assert part in out
+
+
+@pytest.mark.parametrize(("learned", "said"), [(3, "learned from 3 of these images"), (None, "does not say"), (0, "")])
+def test_images_that_the_run_has_learned_from(
+    call: Callable, seen: dict, made_run: Path, monkeypatch: pytest.MonkeyPatch, learned: int | None, said: str
+) -> None:
+    monkeypatch.setitem(RESULT, "learned_from", learned)
+    out = " ".join(call("evaluate", made_run).out.split())
+    assert said in out
+    assert ("learned" in out) == (learned != 0)
 
 
 def test_a_missing_local_cnn(call: Callable, seen: dict, made_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,7 @@ def test_it_is_evaluated_the_same() -> None:
     found = ddcnn.evaluate(RUN, strategy="transfer")
     assert found["accuracy"] == pytest.approx(SAID["transfer_accuracy"])
     assert found["loss"] == pytest.approx(SAID["transfer_loss"], rel=1e-3)
+    assert found["learned_from"] is None  # that version did not write which images it learned from
 
 
 def test_it_is_reported(tmp_path: Path) -> None:

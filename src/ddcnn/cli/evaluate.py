@@ -96,6 +96,10 @@ def _tables(result: dict[str, Any]) -> list[Table]:
         whole.add_column(name, justify="right")
     numbers = (f"{result['samples']:,}", _percent(result["accuracy"]), f"{result['loss']:.4f}")
     whole.add_row(*_texts(result[key] for key in ("run", "strategy", "data", "part")), *numbers)
+    if result["learned_from"] is None:
+        whole.caption = "this run does not say which images it has learned from"
+    elif result["learned_from"]:
+        whole.caption = f"the run has learned from {result['learned_from']:,} of these images: no test of it"
     per_class = Table("class")
     for name in ("samples", "accuracy %", *(_texts(classes) if len(classes) <= _MOST_CLASSES else ())):
         per_class.add_column(name, justify="right")

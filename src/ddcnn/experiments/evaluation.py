@@ -28,6 +28,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Return accuracy, cross-entropy, confusion and accuracy per subdomain (None: missing) of a strategy of a run.
 
+    ``learned_from`` is how many of the images, with these labels, the run was trained on or chose epochs by; None: it
+    was made by version 0.1, which does not say. A store knows only stores of the same grid and overlap again.
+
     Parameters
     ----------
     run
@@ -66,7 +69,7 @@ def evaluate(
         "strategy": strategy or best_strategy(folder),
         "data": config.source,
         "part": "test" if config.source == own.source else "all",
-        "learned_from": 0 if learned is None else int(are_among(found[part], learned).sum()),
+        "learned_from": None if learned is None else int(are_among(found[part], learned).sum()),
         "samples": len(part),
         "accuracy": float((scores.argmax(1) == labels).float().mean()),
         "auc": auc(scores.double().log_softmax(1), labels),

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from ddcnn.config import Config
-from ddcnn.data import Dataset, make_split, open_data
+from ddcnn.data import Dataset, make_split
 from ddcnn.data.files import named_paths
 from ddcnn.experiments.missing import mean_of_folds
 from ddcnn.experiments.record import FORMAT, Comparison
-from ddcnn.planning import prepare
+from ddcnn.planning import open_images, prepare
 from ddcnn.runs.folder import BEGUN, RunFolder
 from ddcnn.training import Progress
 
@@ -47,7 +47,7 @@ def over_folds(
         folder.hold()
     else:
         folder.check_free(force=config.force, sources=named_paths(config.data))
-    dataset = open_data(config.data)
+    dataset = open_images(config)
     configs = [_of_fold(config, fold) for fold in range(math.prod(config.data.folds))]
     for one in configs:
         make_split(dataset, one.data, one.seed)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ddcnn.config import Config
+from ddcnn.data.files import named_paths
 from ddcnn.errors import RunError
 from ddcnn.experiments.results import comparison_of
 from ddcnn.machine import processor
@@ -108,11 +109,9 @@ class Begun:
             )
 
 
-def open_run(
-    folder: RunFolder, setup: Setup, *, job: str, command: str, choices: dict[str, str], sources: Sequence[Path] = ()
-) -> None:
+def open_run(folder: RunFolder, setup: Setup, *, job: str, command: str, choices: dict[str, str]) -> None:
     """Make the folder of a run, and write what is known before the training."""
-    folder.create(force=setup.config.force, sources=sources)
+    folder.create(force=setup.config.force, sources=named_paths(setup.config.data))
     begun = {
         "format": FORMAT,
         "job": job,

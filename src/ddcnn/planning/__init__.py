@@ -4,7 +4,7 @@ from ddcnn.planning.batch_size import with_batch_size
 from ddcnn.planning.compute import ComputePlan, find_device
 from ddcnn.planning.measured_choices import choose_fastest, seconds_alone
 from ddcnn.planning.memory import MemoryPlan, plan_memory
-from ddcnn.planning.setup import Setup, decide, prepare
+from ddcnn.planning.setup import Setup, decide, open_images, prepare
 
 __all__ = [
     "ComputePlan",
@@ -13,6 +13,7 @@ __all__ = [
     "choose_fastest",
     "decide",
     "find_device",
+    "open_images",
     "plan_memory",
     "prepare",
     "seconds_alone",

@@ -15,6 +15,7 @@ from ddcnn.data.training_data import TrainingData
 from ddcnn.engines import ALONE, Engine, Ranks
 from ddcnn.errors import ConfigError
 from ddcnn.fusion import Proofs
+from ddcnn.machine import resident_memory
 from ddcnn.network_factory import NetworkFactory
 from ddcnn.planning.batch_size import with_batch_size
 from ddcnn.planning.compute import ComputePlan, find_device
@@ -76,7 +77,7 @@ def prepare(config: Config, dataset: Dataset | None = None, ranks: Ranks = ALONE
     DdcnnError
         Whatever cannot be used is found here, before anything is trained or written.
     """
-    dataset = dataset or ranks.local_rank0_first(lambda: open_data(config.data))
+    dataset = dataset or ranks.local_rank0_first(lambda: open_images(config))
     split = make_split(dataset, config.data, config.seed)
     device = find_device(config.compute.device)
     training = with_batch_size(config.training, samples=len(split.train), pixels=math.prod(dataset.image_size))
@@ -93,6 +94,13 @@ def prepare(config: Config, dataset: Dataset | None = None, ranks: Ranks = ALONE
             )
     networks.check()
     return Setup(config, data, networks, ComputePlan(config.compute, device), ranks)
+
+
+def open_images(config: Config) -> Dataset:
+    """Read the data, in what ``compute.memory`` leaves to images; where it leaves nothing, the plan says so."""
+    device, limit = find_device(config.compute.device), config.compute.memory
+    left = 0 if limit is None or device.type != "cpu" else limit - resident_memory()
+    return open_data(config.data, memory=left if left > 0 else None)
 
 
 def network_factory(config: Config, data: TrainingData, proofs: Proofs) -> NetworkFactory:
@@ -125,8 +133,6 @@ def decide(setup: Setup, whole: Sequence[str], engine: Engine) -> tuple[Setup, d
     compute, reasons = choose_fastest(data, networks, compute, ranks, plan)
     if plan is not None:
         reasons["memory"] = plan.line(subdomains)
-    if not ranks.alone:
-        reasons["ranks"] = ranks.line(subdomains)
     if isinstance(data.images, Stored):
         reasons["store"] = reading(data.images.store, networks.decomposition)
     return setup.with_compute(compute, data), reasons, plan

@@ -14,7 +14,7 @@ from ddcnn.strict import parse_json
 
 _VERSION = 2
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_OWN = re.compile(r"(folds/\d+/)?([^/]+\.(yaml|json|jsonl|safetensors|html)|locals/[^/]+\.safetensors)")
+_OWN = re.compile(r"(folds/\d+/)?([^/]+\.(yaml|json|jsonl|safetensors|html)|(locals|aggregations)/[^/]+\.safetensors)")
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ class Manifest:
 def is_own(name: str) -> bool:
     """Tell whether a file has a name that a run gives to what it writes.
 
-    >>> [is_own(name) for name in ("config.yaml", "locals/0.safetensors", "folds/1/data.json", "thesis.tex", ".x.json")]
-    [True, True, True, False, False]
+    >>> [is_own(name) for name in ("config.yaml", "aggregations/own.safetensors", "folds/1/data.json", "a/b.json")]
+    [True, True, True, False]
     """
     return _OWN.fullmatch(name) is not None and not PurePosixPath(name).name.startswith(".")
 

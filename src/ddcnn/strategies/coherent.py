@@ -40,11 +40,17 @@ def train_coherent(context: StrategyContext, _earlier: Results) -> dict[str, Str
     cross_entropy = cross_entropy_of(data.training, data.labels[data.split.train.to(data.device)], data.classes)
     objective = FadingLocalLosses(weight, cross_entropy) if weight else cross_entropy
     checkpoints = context.checkpoints("coherent")
-    return {
-        "coherent": train_whole(
-            context, local_cnns, aggregation, data.training, "coherent", checkpoints, objective=objective
-        )
-    }
+    result = train_whole(
+        context,
+        local_cnns,
+        aggregation,
+        data.training,
+        "coherent",
+        checkpoints,
+        objective=objective,
+        with_local_scores=bool(weight),
+    )
+    return {"coherent": result}
 
 
 def train_whole(
@@ -56,6 +62,7 @@ def train_whole(
     checkpoints: Checkpoints | None,
     *,
     objective: Objective | None = None,
+    with_local_scores: bool = False,
     extras: Mapping[str, Tensor] | None = None,
 ) -> StrategyResult:
     """Train local CNNs and an aggregation on as one model, in place.
@@ -63,14 +70,15 @@ def train_whole(
     Parameters
     ----------
     objective
-        What is minimised; None: the cross-entropy of the global decision. `ddcnn.training.FadingLocalLosses` sees the
-        scores of the local CNNs as well.
+        What is minimised; None: the cross-entropy of the global decision.
+    with_local_scores
+        Whether the objective sees the scores of the local CNNs as well, behind the global ones.
     extras
         What is known of all samples beside their labels, by name, (n, ...): a batch has those of its samples.
     """
     setup, data, ranks = context.setup, context.setup.data, context.setup.ranks
     network = setup.networks.network(local_cnns, aggregation)
-    whole = WholeNetwork(network, with_local_scores=isinstance(objective, FadingLocalLosses))
+    whole = WholeNetwork(network, with_local_scores=with_local_scores)
     distribution = Distribution()
     store: CheckpointStore | None = checkpoints
     if not ranks.alone:
