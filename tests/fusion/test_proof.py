@@ -149,10 +149,12 @@ DEEP: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("options", DEEP.values(), ids=DEEP)
+@pytest.mark.parametrize(
+    "options", [pytest.param(o, marks=[] if n == "resnext" else pytest.mark.slow, id=n) for n, o in DEEP.items()]
+)
 def test_deep_networks_fuse_without_an_example(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Batch norm of three samples of one pixel amplifies rounding; so the proof must not be of three samples alone."""
-    networks = [_deep(**options) for _ in range(3)]
+    networks = [_deep(**options) for _ in range(2)]
     fused = fuse(networks)
     assert (fused.backend, fused.reason) == ("fused", "it can be fused (no example to measure on)")
     monkeypatch.setattr("ddcnn.fusion.proof._SAMPLES", (3,))
@@ -192,7 +194,7 @@ WRONG: dict[str, Callable[[Stacked], Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("depth", [0, 64])
+@pytest.mark.parametrize("depth", [0, pytest.param(64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 def test_a_wrong_operator_is_found_where_the_loop_amplifies_rounding(
     wrong: Callable[[Stacked], Tensor], depth: int
@@ -200,7 +202,7 @@ def test_a_wrong_operator_is_found_where_the_loop_amplifies_rounding(
     """Whether three samples tell it or more are needed: none passes, and what is said is that they differ."""
     try:
         fuses(_Scale)(lambda layer, x: lead(wrong(x)))
-        networks = [_deep(4, depth=depth, last=_Scale()) for _ in range(3)]
+        networks = [_deep(4, depth=depth, last=_Scale()) for _ in range(2)]
         with pytest.raises(FusionError, match=r"fused: it differs from the loop by (inf|[0-9.e+-]+), relative"):
             fuse(networks, "fused")
         fuses(_Scale)(lambda layer, x: lead(2 * x.apart(0)))
