@@ -18,9 +18,10 @@ from common import describe_machine, write
 
 from ddcnn.config import Config, assign
 from ddcnn.engines import InProcess
-from ddcnn.experiments.decisions import Judge
-from ddcnn.strategies import aggregate, prepare, resolve, train_local
-from ddcnn.training import Progress
+from ddcnn.experiments.decisions import judge
+from ddcnn.planning import decide, prepare
+from ddcnn.strategies import StrategyContext
+from ddcnn.strategies.local import aggregate, train_local_cnns
 
 CHOICES = ("train", "holdout", "crossfit")
 
@@ -62,11 +63,11 @@ def main() -> None:
 def measure(values: dict[str, Any], choice: str, seed: int) -> tuple[float, float, float, float]:
     aggregation = values.get("aggregation", {}) | {"aggregate_on": choice}
     config = Config.parse(values | {"seed": seed, "aggregation": aggregation})
-    problem, _ = resolve(prepare(config))
-    local = train_local(problem, InProcess(), Progress())
-    judge = Judge(problem)
-    trained = [aggregate(problem, local, name, Progress()) for name in ("average", "vote", "dense")]
-    return (*(judge.accuracy(t, "validation") for t in trained), trained[-1].seconds)
+    setup = decide(prepare(config), (), InProcess())[0]
+    context = StrategyContext(setup, InProcess())
+    local = train_local_cnns(context)
+    results = [aggregate(context, local, name) for name in ("average", "vote", "dense")]
+    return (*(judge(setup, result).accuracy["validation"] for result in results), results[-1].seconds)
 
 
 if __name__ == "__main__":

@@ -27,8 +27,10 @@ from common import describe_machine, in_turns, write
 from ddcnn.config import Config
 from ddcnn.data import Dataset
 from ddcnn.engines import Engine, InProcess, OnRay, Processes
-from ddcnn.strategies import Local, Problem, prepare, resolve, train_local
-from ddcnn.training import Checkpoints, Progress, State, Workspace
+from ddcnn.planning import Setup, decide, prepare
+from ddcnn.strategies import StrategyContext
+from ddcnn.strategies.local import LocalResult, train_local_cnns
+from ddcnn.training import Checkpoints, State, Workspace
 
 DEVICE = torch.device("cpu")
 
@@ -64,7 +66,7 @@ def images(samples: int, size: tuple[int, ...]) -> Dataset:
     return Dataset("noise", pixels, torch.arange(samples) % 2, ("a", "b"))
 
 
-def problem(*, seed: int, grid: str, group: int, epochs: int, samples: int) -> Problem:
+def problem(*, seed: int, grid: str, group: int, epochs: int, samples: int) -> Setup:
     values = {
         "seed": seed,
         "decomposition": {"grid": grid},
@@ -72,21 +74,25 @@ def problem(*, seed: int, grid: str, group: int, epochs: int, samples: int) -> P
         "training": {"epochs": epochs, "batch_size": 100, "lr": 0.01},
         "compute": {"device": "cpu", "precision": "float32", "backend": "fused", "group": group, "threads": 1},
     }
-    return resolve(prepare(Config.parse(values), images(samples, (32, 32))))[0]
+    return decide(prepare(Config.parse(values), images(samples, (32, 32))), (), InProcess())[0]
+
+
+def train_local(setup: Setup, engine: Engine, workspace: Workspace | None = None) -> LocalResult:
+    return train_local_cnns(StrategyContext(setup, engine, workspace=workspace))
 
 
 class Rounds:
     """Trainings that are all new: their seeds and their folders are."""
 
-    def __init__(self, make: Callable[[int], Problem], scratch: Path) -> None:
+    def __init__(self, make: Callable[[int], Setup], scratch: Path) -> None:
         self.make, self.scratch, self.number = make, scratch, 0
 
-    def train(self, engine: Engine) -> Local:
+    def train(self, engine: Engine) -> LocalResult:
         self.number += 1
         p = self.make(self.number)
         folder = self.scratch / f"{id(self)}-{self.number}"
         self.start = time.perf_counter()  # the problem is there
-        return train_local(p, engine, Progress(), Workspace(folder, p.fingerprint))
+        return train_local(p, engine, Workspace(folder, p.fingerprint))
 
     def timed(self, engine: Engine) -> float:
         self.train(engine)
@@ -144,16 +150,16 @@ def _cost(build: Callable[[], Engine], arguments: argparse.Namespace, scratch: P
     folder = Path(tempfile.mkdtemp(dir=scratch))
     start = time.perf_counter()
     with build() as engine:
-        local = train_local(p, engine, Progress(), Workspace(folder, p.fingerprint))
+        local = train_local(p, engine, Workspace(folder, p.fingerprint))
     whole = time.perf_counter() - start
     after = _without_engine(p, local)
     return whole - local.history.earlier_seconds / 2 - after
 
 
-def _without_engine(p: Problem, local: Local) -> float:
+def _without_engine(p: Setup, local: LocalResult) -> float:
     """Return the seconds that `train_local` takes when all that is left to do is to assemble what lies there."""
     start = time.perf_counter()
-    p.local_cnns(p.local_modules())
+    p.networks.local_cnns(backend="fused")
     for n in range(local.network.members):
         local.network.load_member_state(n, local.network.member_state(n))
     return time.perf_counter() - start
@@ -162,7 +168,7 @@ def _without_engine(p: Problem, local: Local) -> float:
 def checkpoints(arguments: argparse.Namespace, scratch: Path) -> list[str]:
     epochs = 5 * arguments.epochs
 
-    def make(seed: int) -> Problem:
+    def make(seed: int) -> Setup:
         return problem(seed=seed, grid="4x4", group=16, epochs=epochs, samples=arguments.samples // 4)
 
     rounds = Rounds(make, scratch)
@@ -185,7 +191,7 @@ def checkpoints(arguments: argparse.Namespace, scratch: Path) -> list[str]:
 
     def without() -> None:
         rounds.number += 1
-        train_local(make(rounds.number), InProcess(), Progress())
+        train_local(make(rounds.number), InProcess())
 
     times = in_turns({"with": with_, "without": without}, arguments.rounds)
     ratios = times["with"] / times["without"] - 1

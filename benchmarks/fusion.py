@@ -27,7 +27,8 @@ from fusion_report import line, write_report
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddcnn.config import TrainingConfig
-from ddcnn.decomposition import Grid
+from ddcnn.data.batch import Batch
+from ddcnn.decomposition import Grid, Subimages
 from ddcnn.errors import FusionError
 from ddcnn.models import LocalCNNs, build, width_rule
 from ddcnn.training import MemberOptimizer, PrecisionName, Step
@@ -94,9 +95,13 @@ class Candidate:
         ]
         self.images = torch.randn(batch or BATCH[row.size], *row.shape, device=DEVICE)
         self.labels = torch.randint(CLASSES, (len(self.images),), device=DEVICE)
-        example = self.images if backend == "auto" else None
+        seen = Subimages.of(self.images, decomposition.subdomains(row.size))
+        self.batch = Batch(seen, self.labels, torch.arange(len(self.labels)))
+        example = seen if backend == "auto" else None
         with autocast(row.precision, DEVICE):  # the choice is for this precision
-            network = LocalCNNs(decomposition, modules, image_size=row.size, backend=backend, example=example).train()  # type: ignore[arg-type]
+            network = LocalCNNs(
+                decomposition, modules, image_size=row.size, backend=backend, example=example, channels=channels
+            ).train()  # type: ignore[arg-type]
         if backend not in ("auto", network.backend):
             raise FusionError(f"asked for {backend}, got {network.backend}: {network.reason}")
         self.backend, self.reason = network.backend, network.reason
@@ -104,7 +109,7 @@ class Candidate:
         self()
 
     def __call__(self) -> None:
-        self.step(self.images, self.labels)
+        self.step(self.batch)
         synchronize(DEVICE)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,11 @@ from common import describe_machine
 
 from ddcnn.config import Config, assign
 from ddcnn.engines import InProcess
-from ddcnn.experiments.decisions import Judge
-from ddcnn.strategies import StrategyResult, aggregate, prepare, resolve, train_local
-from ddcnn.training import Progress
+from ddcnn.experiments.decisions import judge
+from ddcnn.experiments.results import judge_missing
+from ddcnn.planning import Setup, decide, prepare
+from ddcnn.strategies import StrategyContext
+from ddcnn.strategies.local import aggregate, train_local_cnns
 
 
 def main() -> None:
@@ -41,18 +44,19 @@ def main() -> None:
 
 
 def measure(values: dict[str, Any], dropouts: Sequence[float], seed: int) -> dict[str, dict[str, Any]]:
-    problem, _ = resolve(prepare(Config.parse(values | {"seed": seed})))
-    local = train_local(problem, InProcess(), Progress())
-    judge = Judge(problem)
+    setup = decide(prepare(Config.parse(values | {"seed": seed})), (), InProcess())[0]
+    local = train_local_cnns(StrategyContext(setup, InProcess()))
 
-    def found(trained: StrategyResult) -> dict[str, Any]:
-        return {"none": judge.accuracy(trained, "test"), **(judge.judge_missing(trained) or {})}
+    def found(name: str, setup: Setup = setup) -> dict[str, Any]:
+        result = aggregate(StrategyContext(setup, InProcess()), local, name)
+        return {"none": judge(setup, result).accuracy["test"], **(judge_missing(setup, result) or {})}
 
-    rows = {name: found(aggregate(problem, local, name, Progress())) for name in ("average", "vote")}
+    rows = {name: found(name) for name in ("average", "vote")}
     for dropout in dropouts:
-        section = problem.config.aggregation.model_copy(update={"subdomain_dropout": dropout})
-        changed = problem.with_config(problem.config.model_copy(update={"aggregation": section}))
-        rows[f"CNN-DNN, dropout {dropout:g}"] = found(aggregate(changed, local, "dense", Progress()))
+        section = setup.config.aggregation.model_copy(update={"subdomain_dropout": dropout})
+        config = setup.config.model_copy(update={"aggregation": section})
+        changed = replace(setup, config=config, networks=replace(setup.networks, config=config))
+        rows[f"CNN-DNN, dropout {dropout:g}"] = found("dense", changed)
     return rows
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from common import describe_machine, write
 from ddcnn.config import TrainingConfig
 from ddcnn.data.augmentation import Augmentation
 from ddcnn.data.batches import Batches
+from ddcnn.data.lazy import Resident
 from ddcnn.data.moments import moments
 from ddcnn.decomposition import Grid
 from ddcnn.models import LocalCNNs, Normalization, build, width_rule
@@ -79,11 +81,14 @@ def overhead(model: str, grid: tuple[int, int], images: torch.Tensor, labels: to
     decomposition = Grid(grid)
     width = width_rule(len(decomposition))
     modules = [build(model, 3, 10, s.shape, width=width, seed=s.index) for s in decomposition.subdomains((32, 32))]
-    network = LocalCNNs(decomposition, [m.to(DEVICE) for m in modules], image_size=(32, 32), backend="fused")
+    normalization = Normalization.of_moments(moments(images[:1000].cpu()), 32 * 32).to(DEVICE)
+    networks = [module.to(DEVICE) for module in modules]
+    network = LocalCNNs(
+        decomposition, networks, image_size=(32, 32), backend="fused", channels=3, normalization=normalization
+    )
     everything = torch.arange(len(images))
-    normalization = Normalization.of_moments(moments(images[:1000]), images[:1000][0, 0].numel()).to(DEVICE)
-    train = Batches(images, labels, everything, 128, 0, Augmentation((1,), 4), normalization)
-    few = Batches(images, labels, everything[:128], 128, 0, None, normalization)
+    train = Batches(Resident(images), labels, everything, 128, 0, Augmentation((1,), 4), subdomains=network.subdomains)
+    few = replace(train, indices=everything[:128], augmentation=None)
     watch = _Epochs(train.steps)
     call = Step.__call__
 

@@ -27,13 +27,13 @@ from ddcnn.aggregation import Dense
 from ddcnn.config import TrainingConfig
 from ddcnn.data.augmentation import Augmentation
 from ddcnn.data.batches import Batches
+from ddcnn.data.lazy import Resident
 from ddcnn.data.moments import moments
 from ddcnn.decomposition import Grid
-from ddcnn.engines import Ranks, joined
+from ddcnn.engines import RankDistribution, Ranks, joined
 from ddcnn.models import LocalCNNs, Normalization, build, width_rule
 from ddcnn.network import CNNDNN
-from ddcnn.strategies.coherent import Supervised
-from ddcnn.training import MemberOptimizer, Step
+from ddcnn.training import Distribution, FadingLocalLosses, MemberOptimizer, Step, WholeNetwork
 
 SIZE, K, B = (32, 32), 10, 128
 CPU = torch.device("cpu")
@@ -100,8 +100,8 @@ def work(model: str, grid: str, steps: int) -> None:
         step, batches = _training(model, grid, steps, ranks)
         for epoch, _ in enumerate(sys.stdin, 1):
             start = time.perf_counter()
-            for images, labels in batches.shuffled(epoch):
-                step(images, labels)
+            for batch in batches.shuffled(epoch):
+                step(batch)
             print(time.perf_counter() - start, flush=True)
 
 
@@ -111,14 +111,18 @@ def _training(model: str, grid: str, steps: int, ranks: Ranks) -> tuple[Step, Ba
     subdomains = decomposition.subdomains(SIZE)
     own, width = ranks.owned(len(subdomains)), width_rule(len(subdomains))
     modules = [build(model, 3, K, subdomains[n].shape, width=width, seed=n) for n in own]
-    local_cnns = LocalCNNs(decomposition, modules, image_size=SIZE, indices=own, backend="fused")
-    network = CNNDNN(decomposition, local_cnns, Dense(len(subdomains), K))
-    trainee = Supervised(network, 1.0, ranks).train()
     images = torch.randint(0, 256, (steps * B, 3, *SIZE), dtype=torch.uint8)
     labels = torch.randint(0, K, (len(images),))
-    normalization = Normalization.of_moments(moments(images[:1000]), images[:1000][0, 0].numel())
-    batches = Batches(images, labels, torch.arange(len(images)), B, 0, Augmentation((1,), 4), normalization)
-    return Step(trainee, MemberOptimizer(trainee, TrainingConfig(lr=0.01)), "float32"), batches
+    normalization = Normalization.of_moments(moments(images[:1000]), SIZE[0] * SIZE[1])
+    local_cnns = LocalCNNs(
+        decomposition, modules, image_size=SIZE, indices=own, backend="fused", channels=3, normalization=normalization
+    )
+    network = WholeNetwork(CNNDNN(decomposition, local_cnns, Dense(len(subdomains), K)), with_local_scores=True).train()
+    distribution = Distribution() if ranks.alone else RankDistribution(ranks, len(subdomains))
+    optimizer = MemberOptimizer(network, TrainingConfig(lr=0.01), distribution=distribution)
+    every, cut = torch.arange(len(images)), local_cnns.subdomains
+    batches = Batches(Resident(images), labels, every, B, 0, Augmentation((1,), 4), subdomains=cut)
+    return Step(network, optimizer, "float32", FadingLocalLosses(1.0), distribution), batches
 
 
 def _start(arguments: argparse.Namespace, grid: str, count: int, threads: int) -> list[subprocess.Popen]:

@@ -30,7 +30,7 @@ from common import describe_machine, in_turns, watched, write
 from ddcnn.config import TrainingConfig
 from ddcnn.data.batches import Batches
 from ddcnn.data.dataset import Dataset
-from ddcnn.data.lazy import Lazy, load
+from ddcnn.data.lazy import Lazy, Resident, load
 from ddcnn.data.store import Store, Stored, write_store
 from ddcnn.decomposition import Grid
 from ddcnn.models import LocalCNNs, Normalization, build, width_rule
@@ -114,17 +114,15 @@ def _rchar() -> int:
 
 
 def _speed(path: Path, dataset: Dataset, arguments: argparse.Namespace) -> list[str]:
-    memory = load(dataset.images).to(DEVICE)
+    memory = Resident(load(dataset.images).to(DEVICE))
     stored = Stored(Store(path))
     labels = dataset.labels.to(DEVICE)
     normalization = Normalization.of_moments(stored.moments(), math.prod(dataset.image_size)).to(DEVICE)
     rows = ["| local CNNs | from memory, images/s | from the store, images/s | ratio [min, max] |", "|---|---|---|---|"]
     for count in (1, 32):
-        networks = [_network(arguments, dataset, count) for _ in range(2)]
+        networks = [_network(arguments, dataset, count, normalization) for _ in range(2)]
         parts = [
-            Batches(
-                inputs, labels, torch.arange(len(labels)), BATCH, transform=normalization, subdomains=network.subdomains
-            )
+            Batches(inputs, labels, torch.arange(len(labels)), BATCH, subdomains=network.subdomains)
             for inputs, network in zip((memory, stored), networks, strict=True)
         ]
         candidates = {
@@ -148,12 +146,13 @@ def _speed(path: Path, dataset: Dataset, arguments: argparse.Namespace) -> list[
     ]
 
 
-def _network(arguments: argparse.Namespace, dataset: Dataset, count: int) -> LocalCNNs:
+def _network(arguments: argparse.Namespace, dataset: Dataset, count: int, normalization: Normalization) -> LocalCNNs:
     model, backend = arguments.model, arguments.backend
     indices = tuple(range(count))
     subdomains = GRID.subdomains(dataset.image_size)[:count]
     modules = [build(model, 1, 2, s.shape, width=width_rule(len(GRID)), seed=s.index).to(DEVICE) for s in subdomains]
-    return LocalCNNs(GRID, modules, image_size=dataset.image_size, indices=indices, backend=backend)
+    options = {"image_size": dataset.image_size, "indices": indices, "channels": 1}
+    return LocalCNNs(GRID, modules, backend=backend, normalization=normalization, **options)
 
 
 def _epoch(network: LocalCNNs, batches: Batches) -> None:

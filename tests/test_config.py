@@ -41,7 +41,7 @@ def test_a_saved_configuration_does_not_follow_a_changed_recipe(monkeypatch):
     saved = yaml.safe_load(Config().to_yaml())
     monkeypatch.setitem(RECIPES, "fast", lambda: {"training": {"lr": 9.0}, "aggregation": {"lr": 9.0}})
     assert Config.parse(saved) == Config.parse(saved | {"recipe": "paper"}).model_copy(update={"recipe": "fast"})
-    assert Config.parse(saved).training.lr < 1
+    assert Config.parse(saved).training.lr is None  # auto, not 9
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,6 @@ def test_a_saved_configuration_does_not_follow_a_changed_recipe(monkeypatch):
         ({"training": {"lr": float("nan")}}, "training.lr = nan is not valid"),
         ({"recipe": "fst"}, "recipe = 'fst' is unknown: did you mean 'fast'"),
         ({"decomposition": {"grid": "2xa"}}, "decomposition.grid"),
-        ({"strategy": "globl"}, "strategy = 'globl' is not valid: .*'global'"),
         ({"training": 3}, "training = 3 is not valid"),
         ({"training": {"clip_norm": 0}}, "training.clip_norm = 0 is not valid: .* greater than 0"),
         ({"training": {"subdomains": {2: {"lrr": 1}}}}, "^training.subdomains.2.lrr is not a field .* mean 'lr'"),

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import tempfile
+import secrets
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 _SPACE = "free some space, or choose a folder on another disk"
 _RIGHTS = "make the folder writable, or choose another one"
 _ADVICE = {
+    errno.ENAMETOOLONG: "choose a shorter name",
     errno.ENOSPC: _SPACE,
     errno.EDQUOT: _SPACE,
     errno.EFBIG: "raise the limit on the size of files, or choose a folder on another disk",
@@ -20,27 +23,35 @@ _ADVICE = {
 }
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all: temporary file, fsync, rename, fsync of the folder.
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside ``path`` that takes its place when the block ends well.
+
+    A reader sees the old file or the complete new one: temporary file, fsync, rename, fsync of the folder.
 
     Raises
     ------
     OSError
         The file is as it was before, and no temporary file is left; only if the last fsync fails, it is the new one.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # tempfile would hide it from other users
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
+        with temporary.open("xb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
+        temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
-            Path(name).unlink()
+            temporary.unlink()
         raise
     sync_folder(path.parent)
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all, as `replacing` does."""
+    with replacing(path) as file:
+        file.write(content)
 
 
 def sync_folder(folder: Path) -> None:
@@ -64,4 +75,5 @@ def advice(error: OSError) -> str:
     'No space left on device; free some space, or choose a folder on another disk'
     """
     what_to_do = _ADVICE.get(error.errno or 0, "check the disk, or choose a folder on another one")
-    return f"{error.strerror or error}; {what_to_do}"
+    reason = error.strerror or (os.strerror(error.errno) if error.errno else str(error))
+    return f"{reason}; {what_to_do}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Shaped
@@ -40,6 +40,12 @@ class CNNDNN(nn.Module):
         Subdomains whose local CNNs are not to be had, because they failed or were never trained: the others decide
         without them, and whatever networks stand in their place.
 
+    Attributes
+    ----------
+    input_check
+        Raises an error if whole images are of another kind than those of the training, such as 0..1 instead of 0..255;
+        None: any are taken. `ddcnn.load` sets it.
+
     Raises
     ------
     AggregationError
@@ -65,6 +71,7 @@ class CNNDNN(nn.Module):
         self.decomposition = decomposition
         self.local_cnns = local_cnns
         self.aggregation = aggregation
+        self.input_check: Callable[[Tensor], None] | None = None
         self.missing = checked(missing, local_cnns.members)  # plain numbers: nothing for a GPU to wait for, or to save
 
     def without(self, missing: Sequence[int]) -> CNNDNN:
@@ -75,7 +82,7 @@ class CNNDNN(nn.Module):
             self.aggregation,
             missing=(*self.missing, *missing),
         )
-        part.training = self.training
+        part.training, part.input_check = self.training, self.input_check
         return part
 
     def forward(self, images: Shaped[Tensor, "B C *S"]) -> Float[Tensor, "B K"]:
@@ -98,6 +105,8 @@ class CNNDNN(nn.Module):
         if tuple(images.shape[2:]) != self.local_cnns.image_size:
             expected, got = ("x".join(map(str, size)) for size in (self.local_cnns.image_size, images.shape[2:]))
             raise DecompositionError(f"these local CNNs take images of {expected} pixels, got {got}; resize the images")
+        if self.input_check is not None:
+            self.input_check(images)
         return Subimages.of(images, self.local_cnns.subdomains)
 
     def decide(self, probabilities: Float[Tensor, "B N K"]) -> Float[Tensor, "B K"]:

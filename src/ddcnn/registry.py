@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, Generic, TypeVar
 
 from ddcnn.errors import DdcnnError, in_one_line, nearest
@@ -11,7 +11,7 @@ from ddcnn.errors import DdcnnError, in_one_line, nearest
 Entry = TypeVar("Entry")
 
 
-class Registry(Mapping[str, Entry], Generic[Entry]):
+class Registry(MutableMapping[str, Entry], Generic[Entry]):
     """Entries by name, in the order in which they were registered.
 
     Parameters
@@ -59,7 +59,11 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         """Return how many entries there are."""
         return len(self._entries)
 
-    def add(self, name: str, entry: Entry) -> None:
+    def __delitem__(self, name: str) -> None:
+        """Remove an entry."""
+        del self._entries[name]
+
+    def __setitem__(self, name: str, entry: Entry) -> None:
         """Register an entry.
 
         Raises
@@ -77,7 +81,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         """Return a decorator that registers what it decorates."""
 
         def decorate(entry: Entry) -> Entry:
-            self.add(name, entry)
+            self[name] = entry
             return entry
 
         return decorate

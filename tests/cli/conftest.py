@@ -22,6 +22,12 @@ from ddcnn.runs.networks import save_networks
 CLASSES = ["cat", "dog", "[red]x"]  # the last one looks like markup
 
 
+class Trained(NamedTuple):
+    network: CNNDNN
+    aggregation: str
+    shares_local_cnns: bool = False
+
+
 class Outcome(NamedTuple):
     code: int
     out: str
@@ -161,7 +167,11 @@ def make_run(
     subdomains = [{"index": n, "missing": n in missing} for n in range(len(Grid(grid)))]
     folder.write_json("comparison.json", {"strategies": rows, "subdomains": subdomains})
     networks = {name: _network(config, name, channels, size, mean, std) for name in names}
-    save_networks(folder, networks | {"cnn-dnn": networks["cnn-dnn"].without(missing)})
+    results = {
+        "cnn-dnn": Trained(networks["cnn-dnn"].without(missing), "dense", shares_local_cnns=True),
+        "global": Trained(networks["global"], "average"),
+    }
+    save_networks(folder, results)
     folder.seal()
     return path
 

@@ -41,6 +41,23 @@ def test_text(call: Callable, arrays: Path) -> None:
         assert line in out
 
 
+def test_what_was_done_and_passed_over_is_said_and_no_name_steers_the_terminal(call: Callable, tmp_path: Path) -> None:
+    for name in ("a", "b\x1b[2J\u202e"):
+        (tmp_path / name / "@eaDir").mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGBA" if i else "RGB", (4, 4)).save(tmp_path / name / f"{i}.png")
+        (tmp_path / name / "0.heic").write_bytes(b"")
+    code, out, _ = call("data", "info", f"folder:{tmp_path}")
+    assert code == 0
+    assert "\x1b" not in out
+    assert "  b\\x1b[2J\\u202e        3\n" in out
+    notes = ["laid on white, because transparent: 4 files", "passed over: 2 .heic, by the suffix"]
+    notes.append("passed over: 2 @eaDir, folders of operating systems")
+    assert [line.removeprefix("note: ") for line in out.splitlines() if line.startswith("note: ")] == notes
+    facts = json.loads(call("data", "info", f"folder:{tmp_path}", "--json").out)
+    assert (facts["notes"], list(facts["classes"])) == (notes, ["a", "b\x1b[2J\u202e"])
+
+
 def test_folder_is_resized(call: Callable, tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / name).mkdir()

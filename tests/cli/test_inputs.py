@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,3 +106,23 @@ def test_nothing_is_found(tmp_path: Path) -> None:
         find_files([str(tmp_path)])
     with pytest.raises(DataError, match="does not exist"):
         find_files([str(tmp_path / "x")])
+
+
+def test_folders_are_walked_as_those_of_the_training_are(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "d" / "@eaDir").mkdir(parents=True)
+    for name in ("elsewhere/b.png", "d/a.jfif", "d/@eaDir/thumb.png", "d/.c.png"):
+        Image.new("RGB", (6, 8)).save(tmp_path / name, format="PNG")
+    (tmp_path / "d" / "more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "d" / "up").symlink_to(tmp_path / "d")
+    assert find_files([str(tmp_path / "d")]) == [tmp_path / "d/a.jfif", tmp_path / "d/more/b.png"]
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.npy", "x.npz"])
+def test_a_pipe_is_named_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DataError, match="cannot be read: it is a named pipe"):
+        read(tmp_path / name, COLOUR)
+    bad: list[str] = []
+    assert not list(read_batches(find_files([str(tmp_path)]), COLOUR, 2, bad))
+    assert len(bad) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -90,12 +92,45 @@ def test_interrupt(call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     assert err.splitlines() == ["interrupted"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no such pipes")
-def test_reader_that_has_seen_enough(call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ddcnn.experiments.compare", failing_with(BrokenPipeError(32, "Broken pipe")))
-    code, out, err = call("compare")
-    assert code == 1
-    assert out == err == ""
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (
+            OSError(errno.ENAMETOOLONG, "File name too long", "runs/x"),
+            "runs/x cannot be used: File name too long; choo",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), "a file cannot be used: No space left on device; free some"),
+    ],
+)
+def test_the_file_system_says_what_to_do(
+    refused: Callable, monkeypatch: pytest.MonkeyPatch, error: OSError, expected: str
+) -> None:
+    monkeypatch.setattr("ddcnn.experiments.compare", failing_with(error))
+    assert refused("compare").startswith(f"error: {expected}")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["evaluate", "LONG"],
+        ["predict", "LONG", "x.png"],
+        ["report", "LONG"],
+        ["data", "info", "LONG"],
+        ["data", "info", "folder:LONG"],
+        ["data", "info", "npz:LONG"],
+        ["data", "prepare", "phantom", "LONG", "--grid", "2x2x2"],
+        ["data", "prepare", "folder:LONG", "d.zarr", "--grid", "2x2x2"],
+        ["train", "--resume", "LONG"],
+        ["train", "--config", "LONG"],
+        ["train", "--out", "LONG"],
+        ["train", "--data", "cifar10", "--data-dir", "LONG", "--offline"],
+    ],
+)
+@pytest.mark.parametrize("name", [300 * "x", os.fsdecode(b"r\xff\xfe")])
+def test_names_that_cannot_be(refused: Callable, command: list[str], name: str) -> None:
+    """300 characters, or bytes that are no UTF-8."""
+    line = refused(*(word.replace("LONG", name) for word in command))
+    assert name.encode(errors="backslashreplace").decode() in line.replace("\\udc", "\\udc")
 
 
 def test_help_does_without_torch() -> None:

@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,10 +94,55 @@ def test_images_of_another_size(call: Callable, refused: Callable, made_run: Pat
     assert call("predict", made_run, tmp_path / "big.png", "--resize").code == 0
 
 
-def test_one_bad_file_and_nothing_is_printed(refused: Callable, made_run: Path, images: Path) -> None:
+def test_the_good_files_are_answered_and_the_bad_one_is_named(
+    call: Callable, refused: Callable, made_run: Path, images: Path
+) -> None:
     whole = (images / "a.png").read_bytes()
-    (images / "z.png").write_bytes(whole[: len(whole) // 2])
-    assert "z.png cannot be read" in refused("predict", made_run, images, "--batch-size", 1)
+    good = [row["file"] for row in json.loads(call("predict", made_run, images, "--format", "json").out)]
+    (images / "\x1b[2Jm.png").write_bytes(whole[: len(whole) // 2])
+    code, out, err = call("predict", made_run, images, "--batch-size", 2, "--format", "json")
+    assert code == 1
+    assert [row["file"] for row in json.loads(out)] == good
+    assert err.count("\n") == 1
+    assert r"\x1b[2Jm.png cannot be read" in err
+    assert "\x1b" not in err
+    assert "m.png cannot be read" in refused("predict", made_run, images / "\x1b[2Jm.png")
+
+
+def test_every_bad_name_is_named_and_the_others_are_answered(call: Callable, made_run: Path, images: Path) -> None:
+    (images / "empty").mkdir()
+    np.savez(images / "none.npz", images=np.zeros((0, 3, 16, 16), np.uint8))
+    np.savez(images / "number.npz", images=np.uint8(3))
+    np.save(images / "flat.npy", np.zeros((3, 16, 0), np.uint8))
+    content = bytearray((images / "a.png").read_bytes())
+    content[16:20] = bytes(4)  # the width; then the checksum of the chunk
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    (images / "zero.png").write_bytes(content)
+    names = ["nope.png", 300 * "x", "empty", "none.npz", "number.npz", "flat.npy", "zero.png"]
+    given = [images / name for name in (*names[:3], "a.png", *names[3:])]
+    code, out, err = call("predict", made_run, *given, "--format", "json")
+    assert code == 1
+    assert [row["file"] for row in json.loads(out)] == [str(images / "a.png")]
+    lines = err.splitlines()
+    assert len(lines) == len(names)
+    for line, name in zip(lines, names, strict=True):
+        assert line.startswith(f"error: {images / name}")
+    code, out, err = call("predict", made_run, *(images / name for name in names[3:]), "--format", "csv")
+    assert (code, out, err.count("\n")) == (2, "", 4)
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv"])
+def test_names_reach_a_terminal_escaped(
+    call: Callable, made_run: Path, images: Path, form: str, monkeypatch: Any
+) -> None:
+    file = images / "\x1b]0;owned\x07\u202e\udcff.png"
+    shutil.copy(images / "a.png", file)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setenv("TERM", "dumb")
+    out = call("predict", made_run, file, "--format", form).out
+    assert not {"\x1b", "\x07", "\u202e", "\udcff"} & set(out)
+    assert form == "table" or "owned" in out  # which may break the lines of a narrow terminal
 
 
 def test_unknown_strategy(refused: Callable, made_run: Path, images: Path) -> None:
@@ -107,7 +154,10 @@ def test_unknown_format(refused: Callable, made_run: Path, images: Path) -> None
 
 
 def test_not_a_run(refused: Callable, images: Path, tmp_path: Path) -> None:
-    assert "is not a folder" in refused("predict", tmp_path / "nothing", images)
+    for file in (images, tmp_path / "no.png"):  # what is wrong with the run is said first
+        line = refused("predict", tmp_path / "nothing", file)
+        assert f"{tmp_path / 'nothing'} does not exist" in line
+        assert line.endswith("give the folder of a run")
     assert "it is not a run" in refused("predict", images, images)
 
 

@@ -57,7 +57,11 @@ def test_what_is_refused(refused: Callable, arrays: Path, tmp_path: Path, option
 
 
 def test_what_is_in_the_way_is_kept(refused: Callable, arrays: Path, tmp_path: Path) -> None:
-    assert "exists and is not a store" in refused("data", "prepare", f"npz:{arrays}", arrays, "--grid", "2x2")
+    assert "should lie apart" in refused("data", "prepare", f"npz:{arrays}", arrays, "--grid", "2x2")
+    (tmp_path / "thesis.tex").write_text("years of work")
+    line = refused("data", "prepare", f"npz:{arrays}", tmp_path / "thesis.tex", "--grid", "2x2")
+    assert "exists and is not a store" in line
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
     assert "picture draws the subdomains of a store" in refused(
         "data", "info", f"npz:{arrays}", "--picture", tmp_path / "p.png"
     )

@@ -49,9 +49,31 @@ def _cut(files: list[Path]) -> None:
     files[2].write_bytes(files[2].read_bytes()[:-9])
 
 
+def _without_preamble(file: Path, name: Path | None = None) -> None:
+    """Write the data as old archives did: the elements of the image at once, explicit little endian."""
+    one = pydicom.dcmread(file)
+    plain = pydicom.Dataset(dict(one))
+    file.unlink()
+    plain.save_as(name or file, implicit_vr=False, little_endian=True, enforce_file_format=False)
+
+
+def _without_syntax(file: Path) -> None:
+    one = pydicom.dcmread(file)
+    del one.file_meta.TransferSyntaxUID
+    one.save_as(file, implicit_vr=False, little_endian=True, enforce_file_format=False)
+
+
+def _moved(file: Path) -> None:
+    (file.parent / "more").mkdir()
+    file.rename(file.parent / "more" / file.name)
+
+
 DEFECTS: list[tuple[Callable[[list[Path]], object], str]] = [
     (lambda files: [file.unlink() for file in files], "holds no DICOM file; name a folder with the slices"),
-    (lambda files: files[2].unlink(), r"its slices are 2 to 4 mm apart: one is missing, or there twice"),
+    (
+        lambda files: files[2].unlink(),
+        r"its slices are 2 to 4 mm apart: one is missing, or there twice; look between 007\.dcm and 021",
+    ),
     (lambda files: shutil.copy(files[1], files[1].with_suffix(".again")), "its slices are 0 to 2 mm apart"),
     (_edit(1, SeriesInstanceUID="1.2.3"), r"014\.dcm|000\.dcm.* differ in SeriesInstanceUID; put each series into"),
     (_edit(1, Rows=3), "differ in Rows"),
@@ -60,6 +82,20 @@ DEFECTS: list[tuple[Callable[[list[Path]], object], str]] = [
     (_edit(1, SamplesPerPixel=3), "should hold one grey slice"),
     (_edit(0, Rows=60000, Columns=60000), "differ in Rows"),
     (_cut, "cannot be read|declares|truncated"),
+    (
+        _edit(1, PhotometricInterpretation="PALETTE COLOR"),
+        "hold grey values, got PALETTE COLOR",
+    ),
+    (_edit(1, PixelSpacing=[1.0, 1.001]), "differ in PixelSpacing; put each"),
+    (
+        lambda files: _without_preamble(files[4]),
+        r"no DICOM files .*, though named like slices or beginning so: 028\.dcm;",
+    ),
+    (lambda files: _without_preamble(files[4], files[4].with_name("last")), ": last;"),
+    (lambda files: files[4].write_bytes(b""), r": 028\.dcm;"),
+    (lambda files: [file.write_bytes(b"x") for file in files[1:]], r": 007\.dcm, 014\.dcm, 021\.dcm and 1 more;"),
+    (lambda files: _without_syntax(files[1]), r"007\.dcm has no TransferSyntaxUID, which says how"),
+    (lambda files: _moved(files[4]), r"holds DICOM files in folders too, such as .*more.028\.dcm"),
 ]
 
 
@@ -121,3 +157,37 @@ def test_whatever_the_bytes_of_a_slice_are(tmp_path_factory: pytest.TempPathFact
     files[1].write_bytes(data.draw(damaged(files[1].read_bytes())))
     with suppress(DataError):  # and no other error
         assert read_dicom(folder).dtype == np.float32
+
+
+def _written(value: float, form: str) -> str:
+    return form if value == 0 else f"{value:.6f}"
+
+
+def test_headers_are_compared_as_numbers(tmp_path: Path) -> None:
+    files = save_dicom(tmp_path / "series", scan())
+    expected = read_dicom(tmp_path / "series")
+    orientation = pydicom.dcmread(files[0]).ImageOrientationPatient
+    for number, zero in ((1, "-0"), (2, "0.000000001"), (3, "-1e-9")):
+        texts = [_written(float(value), zero) for value in orientation]
+        _edit(number, ImageOrientationPatient=texts, PixelSpacing=["1.000000", "1"])(files)
+    np.testing.assert_array_equal(read_dicom(tmp_path / "series"), expected)
+
+
+def test_a_modality_lut_is_applied(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 8, (6, 7, 5)).astype(np.int16)
+    table = np.random.default_rng(1).integers(0, 4000, 8).astype(np.uint16)
+    lut = pydicom.Dataset()
+    lut.add_new("LUTDescriptor", "US", [8, 0, 16])
+    lut.ModalityLUTType = "HU"
+    lut.add_new("LUTData", "US", table.tolist())
+    save_dicom(tmp_path / "series", values, ModalityLUTSequence=[lut], PixelRepresentation=0)
+    save_nifti(tmp_path / "a.nii", table[values].astype(np.float32))
+    np.testing.assert_array_equal(read_dicom(tmp_path / "series"), read_nifti(tmp_path / "a.nii"))
+
+
+def test_a_directory_file_is_no_slice(tmp_path: Path) -> None:
+    files = save_dicom(tmp_path / "series", scan())
+    expected = read_dicom(tmp_path / "series")
+    shutil.copy(files[0], tmp_path / "series" / "DICOMDIR")
+    (tmp_path / "series" / "VERSION").write_text("1")
+    np.testing.assert_array_equal(read_dicom(tmp_path / "series"), expected)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ddcnn.config import DataConfig
-from ddcnn.data.files import digest, replacing, search_folders, source_path
+from ddcnn.data.files import digest, search_folders, source_path
 from ddcnn.errors import DataError
 from ddcnn.machine import cache_folder
 
@@ -35,21 +35,3 @@ def test_digest(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert digest(tmp_path / "a") == "900150983cd24fb0d6963f7d28e17f72"  # RFC 1321
     assert digest(tmp_path / "a", "sha256") == hashlib.sha256(b"abc").hexdigest()
-
-
-def test_replacing_shows_the_old_file_or_the_complete_new_one(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "file"
-    with replacing(path) as file:
-        file.write(b"one")
-        assert not path.exists()
-    assert path.read_bytes() == b"one"
-
-    def interrupted() -> None:
-        with replacing(path) as file:
-            file.write(b"half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert path.read_bytes() == b"one"
-    assert list(path.parent.iterdir()) == [path]

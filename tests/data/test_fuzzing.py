@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ddcnn.config import DataConfig
-from ddcnn.data import images, make_split, nifti, npz, open_data
+from ddcnn.data import array_file, images, make_split, nifti, open_data
 from ddcnn.data.phantom import Phantom
 from ddcnn.errors import DdcnnError
 from tests.data.volumes import AFFINES, scan
@@ -87,7 +87,7 @@ def _low_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no header ask for more than a test should use."""
     monkeypatch.setattr(nifti, "_MAX_BYTES", 2**22)
     monkeypatch.setattr(nifti, "_MAX_OFFSET", 2**20)
-    monkeypatch.setattr(npz, "_MAX_BYTES", 2**22)
+    monkeypatch.setattr(array_file, "_MOST", 2**22)
     monkeypatch.setattr(images, "_MAX_PIXELS", 2**20)
 
 

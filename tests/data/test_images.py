@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +14,7 @@ from PIL import Image
 
 from ddcnn.data import images as module
 from ddcnn.data import read_image
+from ddcnn.data.bad_files import BadFiles
 from ddcnn.data.images import read_images
 from ddcnn.errors import DataError
 
@@ -43,20 +49,63 @@ def test_colour_to_one_channel_is_luminance(tmp_path: Path, save_image: Save) ->
     assert np.abs(read_image(tmp_path / "a.png", channels=1)[0] - luminance).max() <= 1
 
 
-def test_alpha_is_dropped(tmp_path: Path, save_image: Save) -> None:
-    colour = save_image(tmp_path / "a.png", mode="RGBA")
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), colour[..., :3].transpose(2, 0, 1))
-    grey = save_image(tmp_path / "b.png", mode="LA")
-    np.testing.assert_array_equal(read_image(tmp_path / "b.png"), grey[None, ..., 0])
+def _on_white(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Porter-Duff "over", computed in real numbers."""
+    share = alpha[..., None] / 255
+    return colours * share + 255 * (1 - share)
 
 
-def test_palette_with_transparency_gives_its_colours(tmp_path: Path) -> None:
-    image = Image.fromarray(np.array([[0, 1, 2], [2, 1, 0]], np.uint8)).convert("P")
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp"])
+def test_what_is_transparent_lies_on_white(tmp_path: Path, save_image: Save, suffix: str) -> None:
+    pixels = save_image(tmp_path / "a.png", mode="RGBA")
+    Image.fromarray(pixels).save(
+        tmp_path / f"a.{suffix}", **({"lossless": True, "exact": True} if suffix == "webp" else {})
+    )
+    got = read_image(tmp_path / f"a.{suffix}").transpose(1, 2, 0)
+    assert np.abs(got - _on_white(pixels[..., :3], pixels[..., 3])).max() <= 1
+
+
+def test_grey_and_alpha_stay_one_channel(tmp_path: Path, save_image: Save) -> None:
+    pixels = save_image(tmp_path / "b.png", mode="LA")
+    got = read_image(tmp_path / "b.png")
+    assert got.shape == (1, 6, 9)
+    assert np.abs(got[0] - _on_white(pixels[..., :1], pixels[..., 1])[..., 0]).max() <= 1
+
+
+def test_ink_that_is_drawn_in_alpha_is_black_on_white(tmp_path: Path) -> None:
+    ink = np.zeros((5, 5, 4), np.uint8)
+    ink[2, :, 3] = 255
+    Image.fromarray(ink).save(tmp_path / "a.png")
+    expected = np.full((5, 5), 255)
+    expected[2] = 0
+    assert read_image(tmp_path / "a.png", channels=1)[0].tolist() == expected.tolist()
+
+
+def test_a_colour_that_stands_for_transparency_is_white(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[[9, 8, 7], [1, 2, 3]]], np.uint8)).save(tmp_path / "a.png", transparency=(9, 8, 7))
+    Image.fromarray(np.array([[9, 8]], np.uint8)).save(tmp_path / "b.png", transparency=9)
+    assert read_image(tmp_path / "a.png").transpose(1, 2, 0).tolist() == [[[255] * 3, [1, 2, 3]]]
+    assert read_image(tmp_path / "b.png").tolist() == [[[255, 8]]]
+
+
+def test_images_that_were_laid_on_white_are_counted(tmp_path: Path, save_image: Save) -> None:
+    save_image(tmp_path / "a.png", mode="RGBA")
+    save_image(tmp_path / "b.png")
+    Image.new("RGBA", (9, 6), (1, 2, 3, 255)).save(tmp_path / "c.png")  # it could be transparent, but is not
+    bad = BadFiles()
+    images, _ = read_images([tmp_path / f"{name}.png" for name in "abc"], bad=bad)
+    assert bad.notes() == ("laid on white, because transparent: 1 file",)
+    assert images[2, :, 0, 0].tolist() == [1, 2, 3]
+
+
+def test_palette_with_transparency_lies_on_white(tmp_path: Path) -> None:
+    numbers = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
+    image = Image.fromarray(numbers).convert("P")
     palette = np.array([[255, 0, 0], [0, 200, 0], [0, 0, 90]], np.uint8)
     image.putpalette(palette.tobytes())
     image.save(tmp_path / "a.png", transparency=bytes([0, 128, 255]))
-    expected = palette[np.array([[0, 1, 2], [2, 1, 0]])].transpose(2, 0, 1)
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), expected)
+    expected = _on_white(palette[numbers], np.array([0, 128, 255])[numbers]).transpose(2, 0, 1)
+    assert np.abs(read_image(tmp_path / "a.png") - expected).max() <= 1
 
 
 def test_black_and_white_is_0_and_255(tmp_path: Path) -> None:
@@ -115,6 +164,125 @@ def test_missing_file_and_folder_are_named(tmp_path: Path) -> None:
         read_image(tmp_path / "none.png")
     with pytest.raises(DataError, match=r"cannot be read"):
         read_image(tmp_path)
+
+
+def _png(path: Path, rows: list[bytes], size: tuple[int, int], bits: int, kind: int) -> None:
+    """Write a PNG file with no library: rows, each after a filter of type 0 (PNG, chapter 11)."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    head = struct.pack(">IIBBBBB", size[1], size[0], bits, kind, 0, 0, 0)
+    content = zlib.compress(b"".join(b"\0" + row for row in rows))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", content) + chunk(b"IEND", b""))
+
+
+@pytest.mark.parametrize(("kind", "bands"), [(0, 1), (2, 3), (4, 2), (6, 4)], ids=["grey", "rgb", "la", "rgba"])
+def test_a_png_of_16_bits_is_refused_whatever_pillow_makes_of_it(tmp_path: Path, kind: int, bands: int) -> None:
+    _png(tmp_path / "a.png", [np.full(5 * bands, 300, ">u2").tobytes()] * 4, (4, 5), 16, kind)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.size == (5, 4)  # it is a good file
+    with pytest.raises(DataError, match=r"a\.png has more than 8 bits per channel \(16 bits\); convert it to 8 bits"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_fewer_bits_of_grey_fill_the_range(tmp_path: Path, bits: int) -> None:
+    values = np.arange(2 ** min(bits, 4))
+    digits = "".join(format(value, f"0{bits}b") for value in values)
+    row = int(digits, 2).to_bytes(-(-len(digits) // 8), "big") if len(digits) % 8 == 0 else bytes([int(digits, 2) << 6])
+    _png(tmp_path / "a.png", [row], (1, len(values)), bits, 0)
+    assert read_image(tmp_path / "a.png")[0, 0].tolist() == [round(value * 255 / (2**bits - 1)) for value in values]
+
+
+def _tiff(path: Path, pixels: np.ndarray, kind: int) -> None:
+    """Write a TIFF file with no library: one strip, little-endian (TIFF 6.0, section 2); ``kind`` is SampleFormat."""
+    rows, columns, bands = pixels.shape
+    bits = pixels.dtype.itemsize * 8
+    strip = 8 + 2 + 11 * 12 + 4
+    place = strip + pixels.nbytes
+    short, long = 3, 4
+    tags = [
+        (256, long, 1, columns),
+        (257, long, 1, rows),
+        (258, short, bands, bits if bands == 1 else place),
+        (259, short, 1, 1),
+        (262, short, 1, 2 if bands == 3 else 1),
+        (273, long, 1, strip),
+        (277, short, 1, bands),
+        (278, long, 1, rows),
+        (279, long, 1, pixels.nbytes),
+        (284, short, 1, 1),
+        (339, short, bands, kind if bands == 1 else place + 2 * bands),
+    ]
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    extra = struct.pack(f"<{bands}H", *[bits] * bands) + struct.pack(f"<{bands}H", *[kind] * bands)
+    head = b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(tags))
+    path.write_bytes(head + entries + struct.pack("<I", 0) + pixels.tobytes() + extra)
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+@pytest.mark.parametrize(
+    ("dtype", "kind", "message"),
+    [(np.uint16, 1, "more than 8 bits"), (np.int8, 2, "signed numbers"), (np.float32, 3, "more than 8 bits")],
+)
+def test_a_tiff_of_other_numbers_is_refused(tmp_path: Path, bands: int, dtype: type, kind: int, message: str) -> None:
+    _tiff(tmp_path / "a.tif", np.full((4, 5, bands), -3 if kind == 2 else 3, dtype), kind)
+    with pytest.raises(DataError, match=rf"a\.tif (has {message}|is not an image|cannot be read)"):
+        read_image(tmp_path / "a.tif")
+    pixels = np.arange(20 * bands, dtype=np.uint8).reshape(4, 5, bands)
+    _tiff(tmp_path / "b.tif", pixels, 1)
+    np.testing.assert_array_equal(read_image(tmp_path / "b.tif"), pixels.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device", "folder"])
+def test_only_files_are_opened(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x.png"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    with contextlib.ExitStack() as stack:
+        if kind == "socket":
+            stack.enter_context(socket.socket(socket.AF_UNIX)).bind(str(path))
+        what = {"pipe": "named pipe"}.get(kind, kind)
+        with pytest.raises(DataError, match=rf"x\.png cannot be read: it is a {what}, not a file"):
+            read_image(path)
+
+
+def test_postscript_named_like_an_image_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bin").mkdir()
+    ghostscript = tmp_path / "bin" / "gs"
+    ghostscript.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    ghostscript.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    (tmp_path / "x.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
+    )
+    with pytest.raises(DataError, match=r"x\.png is not an image; remove it or replace it: it is PostScript"):
+        read_image(tmp_path / "x.png")
+    assert not (tmp_path / "started").exists()
+
+
+def test_a_photo_in_heic_is_called_so(tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    with pytest.raises(DataError, match="it is HEIC or AVIF, convert it"):
+        read_image(tmp_path / "x.jpg")
+
+
+def test_damaged_exif_is_named(tmp_path: Path) -> None:
+    Image.new("L", (3, 2)).save(tmp_path / "a.png", exif=b"Exif\0\0no header of TIFF")
+    with pytest.raises(DataError, match=r"a\.png: its EXIF data are damaged .* exiftool -all= ") as caught:
+        read_image(tmp_path / "a.png")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_image_without_pixels_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.gif").write_bytes(b"GIF89a" + struct.pack("<HH", 0, 3) + b"\0\0\0;")
+    with pytest.raises(DataError, match=r"a\.gif (has 3x0 pixels|cannot be read|is not an image)"):
+        read_image(tmp_path / "a.gif")
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])

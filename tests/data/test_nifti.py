@@ -116,7 +116,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "NaN": (_nan, "holds NaN or infinity"),
     "huge": (lambda path: save_nifti(path, scan().astype(float) * 1e300), "holds NaN or infinity"),
     "constant": (lambda path: save_nifti(path, np.full((4, 4, 4), 7, np.int16)), "is constant, 7 everywhere"),
-    "folder": (lambda path: path.mkdir(), "cannot be read: .*directory"),
+    "folder": (lambda path: path.mkdir(), "cannot be read: it is a folder"),
 }
 
 

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import os
+import tempfile
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -8,8 +13,11 @@ import torch
 
 from ddcnn.config import DataConfig
 from ddcnn.data import Dataset, open_data
+from ddcnn.data.lazy import Lazy
+from ddcnn.data.sources import open_lazily
 from ddcnn.errors import DataError
 
+Save = Callable[..., None]
 LABELS = np.array([0, 1, 1, 0])
 
 
@@ -89,6 +97,13 @@ def test_labels_as_strings(path: Path) -> None:
         _open(path, images=images, labels=["dog", "cat", "cat", "dog"], classes=["dog", "cow"])
 
 
+def test_bytes_are_strings(path: Path) -> None:
+    images = np.zeros((4, 2, 3), np.uint8)
+    dataset = _open(path, images=images, labels=np.array([b"dog", "kø".encode(), b"dog", b"dog"]))
+    assert (dataset.classes, dataset.labels.tolist()) == (("dog", "kø"), [0, 1, 0, 0])
+    assert _open(path, images=images, labels=LABELS, classes=np.array([b"dog", b"cat"])).classes == ("dog", "cat")
+
+
 IMAGES = np.zeros((4, 2, 3), np.float32)
 
 
@@ -101,9 +116,48 @@ IMAGES = np.zeros((4, 2, 3), np.float32)
         ({"images": IMAGES, "labels": LABELS[:3]}, "has 4 images but 3 labels"),
         ({"images": 5, "labels": LABELS}, "has 0 images but 4 labels"),
         ({"images": IMAGES, "labels": LABELS.astype(float)}, "integers from 0 or strings, got float64; use astype"),
-        ({"images": IMAGES, "labels": np.eye(4)}, r"labels should have shape \(n,\) or \(n, 1\), got \(4, 4\)"),
-        ({"images": IMAGES, "labels": LABELS - 1}, r"labels should lie in 0\.\.0, got -1\.\.0|at least 2 classes"),
-        ({"images": IMAGES, "labels": LABELS * 2}, "class '1' has no image"),
+        (
+            {"images": IMAGES, "labels": np.eye(4)},
+            r"labels should have shape \(n,\) or \(n, 1\), got \(4, 4\); these are one-hot: give labels\.argmax",
+        ),
+        ({"images": IMAGES, "labels": LABELS - 1}, r"got 2 different: -1, 0; leave out images whose label is neg"),
+        ({"images": IMAGES, "labels": LABELS * 2}, r"got 2 different: 0, 2; number them with numpy\.unique"),
+        ({"images": IMAGES, "labels": LABELS * 2, "classes": list("abc")}, "class 'b' has no image"),
+        ({"images": IMAGES, "labels": LABELS + 1}, "got 2 different: 1, 2; they count from 1: give labels - 1"),
+        (
+            {"images": IMAGES, "labels": LABELS + 1, "classes": ["a", "b"]},
+            r"in 0\.\.1, got 1\.\.2; they count from 1: give",
+        ),
+        (
+            {"images": IMAGES, "labels": LABELS * 255},
+            "0, 255; 255 is what masks call void, no class at all: leave these",
+        ),
+        ({"images": IMAGES, "labels": LABELS * 2**31}, "got 2147483648; number the classes from 0"),
+        ({"images": IMAGES, "labels": LABELS * (2**31 - 1)}, "got 2 different: 0, 2147483647; number them"),
+        ({"images": IMAGES, "labels": LABELS.astype(np.uint64) * 2**63}, "got 9223372036854775808; number the classes"),
+        (
+            {"images": IMAGES, "labels": np.eye(4)[:, [0, 1, 1, 0]][:, :3]},
+            r"or \(n, 1\), got \(4, 3\); one class per image",
+        ),
+        ({"images": IMAGES, "labels": np.array([b"\xff", b"a", b"a", b"a"])}, "bytes that are no UTF-8; give strings"),
+        ({"images": IMAGES, "labels": LABELS, "classes": ["a", "a"]}, "2 classes are called 'a'; give each a name"),
+        (
+            {"images": IMAGES, "labels": LABELS, "classes": ["a", " "]},
+            "the class ' ' holds no visible character; rename",
+        ),
+        (
+            {"images": np.zeros((4, 0, 3), np.float32), "labels": LABELS},
+            r"should have pixels, got shape \(4, 1, 0, 3\)",
+        ),
+        (
+            {"images": np.zeros((4, 3, 8, 9)), "labels": LABELS},
+            r"may have their channels first; .* layout='NCHW', or layout",
+        ),
+        ({"images": np.zeros((4, 1, 8, 9)), "labels": LABELS}, r"numpy\.savez\(\.\.\., layout='NCHW'\)"),
+        (
+            {"images": np.zeros((4, 1, 8, 9, 7)), "labels": LABELS},
+            r"layout='NCDHW', or layout='NDHWC' if axis 1 is the depth",
+        ),
         ({"images": IMAGES, "labels": LABELS, "classes": ["a"]}, "at least 2 classes are needed, got 1"),
         ({"images": IMAGES + np.nan, "labels": LABELS}, "image 0 holds NaN or infinity"),
         ({"images": np.full((4, 2, 3), 1e300), "labels": LABELS}, "image 0 holds NaN or infinity"),
@@ -146,7 +200,7 @@ def test_damaged_files_are_named(path: Path, damage: str) -> None:
     else:
         path.unlink()
         path.mkdir()
-    with pytest.raises(DataError, match=r"my data\.npz (is not an \.npz file, or it is truncated|cannot be read)"):
+    with pytest.raises(DataError, match=r"my data\.npz (is not an \.npz file|cannot be read)"):
         _open(path)
 
 
@@ -159,3 +213,63 @@ def test_adrenalmnist3d(shared: Path) -> None:
     assert len(dataset.official_test) == 298
     zeros = float((dataset.labels[dataset.official_test] == 0).float().mean())
     assert zeros == pytest.approx(0.77, abs=0.005)
+
+
+@pytest.mark.parametrize("cause", ["pipe", "permission"])
+def test_the_true_cause_is_named(tmp_path: Path, cause: str) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as base:
+        Path(base).chmod(0o755)
+        path = Path(base) / "x.npz"
+        np.savez(path, images=IMAGES, labels=LABELS)
+        if cause == "pipe":
+            path.unlink()
+            os.mkfifo(path)
+        else:
+            path.chmod(0)
+        message = {"pipe": "it is a named pipe", "permission": "Permission denied"}[cause]
+        root = os.geteuid() == 0
+        if root:
+            os.seteuid(65534)
+        try:
+            with pytest.raises(DataError, match=rf"x\.npz cannot be read: .*{message}"):
+                _open(path)
+        finally:
+            if root:
+                os.seteuid(0)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float64])
+def test_images_larger_than_the_memory_are_refused_before_they_are_read(path: Path, save: Save, dtype: type) -> None:
+    images = np.ones((400, 100, 100), dtype)
+    save(path, images=images, labels=np.arange(400) % 2)
+    size = images.size * (4 if dtype == np.float64 else 1)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=r"400 images of 1x100x100 take [\d.]+ GB, more than .* ddcnn data prepare"):
+            open_data(DataConfig(source=f"npz:{path}"), memory=size - 1)
+        assert tracemalloc.get_traced_memory()[1] < 40e6 + 8e6  # a piece, and its conversion
+        tracemalloc.reset_peak()
+        dataset = open_data(DataConfig(source=f"npz:{path}"), memory=size)
+        assert tracemalloc.get_traced_memory()[1] < size + 48e6
+    finally:
+        tracemalloc.stop()
+    assert int(dataset.images.sum()) == images.size
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_large_images_stay_on_disk_where_they_need_not_be_in_memory(path: Path, order: Literal["C", "F"]) -> None:
+    draw = np.random.default_rng(0)
+    parts = {name: draw.integers(0, 256, (n, 6, 7, 3), np.uint8) for name, n in (("train", 5), ("test", 4))}
+    arrays = {f"{name}_images": np.asarray(images, order=order) for name, images in parts.items()}
+    np.savez(path, **arrays, train_labels=np.arange(5) % 2, test_labels=np.arange(4) % 2)
+    dataset = open_lazily(DataConfig(source=f"npz:{path}"), memory=900)
+    assert isinstance(dataset.images, Lazy)
+    expected = np.concatenate([parts["train"], parts["test"]]).transpose(0, 3, 1, 2)
+    np.testing.assert_array_equal(dataset.images[torch.arange(9)].numpy(), expected)
+    np.testing.assert_array_equal(open_data(DataConfig(source=f"npz:{path}")).images.numpy(), expected)
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(arrays["train_images"].tobytes("A")[:50]) + 20] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(DataError, match="cannot be read: Bad CRC-32"):
+        open_lazily(DataConfig(source=f"npz:{path}"), memory=900)

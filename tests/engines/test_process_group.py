@@ -186,10 +186,15 @@ def _read(run: Path) -> tuple[dict, list[dict], dict[str, torch.Tensor]]:
 @pytest.mark.slow
 def test_the_one_thread_that_torchrun_sets_is_not_the_users(tmp_path: Path) -> None:
     file = tmp_path / "who.py"
-    file.write_text("from ddcnn.engines import joining\nprint(joining._user_chose_threads())\n")
+    file.write_text(
+        "import torch; from ddcnn.engines import joined, process_group\n"
+        "process_group.usable_cores = lambda: 6\n"
+        "with joined('cpu'):\n"
+        "    print(torch.get_num_threads())\n"
+    )
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(file))
     outcomes = [ended(start(1, *torchrun, OMP_NUM_THREADS=given))[0] for given in ("", "1")]
-    assert [(code, out) for code, out, _ in outcomes] == [(0, f"{user}\n" * 2) for user in (False, True)]
+    assert [(code, out) for code, out, _ in outcomes] == [(0, f"{threads}\n" * 2) for threads in (3, 1)], outcomes
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads are counted in /proc")
@@ -215,7 +220,9 @@ def test_no_thread_stays_behind(replicas: int) -> None:
 
 def test_what_one_rank_alone_finds_is_said_once(source: str, tmp_path: Path) -> None:
     # rank 0 tries a step to decide on precision and backend, while rank 1 waits for it in the group
-    patient = "from ddcnn.engines import joining; joining._SEEING_OFF = 120; from ddcnn.cli import main; main()"
+    patient = (
+        "from ddcnn.engines import process_group; process_group._SEEING_OFF = 120; from ddcnn.cli import main; main()"
+    )
     command = ("-c", patient, *TRAIN[2:], *FAILING, "--data", source, "--out", str(tmp_path / "run"))
     begin = time.perf_counter()
     outcomes, errors = outcomes_of(*command, HOW_TO_END="first alone")

@@ -99,13 +99,14 @@ def test_bit_equal_to_one_process(problem: Callable[..., Setup], tmp_path: Path)
     assert not local.missing
 
 
-def test_a_killed_worker_is_replaced(problem: Callable[..., Setup], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGKILL, "SIGKILL"), (signal.SIGRTMIN + 6, "40")])
+def test_a_killed_worker_is_replaced(problem: Callable[..., Setup], tmp_path: Path, number: int, name: str) -> None:
     p = problem()
     expected = train_local(p, InProcess(), Progress())
     with Processes(1, threads=1) as engine:
-        watcher = Watcher(lambda: os.kill(_children()[0], signal.SIGKILL))
+        watcher = Watcher(lambda: os.kill(_children()[0], number))
         local = train_local(p, engine, watcher, Workspace(tmp_path, p.fingerprint))
-    assert any("its worker process ended with signal SIGKILL" in note for note in watcher.notes)
+    assert any(f"its worker process ended with signal {name};" in note for note in watcher.notes)
     assert any("goes on from its last checkpoint" in note for note in watcher.notes)
     assert same(local, expected)
 

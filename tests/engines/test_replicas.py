@@ -92,9 +92,9 @@ def test_shares_of_a_batch(samples: int, parts: int, expected: list[list[int]]) 
     images, labels = torch.arange(samples).view(-1, 1, 1, 1), torch.arange(samples)
     for r in range(parts):
         batches = Batches(images, labels, torch.arange(samples), samples, part=(r, parts))
-        ((inputs, of_all),) = batches.in_order()
-        assert inputs.flatten().tolist() == expected[r]
-        assert torch.equal(of_all, labels)
+        (batch,) = batches.in_order()
+        assert batch.inputs.flatten().tolist() == expected[r]
+        assert torch.equal(batch.targets, labels)  # of the whole batch
 
 
 @pytest.mark.slow

@@ -30,11 +30,15 @@ def compared(source, tmp_path_factory):
 
 def test_the_results_say_what_they_should(compared):
     results = compared.results
-    assert set(results) == {"data", "model", "grid", "seed", "device", "strategies", "subdomains", "details", "run"}
+    assert set(results) == {
+        *("data", "model", "decomposition", "grid", "seed", "device", "strategies", "subdomains", "details", "run")
+    }
     assert [row["name"] for row in results["strategies"]] == NAMES
     for row in results["strategies"]:
         assert set(row) == {
             "name",
+            "label",
+            "sentence",
             "train_accuracy",
             "validation_accuracy",
             "test_accuracy",
@@ -53,7 +57,7 @@ def test_the_results_say_what_they_should(compared):
     assert seconds["transfer"] > seconds["cnn-dnn"] > seconds["average"] == seconds["vote"]
     assert [s["box"] for s in results["subdomains"]][:2] == [[[0, 8], [0, 7]], [[0, 8], [5, 13]]]
     for row in results["subdomains"]:
-        assert set(row) == {"index", "box", "parameters", "test_accuracy", "best_epoch", "diverged_epoch"}
+        assert set(row) == {"index", "name", "box", "parameters", "test_accuracy", "best_epoch", "diverged_epoch"}
         assert row["diverged_epoch"] is None
 
 
@@ -63,7 +67,7 @@ def test_the_files_of_a_run_are_there_and_whole(compared):
         *(f"locals/{n}.safetensors" for n in range(6)),
         *(f"{name}.safetensors" for name in ("global", "aggregation", "coherent", "transfer", "examples")),
         *("config.yaml", "environment.json", "data.json", "metrics.jsonl", "split.json"),
-        *("comparison.json", "manifest.json"),
+        *("comparison.json", "networks.json", "content.safetensors", "manifest.json"),
     }
     stages = [json.loads(line)["stage"] for line in (compared.run / "metrics.jsonl").read_text().splitlines()]
     assert stages == ["global"] * 3 + ["local"] * 3 + ["dnn"] * 4 + ["coherent"] * 3 + ["transfer"] * 3

@@ -358,7 +358,7 @@ def test_strided_1x1_convolutions_of_few_channels(members: int, backend: Backend
         for _ in range(members)
     ]
     x = torch.randn(2, members, 4, 90, 90)
-    fused = fuse(networks, backend)
+    fused = fuse(networks, backend, example=x)
     for _ in range(4):
         fused(x).square().sum().backward()
     gradient = fused.member_gradient(0)["0.weight"].double()

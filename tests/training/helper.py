@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +62,7 @@ def pixels(batches: Batches) -> Tensor:
     return batches.inputs.images
 
 
-def batch_of(images: Tensor, labels: Tensor) -> Batch:
-    """Return a batch of what each subdomain sees."""
-    return Batch(Subimages.of(images, GRID.subdomains(SIZE)), labels, torch.arange(len(labels)))
+def batch_of(images: Tensor, labels: Tensor, network: Any = None) -> Batch:
+    """Return a batch of what each subdomain of a network sees; without a network, of all."""
+    subdomains = GRID.subdomains(SIZE) if network is None else network.subdomains
+    return Batch(Subimages.of(images, subdomains), labels, torch.arange(len(labels)))

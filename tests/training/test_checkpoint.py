@@ -53,7 +53,7 @@ def _networks(backend: str) -> LocalCNNs:
             for _ in range(3)
         ]
     )
-    return LocalCNNs(GRID, modules, image_size=SIZE, backend=backend, proved=True)  # type: ignore[arg-type]
+    return LocalCNNs(GRID, modules, image_size=SIZE, backend=backend)  # type: ignore[arg-type]
 
 
 def _states(network: LocalCNNs) -> list[dict[str, Tensor]]:

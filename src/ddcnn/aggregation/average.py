@@ -16,6 +16,7 @@ class Average(nn.Module):
     def forward(self, p: Float[Tensor, "B N K"]) -> Float[Tensor, "B K"]:
         """Return the logarithm of the mean probabilities.
 
+        >>> import torch
         >>> p = torch.tensor([[[0.9, 0.1], [0.3, 0.7]]])
         >>> Average()(p).exp()
         tensor([[0.6000, 0.4000]])

@@ -14,8 +14,11 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from ddcnn.atomic import advice
 from ddcnn.cli import data, evaluate, predict, prepare, run_commands
+from ddcnn.cli.streams import endure, lost
 from ddcnn.errors import DdcnnError, EndedError, InterruptionError
+from ddcnn.text import printable
 
 __all__ = ["app", "main"]
 
@@ -37,7 +40,9 @@ app.add_typer(data.app, name="data")
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0, or 2 after one line on stderr that says what to do.
 
-    130 if interrupted by Ctrl-C, 75 (EX_TEMPFAIL) by SIGTERM or SIGUSR1: what was done is in the run's checkpoints.
+    1 if the work is done, but not all of the answer could be given or printed. 130 if interrupted by Ctrl-C, 75
+    (EX_TEMPFAIL) by SIGTERM or SIGUSR1: what was done is in the run's checkpoints. Progress that cannot be shown
+    changes neither the work nor the code.
 
     Parameters
     ----------
@@ -45,23 +50,24 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         Without the name of the program; None takes those of the process.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    endure()
     try:
         code = _invoke(arguments)
-        sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except InterruptionError as error:
         code = 130 if error.signal == signal.SIGINT else 75
-    except BrokenPipeError:  # who reads our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
     except Exception as error:
         message = _message(error)
         if message is None:
             raise
         if not isinstance(error, EndedError):  # another rank has said it
-            print(f"error: {_rank()}{' '.join(message.split())}", file=sys.stderr)
+            _say(message)
         code = 2
+    if (loss := lost()) is not None and code == 0:
+        if not isinstance(loss, BrokenPipeError):  # who reads our output has seen enough
+            _say(f"stdout cannot be written: {loss.strerror}; the work itself is done")
+        code = 1
     if code in (75, 130) and os.environ.get("RANK", "0") == "0":
         print("interrupted", file=sys.stderr)
     sys.exit(code)
@@ -71,6 +77,10 @@ def _invoke(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
     result = command.main(arguments or ["--help"], prog_name="ddcnn", standalone_mode=False, obj=arguments)
     return result if isinstance(result, int) else 0
+
+
+def _say(message: str) -> None:
+    print(f"error: {_rank()}{printable(' '.join(message.split()))}", file=sys.stderr)
 
 
 def _rank() -> str:
@@ -87,6 +97,9 @@ def _message(error: Exception) -> str | None:
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "ddcnn"
         return f"{error.format_message().rstrip('.')}; see {path} --help"
+    if isinstance(error, OSError) and error.errno is not None:  # of the file system, where no better line was found
+        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        return f"{' and '.join(names) or 'a file'} cannot be used: {advice(error)}"
     if isinstance(error, MemoryError) or _is_out_of_memory(error):
         return "not enough memory; use a smaller --batch-size, fewer images (--limit-train) or a smaller image size"
     return None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ddcnn.cli.options import SOURCES, BadFileOption, DataDirOption, ImageSizeOption, JsonOption, OfflineOption
+from ddcnn.text import printable
 
 if TYPE_CHECKING:
     from ddcnn.config import DataConfig
@@ -59,7 +60,7 @@ def info(
     if as_json:
         print_json(facts)
     else:
-        print("\n".join(_lines(facts)))
+        print("\n".join(map(printable, _lines(facts))))
 
 
 def data_config(**given: Any) -> DataConfig:
@@ -98,6 +99,7 @@ def describe(dataset: Dataset, config: DataConfig) -> dict[str, Any]:
             "plane": list(dataset.plane),
         },
         "source": dataset.source,
+        "notes": list(dataset.notes),
         "bad_files": [{"file": one.file, "reason": one.reason} for one in dataset.bad_files],
         "store": _store_facts(dataset.images) if isinstance(dataset.images, Stored) else None,
     }
@@ -138,7 +140,8 @@ def _draw(dataset: Dataset, path: Path) -> None:
 def _lines(facts: dict[str, Any]) -> list[str]:
     split, augmentation, classes = facts["split"], facts["augmentation"], facts["classes"]
     channels, *size = facts["image_shape"]
-    widest = max(len(name) for name in classes)
+    names = {name: printable(name) for name in classes}
+    widest = max(map(len, names.values()))
     official = "set aside by the publisher" if split["official_test"] else "drawn by data.test"
     flips = ", ".join(_axis(axis, augmentation["plane"], len(size)) for axis in augmentation["flip_axes"]) or "none"
     return [
@@ -152,7 +155,8 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         *(f"{key:<11} {value}" for key, value in facts["source"].items()),
         *(_store_lines(facts["store"]) if facts["store"] else []),
         "images per class:",
-        *(f"  {name:<{widest}} {count:>8,}" for name, count in classes.items()),
+        *(f"  {names[name]:<{widest}} {count:>8,}" for name, count in classes.items()),
+        *(f"note: {one}" for one in facts["notes"]),
         *(f"left out: {one['reason']}" for one in facts["bad_files"]),
     ]
 

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from ddcnn.text import printable
 from ddcnn.training.progress import Progress
 
 _REFRESH = 0.25  # seconds; to ask for the loss waits for the device
@@ -46,7 +47,7 @@ def _width(table: Table, console: Console) -> int:
 
 def print_path(what: str, path: Path, *, stderr: bool = False) -> None:
     """Print where something was written; the line is never wrapped."""
-    print(f"{what}: {path}", file=sys.stderr if stderr else sys.stdout)
+    print(f"{what}: {printable(path)}", file=sys.stderr if stderr else sys.stdout)
 
 
 @contextmanager
@@ -78,6 +79,7 @@ class Pace:
     """
 
     def __init__(self, stage: str, *, epochs: int, steps: int, members: int) -> None:
+        stage = printable(stage)
         self.stage = f"{stage} x{members}" if members > 1 else stage
         self.epochs, self.steps = epochs, steps
         self.epoch, self.done = 1, 0
@@ -149,7 +151,7 @@ class PlainProgress(Progress):
 
     def note(self, text: str) -> None:
         """Print it."""
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 class AnimatedProgress(Progress):
@@ -212,7 +214,7 @@ class AnimatedProgress(Progress):
 
     def note(self, text: str) -> None:
         """Print it above the bars."""
-        self._bars.console.print(escape(text), highlight=False, soft_wrap=True)
+        self._bars.console.print(escape(printable(text)), highlight=False, soft_wrap=True)
 
     def _draw(self) -> None:
         pace = self._pace

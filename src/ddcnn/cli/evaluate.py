@@ -20,6 +20,7 @@ from ddcnn.cli.options import (
     StrategyOption,
     TrustOption,
 )
+from ddcnn.text import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -81,7 +82,7 @@ def _data(run: Path, source: str | None, *, trust: bool, **given: Any) -> DataCo
     given = {name: value for name, value in given.items() if value is not None}
     own = own_data(folder, trust=True)
     if source not in (None, own.source):
-        return data_config(source=source, **{"image_size": own.image_size} | given)
+        return data_config(source=source, **given)
     own = own_data(folder, trust=trust or "directory" in given)
     return data_config(**own.model_dump() | given)
 
@@ -114,7 +115,7 @@ def _tables(result: dict[str, Any]) -> list[Table]:
 def _texts(names: Iterable[str]) -> list[Text]:
     from rich.text import Text
 
-    return [Text(name) for name in names]  # a plain str would be read as markup
+    return [Text(printable(name)) for name in names]  # a plain str would be read as markup
 
 
 def _percent(value: float | None) -> str:

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from ddcnn.data import read_image
+from ddcnn.data.files import open_file
 from ddcnn.data.images import SUFFIXES
+from ddcnn.data.walk import walk
 from ddcnn.errors import DataError
 
 _ARRAYS = frozenset({".npy", ".npz"})
@@ -40,43 +42,59 @@ class Wanted:
         return cls(tuple(data["image_shape"]), data["image_type"], resize)
 
 
-def find_files(names: Sequence[str]) -> list[Path]:
+def find_files(names: Sequence[str], bad: list[str] | None = None) -> list[Path]:
     """Return the files, and for each folder all images and arrays in it, at any depth, sorted.
 
-    Raises
-    ------
-    DataError
-        A name is neither file nor folder, or a folder holds no image.
+    Why a name cannot be used is added to ``bad``; without it, the first such name is an error: it is neither file nor
+    folder, or a folder that holds no image.
     """
     paths: list[Path] = []
     for path in map(Path, names):
-        if not path.exists():
-            raise DataError(f"{path} does not exist (looked from {Path.cwd()})")
-        found = sorted(p for p in path.rglob("*") if _is_image(p, path)) if path.is_dir() else [path]
-        if not found:
-            raise DataError(f"{path} holds no image ({', '.join(sorted(SUFFIXES | _ARRAYS))}); give another folder")
-        paths += found
+        try:
+            paths += _found(path)
+        except DataError as error:
+            if bad is None:
+                raise
+            bad.append(str(error))
     return paths
 
 
-def read_batches(paths: Sequence[Path], wanted: Wanted, batch_size: int) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Yield names and images (n, C, *S), n <= batch_size; of an .npz file with many images each has a name."""
+def _found(path: Path) -> list[Path]:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist (looked from {Path.cwd()})") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; mend this or leave it out") from None
+    found = walk(path, SUFFIXES | _ARRAYS).files if path.is_dir() else [path]
+    if not found:
+        raise DataError(f"{path} holds no image ({', '.join(sorted(SUFFIXES | _ARRAYS))}); give another folder")
+    return found
+
+
+def read_batches(
+    paths: Sequence[Path], wanted: Wanted, batch_size: int, bad: list[str] | None = None
+) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Yield names and images (n, C, *S), n <= batch_size; of an .npz file with many images each has a name.
+
+    Why a file cannot be used is added to ``bad``; without it, the first such file is an error.
+    """
     names: list[str] = []
     images: list[np.ndarray] = []
     for path in paths:
-        for name, image in _read(path, wanted):
-            names.append(name)
-            images.append(image)
-            if len(images) == batch_size:
-                yield names, np.stack(images)
-                names, images = [], []
+        try:
+            for name, image in _read(path, wanted):
+                names.append(name)
+                images.append(image)
+                if len(images) == batch_size:
+                    yield names, np.stack(images)
+                    names, images = [], []
+        except DataError as error:
+            if bad is None:
+                raise
+            bad.append(str(error))
     if images:
         yield names, np.stack(images)
-
-
-def _is_image(path: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return path.suffix.lower() in SUFFIXES | _ARRAYS and path.is_file() and not hidden
 
 
 def _read(path: Path, wanted: Wanted) -> Iterator[tuple[str, np.ndarray]]:
@@ -87,6 +105,8 @@ def _read(path: Path, wanted: Wanted) -> Iterator[tuple[str, np.ndarray]]:
     if path.suffix.lower() == ".npy":
         yield str(path), _fitted(path, arrays[""], wanted)
     elif "images" in arrays:
+        if not arrays["images"].size or arrays["images"].ndim < 2:
+            raise DataError(f"{path}: expected images under the key images, got shape {arrays['images'].shape}")
         for i, image in enumerate(arrays["images"]):
             yield f"{path}[{i}]", _fitted(path, image, wanted)
     elif len(arrays) == 1:
@@ -112,9 +132,11 @@ def _read_image(path: Path, wanted: Wanted) -> np.ndarray:
 
 def _load(path: Path) -> dict[str, np.ndarray]:
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             loaded = np.load(file, allow_pickle=False)
             return dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else {"": np.asarray(loaded)}
+    except DataError:
+        raise
     except Exception as error:  # a damaged file raises anything, from EOFError to zlib.error
         raise DataError(f"{path} cannot be read: {error}; write it with numpy.save or numpy.savez") from None
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ddcnn.cli.options import RunArgument, StrategyOption, TrustOption
+from ddcnn.errors import DataError
+from ddcnn.text import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,6 +51,8 @@ def predict(
 ) -> None:
     """Predict the class of images, with its probability and what each subdomain votes for.
 
+    Files that cannot be read are named on stderr, the others are answered; the exit code is then 1.
+
     \b
     For example:
     ddcnn predict runs/c10 cat.png dog.jpg
@@ -59,28 +63,42 @@ def predict(
     from ddcnn.runs.folder import RunFolder
     from ddcnn.runs.networks import best_strategy, load
 
-    paths = find_files(files)
-    network = load(run, strategy, trust=trust)
     folder = RunFolder(run)
+    folder.manifest()  # that there is a run is the first thing to know
+    bad: list[str] = []
+    paths = find_files(files, bad)
+    network = load(run, strategy, trust=trust)
     data = folder.read_json("data.json")
-    rows = _predict(network, Wanted.of(data, resize=resize), data["classes"], paths, batch_size)
+    rows = _predict(network, Wanted.of(data, resize=resize), data["classes"], paths, batch_size, bad)
+    if not rows:
+        for reason in bad[1:]:
+            _name(reason)
+        raise DataError(bad[0])
     if form is Format.JSON:
         print_json(rows)
     elif form is Format.CSV:
         _write_csv(rows)
     else:
         print_table(_table(rows, strategy or best_strategy(folder)))
+    for reason in bad:
+        _name(reason)
+    if bad:
+        raise typer.Exit(1)
+
+
+def _name(reason: str) -> None:
+    print(f"error: {printable(reason)}", file=sys.stderr)
 
 
 def _predict(
-    network: CNNDNN, wanted: Wanted, classes: Sequence[str], paths: Sequence[Path], batch_size: int
+    network: CNNDNN, wanted: Wanted, classes: Sequence[str], paths: Sequence[Path], batch_size: int, bad: list[str]
 ) -> list[dict[str, Any]]:
     import torch
 
     from ddcnn.cli.inputs import read_batches
 
     rows: list[dict[str, Any]] = []
-    for names, images in read_batches(paths, wanted, batch_size):
+    for names, images in read_batches(paths, wanted, batch_size, bad):
         with torch.inference_mode():
             local = network.local_probabilities(torch.from_numpy(images))
             together = network.decide(local).softmax(1)
@@ -114,16 +132,20 @@ def _table(rows: list[dict[str, Any]], strategy: str) -> Table:
             for part in row["subdomains"]
         )
         cells = [row["file"], row["class"], f"{row['probability']:.3f}", *([votes] if votes else [])]
-        table.add_row(*(Text(cell) for cell in cells))  # a plain str would be read as markup
-    table.caption = f"strategy: {strategy}"
+        table.add_row(*(Text(printable(cell)) for cell in cells))  # a plain str would be read as markup
+    table.caption = Text(printable(f"strategy: {strategy}"))
     return table
 
 
 def _write_csv(rows: list[dict[str, Any]]) -> None:
     subdomains = range(len(rows[0]["subdomains"]))
     names = [f"subdomain_{n}_{what}" for n in subdomains for what in ("class", "probability")]
+    shown = printable if sys.stdout.isatty() else str  # a program gets names as they are
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["file", "class", "probability", *names])
     for row in rows:
         votes = [part[what] for part in row["subdomains"] for what in ("class", "probability")]
-        writer.writerow([row["file"], row["class"], row["probability"], *votes])
+        cells = [
+            "" if cell is None else shown(cell) for cell in (row["file"], row["class"], row["probability"], *votes)
+        ]
+        writer.writerow(cells)

@@ -42,7 +42,9 @@ def prepare(
     offline: OfflineOption = False,
     image_size: ImageSizeOption = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Threads; default one per core.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a store of other images that is there.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace another store that is there, once the new one is complete.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Write a data set as a Zarr store, from which each worker reads only the subdomains that it trains.
@@ -57,12 +59,13 @@ def prepare(
     from ddcnn.cli.display import print_path
     from ddcnn.config import Config
     from ddcnn.data.sources import open_lazily
-    from ddcnn.data.store import write_store
+    from ddcnn.data.store import check_dest, write_store
     from ddcnn.decomposition import Grid
     from ddcnn.runs.folder import versions
 
     cuts = Config.parse({"decomposition": {"grid": grid, "overlap": overlap}}).decomposition
     config = data_config(source=source, directory=data_dir, offline=offline or None, image_size=image_size)
+    check_dest(dest, config)
     provenance = {
         "command": shlex.join(["ddcnn", *(context.obj or sys.argv[1:])]),
         "versions": versions(),

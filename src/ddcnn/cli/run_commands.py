@@ -28,6 +28,7 @@ from ddcnn.cli.options import (
     with_fields,
 )
 from ddcnn.errors import ConfigError, InterruptionError, RankError
+from ddcnn.text import printable
 
 if TYPE_CHECKING:
     from ddcnn.config import Config
@@ -38,6 +39,7 @@ _CHECKPOINTS = "checkpoints"
 _HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # of PyTorch, which reads it when it makes the first tensor
 
 _ENGINE = ("compute.engine", "compute.workers", "compute.ray_address")
+_DIRECTORY = "data.directory"
 _COMPARE_FIELDS = [field for field in FIELDS if field.option != "--strategy"]
 
 
@@ -144,7 +146,7 @@ def _run(command: str, source: Source, *, as_json: bool, quiet: bool) -> None:
                 comparison = job(progress)
         except (InterruptionError, RankError, KeyboardInterrupt):
             if first and (run / _CHECKPOINTS).is_dir():
-                print(f"go on with: ddcnn {command} --resume {shlex.quote(str(run))}", file=sys.stderr)
+                print(printable(f"go on with: ddcnn {command} --resume {shlex.quote(str(run))}"), file=sys.stderr)
             raise
     if first:
         _show(comparison.results, comparison.run, as_json=as_json, quiet=quiet)
@@ -172,14 +174,16 @@ def _begun(command: str, source: Source) -> tuple[Callable[[Progress], Compariso
 
 def _resumed(command: str, source: Source) -> tuple[Callable[[Progress], Comparison], Path]:  # noqa: ARG001 - of any job
     given = source.given.fields
-    others = sorted(field.option for field in FIELDS if field.field in given and field.field not in _ENGINE)
+    others = sorted(
+        field.option for field in FIELDS if field.field in given and field.field not in (*_ENGINE, _DIRECTORY)
+    )
     others += ["--config"] if source.file else []
     others += ["--set"] if source.assignments else []
     if others:
         raise ConfigError(f"--resume goes on with the run as it is; leave out {', '.join(others)}")
     assert source.resume is not None
     run = source.resume
-    compute = {field.removeprefix("compute."): value for field, value in given.items()}
+    compute = {field.removeprefix("compute."): value for field, value in given.items() if field in _ENGINE}
 
     from ddcnn.config import Config
 
@@ -190,7 +194,12 @@ def _resumed(command: str, source: Source) -> tuple[Callable[[Progress], Compari
 
     def job(progress: Progress) -> Comparison:
         return experiments.resume(
-            run, progress=progress, command=source.given.line, compute=compute, trust=source.trust
+            run,
+            progress=progress,
+            command=source.given.line,
+            compute=compute,
+            directory=given.get(_DIRECTORY),
+            trust=source.trust,
         )
 
     return job, run

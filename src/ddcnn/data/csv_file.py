@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,10 @@ import numpy as np
 import torch
 
 from ddcnn.config import DataConfig
-from ddcnn.data.bad_files import BadFiles, read_all
+from ddcnn.data.bad_files import BadFiles, read_or_leave
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.dicom import read_dicom
-from ddcnn.data.files import digest, image_size, source_path, volume_size
+from ddcnn.data.files import digest, image_size, open_file, source_path, volume_size
 from ddcnn.data.images import SUFFIXES, read_image
 from ddcnn.data.nifti import is_nifti, read_nifti
 from ddcnn.errors import DataError, nearest
@@ -59,16 +60,19 @@ def read_csv(config: DataConfig) -> Dataset:
     _check_twice(path, inside)
     rows = [row for row, _ in inside]
     files = [file for _, file in inside]
-    images, kept = read_all(files, _reader(config, files), bad)
+    images, kept = read_or_leave(files, _reader(config, files, bad), bad, config.source)
     rows = [rows[i] for i in kept]
     return Dataset(
         name=config.source,
-        images=torch.from_numpy(images),
+        images=images,
         labels=torch.tensor([numbers[row.label] for row in rows]),
         classes=classes,
         official_test=_part(path, rows, "test"),
         official_validation=_part(path, rows, "validation"),
         bad_files=tuple(bad.found),
+        notes=bad.notes(),
+        window=config.window,
+        label_groups=config.classes,
         source={
             "publisher": "you",
             "files": f"{len(rows)} files listed in {path.resolve()} (md5 {digest(path)})",
@@ -78,12 +82,12 @@ def read_csv(config: DataConfig) -> Dataset:
 
 
 def _rows(path: Path) -> list[_Row]:
-    if not path.is_file():
+    if path.is_dir():
         raise DataError(f"{path} is a folder, not a CSV file; read a folder as folder:{path}")
     if path.stat().st_size > _MAX_BYTES:
         raise DataError(f"{path} has more than {_MAX_BYTES:,} bytes; is it a table of files and labels?")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with io.TextIOWrapper(open_file(path), encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file, strict=True)
             names = [name.strip() for name in table.fieldnames or ()]
             table.fieldnames = names
@@ -155,7 +159,7 @@ def _inside(path: Path, row: _Row) -> Path:
     if not file.is_relative_to(root):
         raise DataError(f"{path}, line {row.line}: {row.file!r} leaves the folder of the table; move the file into it")
     try:
-        there = file.is_file() or file.is_dir()
+        there = file.is_file() or file.is_dir()  # and no pipe or device
     except OSError:  # such as a name that is too long
         there = False
     if not there:
@@ -173,7 +177,7 @@ def _check_twice(path: Path, inside: Sequence[tuple[_Row, Path]]) -> None:
         seen[file] = row.line
 
 
-def _reader(config: DataConfig, files: Sequence[Path]) -> Callable[[Path], np.ndarray]:
+def _reader(config: DataConfig, files: Sequence[Path], bad: BadFiles) -> Callable[[Path], np.ndarray]:
     volumes = sum(file.is_dir() or is_nifti(file) for file in files) > len(files) / 2
     images_to = None if volumes else image_size(config)
     volumes_to = volume_size(config) if volumes else None
@@ -184,7 +188,7 @@ def _reader(config: DataConfig, files: Sequence[Path]) -> Callable[[Path], np.nd
         if is_nifti(path):
             return read_nifti(path, volumes_to, config.window)
         if path.suffix.lower() in SUFFIXES:
-            return read_image(path, images_to)
+            return read_image(path, images_to, done=bad)
         raise DataError(
             f"{path} is neither an image ({', '.join(sorted(SUFFIXES))}) nor a volume (.nii, .nii.gz, a DICOM folder)"
         )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Float64, Int64, Shaped
 from torch import Tensor
 
 from ddcnn.data.bad_files import BadFile
+from ddcnn.data.labels import check_classes, label_hint, label_notes
 from ddcnn.data.lazy import Images
 from ddcnn.data.moments import moments
 from ddcnn.errors import DataError
@@ -46,6 +47,13 @@ class Dataset:
         Provenance: publisher, files, checksums, licence.
     bad_files
         Files that were left out, and why.
+    notes
+        What was done to the files, and what of the folder was passed over, with counts; and what looks odd about the
+        labels: a line each.
+    window
+        The values of the volumes that became 0 and 255, if values were clipped.
+    label_groups
+        Which labels of the source make which class, if they were put together.
     annotation
         Of a sample, by its index, the mask (*S) of what makes its class, for drawings; or None.
     """
@@ -62,6 +70,9 @@ class Dataset:
     plane: tuple[int, int] = (-2, -1)
     source: dict[str, str] = field(default_factory=dict)
     bad_files: tuple[BadFile, ...] = ()
+    notes: tuple[str, ...] = ()
+    window: tuple[float, float] | None = None
+    label_groups: Mapping[str, tuple[str, ...]] | None = None
     annotation: Callable[[int], Bool[Tensor, "*S"]] | None = None
 
     @property
@@ -90,12 +101,13 @@ class Dataset:
 
 
 def checked(dataset: Dataset) -> Dataset:
-    """Return the data set if it can be trained on: the one door for every source.
+    """Return the data set, with notes on its labels, if it can be trained on: the one door for every source.
 
     Raises
     ------
     DataError
-        Wrong dimensions or type, NaN or infinity, labels out of range, fewer than two classes, an empty class.
+        Wrong dimensions or type, NaN or infinity, no pixels, labels out of range, fewer than two classes, a class
+        without a name or an image.
     """
     images, labels, classes = dataset.images, dataset.labels, len(dataset.classes)
     if images.ndim not in (4, 5):
@@ -108,18 +120,21 @@ def checked(dataset: Dataset) -> Dataset:
         raise DataError(f"{dataset.name}: {len(images)} images but {len(labels)} labels")
     if not len(images):
         raise DataError(f"{dataset.name}: no images")
-    if classes < 2:
-        raise DataError(f"{dataset.name}: at least 2 classes are needed, got {classes}: {', '.join(dataset.classes)}")
+    if 0 in images.shape:
+        raise DataError(f"{dataset.name}: images should have pixels, got shape {tuple(images.shape)}")
+    check_classes(dataset.name, dataset.classes)
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:
-        raise DataError(f"{dataset.name}: labels should lie in 0..{classes - 1}, got {low}..{high}")
+        hint = label_hint(labels.unique().numpy(), classes)
+        raise DataError(f"{dataset.name}: labels should lie in 0..{classes - 1}, got {low}..{high}{hint}")
     if isinstance(images, Tensor) and images.is_floating_point():
         _check_finite(dataset.name, images)
     counts = torch.bincount(labels, minlength=classes)
     if int(counts.min()) == 0:
         empty = dataset.classes[int(counts.argmin())]
         raise DataError(f"{dataset.name}: class {empty!r} has no image; remove the class or add images")
-    return dataset
+    notes = dict.fromkeys((*dataset.notes, *label_notes(dataset.classes, counts.tolist())))
+    return replace(dataset, notes=tuple(notes))
 
 
 def _check_finite(name: str, images: Tensor) -> None:

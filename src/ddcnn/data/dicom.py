@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
+from ddcnn.data.files import open_file
 from ddcnn.data.volumes import finished, oriented
+from ddcnn.data.walk import list_folder, subfolders, walk
 from ddcnn.errors import DataError, in_one_line
 
 _MAX_BYTES = 2**31
@@ -23,8 +25,10 @@ _PLAIN = {
     "1.2.840.10008.1.2.1": "explicit VR, little endian",
     "1.2.840.10008.1.2.2": "explicit VR, big endian",
 }
-_SAME = ("SeriesInstanceUID", "Rows", "Columns", "ImageOrientationPatient", "PixelSpacing")
+_SAME = ("SeriesInstanceUID", "Rows", "Columns", "PhotometricInterpretation")
+_NEAR = {"ImageOrientationPatient": 1e-4, "PixelSpacing": 1e-4}  # cosines, and a fraction of a millimetre
 _UNEVEN = 0.1  # of the distance between slices: more is a slice that is missing
+_GREY = ("MONOCHROME1", "MONOCHROME2")
 
 
 def read_dicom(
@@ -35,7 +39,8 @@ def read_dicom(
     Parameters
     ----------
     path
-        A folder that holds one series of DICOM files with a slice each; files that are not DICOM are passed over.
+        A folder that holds one series of DICOM files with a slice each. Other files are passed over, but for those that
+        look like slices: named as the slices are, or beginning as DICOM data do. Headers are compared as numbers.
     size, window
         As in `ddcnn.data.nifti.read_nifti`.
 
@@ -43,13 +48,13 @@ def read_dicom(
     -------
     volume
         (1, D, H, W), oriented as `ddcnn.data.volumes.ORIENTATION` says; uint8 with a window, else float32 in the units
-        of the rescaled values (Hounsfield units for CT).
+        of the rescaled values (Hounsfield units for CT); a Modality LUT is applied where the file has one.
 
     Raises
     ------
     DataError
-        pydicom or nibabel is not installed; or the files are damaged, compressed, of several series or sizes, too
-        large, not evenly spaced, or constant.
+        pydicom or nibabel is not installed; or a file is damaged, compressed or no DICOM; or they are of several series
+        or sizes, in subfolders, too large, not evenly spaced, or constant.
     """
     path = Path(path)
     try:
@@ -66,9 +71,7 @@ def read_dicom(
 
 
 def _values(path: Path) -> np.ndarray:
-    files = [file for file in sorted(path.iterdir()) if file.is_file() and _is_dicom(file)]
-    if not files:
-        raise DataError(f"{path} holds no DICOM file; name a folder with the slices of one volume")
+    files = _files(path)
     if len(files) > _MAX_FILES or sum(file.stat().st_size for file in files) > _MAX_BYTES:
         raise DataError(
             f"{path} holds more than {_MAX_FILES:,} DICOM files, or {_MAX_BYTES:,} bytes; is it one series?"
@@ -76,16 +79,16 @@ def _values(path: Path) -> np.ndarray:
     slices = [_slice(file) for file in files]
     first = slices[0]
     for file, one in zip(files, slices, strict=True):
-        if differing := [name for name in _SAME if str(one.get(name)) != str(first.get(name))]:
+        if differing := _differing(one, first):
             raise DataError(
-                f"{path}: {file.name} and {files[0].name} differ in {differing[0]}; put each series into a folder of "
+                f"{path}: {file.name} and {files[0].name} differ in {differing}; put each series into a folder of "
                 "its own"
             )
     across, down = np.array(first.ImageOrientationPatient, float).reshape(2, 3)
     positions = np.array([one.ImagePositionPatient for one in slices], float)
     heights = positions @ np.cross(across, down)
     order = np.argsort(heights)
-    step = _step(path, positions[order], heights[order])
+    step = _step(path, [files[i].name for i in order], positions[order], heights[order])
     volume = np.stack([_pixels(files[i], slices[i]) for i in order], axis=2)
     affine = np.eye(4)
     affine[:3, 0] = down * float(first.PixelSpacing[0])
@@ -96,9 +99,50 @@ def _values(path: Path) -> np.ndarray:
     return oriented(path, volume, affine)
 
 
-def _is_dicom(file: Path) -> bool:
-    with file.open("rb") as content:
-        return content.read(132)[128:] == b"DICM"
+def _files(path: Path) -> list[Path]:
+    """Return the DICOM files of a folder; whatever else looks like a slice of it is an error: it would be missing."""
+    names = sorted(Path(entry.path) for entry in list_folder(path) if not entry.name.startswith("."))
+    starts = {file: _start(file) for file in names if file.is_file() and file.name.upper() != "DICOMDIR"}
+    files = [file for file, start in starts.items() if start[128:] == b"DICM"]
+    if not files:
+        raise DataError(f"{path} holds no DICOM file; name a folder with the slices of one volume")
+    suffixes = {file.suffix.lower() for file in files} | {".dcm", ".dicom", ".ima"}
+    odd = [file.name for file, start in starts.items() if file not in files and _like_slice(file, start, suffixes)]
+    if odd:
+        raise DataError(
+            f"{path}: no DICOM files (without DICM after 128 bytes), though named like slices or beginning so: "
+            f"{_listed(odd)}; repair them, for example with dcmconv, or remove them"
+        )
+    below = [file for name in subfolders(path)[0] for file in walk(path / name, None).files if file.is_file()]
+    if inside := [file for file in below if _start(file)[128:] == b"DICM"]:
+        raise DataError(f"{path} holds DICOM files in folders too, such as {inside[0]}; give one folder per series")
+    return files
+
+
+def _start(file: Path) -> bytes:
+    with open_file(file) as content:
+        return content.read(132)
+
+
+def _like_slice(file: Path, start: bytes, suffixes: set[str]) -> bool:
+    element = start[:4] in (b"\2\0\0\0", b"\2\0\1\0", b"\2\0\2\0", b"\2\0\x10\0") or start[:2] == b"\x08\0"
+    return element or (file.suffix.lower() in suffixes and (bool(file.suffix) or not start))
+
+
+def _differing(one: Any, first: Any) -> str | None:
+    """Return the name of a field in which two slices differ, if they do."""
+    for name in _SAME:
+        if str(one.get(name)) != str(first.get(name)):
+            return name
+    for name, tolerance in _NEAR.items():
+        ours, theirs = (np.array(each.get(name), float) for each in (one, first))
+        if ours.shape != theirs.shape or not np.allclose(ours, theirs, rtol=0, atol=tolerance):
+            return name
+    return None
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _slice(file: Path) -> Any:
@@ -106,27 +150,39 @@ def _slice(file: Path) -> Any:
     import pydicom
     from pydicom.filereader import read_file_meta_info
 
-    syntax = str(read_file_meta_info(file).TransferSyntaxUID)
+    syntax = str(read_file_meta_info(file).get("TransferSyntaxUID", ""))
+    if not syntax:
+        raise DataError(
+            f"{file} has no TransferSyntaxUID, which says how its pixels are stored; write it again, for example with "
+            "dcmconv, or remove it"
+        )
     if syntax not in _PLAIN:
         name = pydicom.uid.UID(syntax).name
         raise DataError(f"{file} is compressed ({name}); decompress it first, with gdcmconv --raw for example")
     one = pydicom.dcmread(file)
-    missing = [name for name in (*_SAME, "ImagePositionPatient", "PixelData") if name not in one]
+    missing = [name for name in (*_SAME, *_NEAR, "ImagePositionPatient", "PixelData") if name not in one]
     if missing:
         raise DataError(f"{file} has no {missing[0]}: it is no slice of a volume; remove it")
     if int(one.get("NumberOfFrames") or 1) != 1 or int(one.get("SamplesPerPixel", 1)) != 1:
         raise DataError(f"{file} should hold one grey slice; files with several frames or colours are not read")
+    if one.PhotometricInterpretation not in _GREY:
+        raise DataError(
+            f"{file} should hold grey values, got {one.PhotometricInterpretation}; convert it to MONOCHROME2"
+        )
     return one
 
 
-def _step(path: Path, positions: np.ndarray, heights: np.ndarray) -> np.ndarray:
+def _step(path: Path, names: Sequence[str], positions: np.ndarray, heights: np.ndarray) -> np.ndarray:
     """Return the way from one slice to the next, in millimetres."""
     if len(positions) == 1:
         return np.ones(3)
     gaps = np.diff(heights)
-    if not gaps.min() > 0 or gaps.max() - gaps.min() > _UNEVEN * np.median(gaps):
+    usual = float(np.median(gaps))
+    if not gaps.min() > 0 or gaps.max() - gaps.min() > _UNEVEN * usual:
+        worst = int(np.argmax(np.abs(gaps - usual)))
         raise DataError(
-            f"{path}: its slices are {gaps.min():.3g} to {gaps.max():.3g} mm apart: one is missing, or there twice"
+            f"{path}: its slices are {gaps.min():.3g} to {gaps.max():.3g} mm apart: one is missing, or there twice; "
+            f"look between {names[worst]} and {names[worst + 1]}, {gaps[worst]:.3g} mm apart"
         )
     return np.asarray((positions[-1] - positions[0]) / (len(positions) - 1))
 
@@ -137,5 +193,9 @@ def _pixels(file: Path, one: Any) -> np.ndarray:
         raise DataError(
             f"{file} declares {one.Rows}x{one.Columns} pixels of {bits} bits, but holds {len(one.PixelData):,} bytes"
         )
+    if one.get("ModalityLUTSequence"):
+        from pydicom.pixels.processing import apply_modality_lut
+
+        return np.asarray(apply_modality_lut(one.pixel_array, one), np.float32)
     slope, intercept = float(one.get("RescaleSlope") or 1), float(one.get("RescaleIntercept") or 0)
     return np.asarray(one.pixel_array.astype(np.float32) * np.float32(slope) + np.float32(intercept))

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
+from ddcnn.atomic import replacing
 from ddcnn.config import DataConfig
-from ddcnn.data.files import digest, replacing, search_folders
+from ddcnn.data.files import digest, search_folders
 from ddcnn.errors import DataError
 
 _TIMEOUT = 30  # seconds without a byte
@@ -93,6 +94,7 @@ def download(url: str, target: Path, md5: str) -> None:
     """
     by_hand = f"put the file (md5 {md5}) at {target} yourself"
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         with urllib.request.urlopen(url, timeout=_TIMEOUT) as response, replacing(target) as file:
             shutil.copyfileobj(response, file, 1 << 20)
             file.flush()

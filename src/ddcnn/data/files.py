@@ -1,18 +1,24 @@
-"""Where data lies on disk, and how it is written there."""
+"""Where data lies on disk."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+import stat
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO
 
 from ddcnn.config import DataConfig
 from ddcnn.errors import DataError
 from ddcnn.machine import cache_folder
+
+_KINDS: dict[str, Callable[[int], bool]] = {
+    "a folder": stat.S_ISDIR,
+    "a named pipe": stat.S_ISFIFO,
+    "a socket": stat.S_ISSOCK,
+    "a device": lambda mode: stat.S_ISCHR(mode) or stat.S_ISBLK(mode),
+}
 
 
 def search_folders(config: DataConfig) -> list[Path]:
@@ -27,6 +33,12 @@ def source_path(config: DataConfig) -> Path:
     if not path.exists():
         raise DataError(f"{config.source}: {path} does not exist (looked from {Path.cwd()})")
     return path
+
+
+def named_paths(config: DataConfig) -> list[Path]:
+    """Return the files and folders that a configuration names and that are there: PATH, and ``data.directory``."""
+    named = [config.source.partition(":")[2], str(config.directory or "")]
+    return [path for path in (Path(name).expanduser() for name in named if name) if path.exists()]
 
 
 def image_size(config: DataConfig) -> tuple[int, int] | None:
@@ -57,26 +69,28 @@ def volume_size(config: DataConfig, default: tuple[int, int, int] | None = None)
     return size[0], size[1], size[2]
 
 
+def open_file(path: Path) -> io.BufferedReader:
+    """Open a regular file to read it, or raise a `DataError`.
+
+    A named pipe would wait for ever for who writes into it, and a device may do anything: neither is opened, whatever
+    its name.
+    """
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            found = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+            mode = os.fstat(found).st_mode  # of what was opened: names can be exchanged
+            if stat.S_ISREG(mode):
+                return open(found, "rb")  # noqa: PTH123 - it is open already
+            os.close(found)
+    except (OSError, ValueError) as error:  # a null byte in the name is a ValueError
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path} cannot be read: {reason}; mend this or remove it") from None
+    what = next((name for name, test in _KINDS.items() if test(mode)), "something else")
+    raise DataError(f"{path} cannot be read: it is {what}, not a file; remove it or name another")
+
+
 def digest(path: Path, algorithm: str = "md5") -> str:
     """Return the checksum of a file as hexadecimal digits."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file beside ``path`` that takes its place when the block ends well.
-
-    A reader sees the old file or the complete new one; after an error nothing is left behind.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # tempfile would hide it from other users
-    try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -1,99 +1,156 @@
-"""Your own images: one folder per class, or ``train/`` and ``test/``, each with one folder per class."""
+"""Your own images: one folder per class; or ``train/``, ``val/`` and ``test/``, each with one folder per class."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from ddcnn.config import DataConfig
 from ddcnn.data.bad_files import BadFiles
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.files import image_size, source_path
-from ddcnn.data.images import SUFFIXES, read_images
+from ddcnn.data.images import SUFFIXES, read_or_leave_images
+from ddcnn.data.labels import check_classes
+from ddcnn.data.walk import Found, listed, subfolders, walk
 from ddcnn.errors import DataError
+
+_SPLIT = re.compile(r"(train|val|test|dev)(?:ing|id|idation)?(?:[-_ ]?(?:set|data|images|split))?", re.IGNORECASE)
+_SPLITS = {"train": "train", "val": "validation", "dev": "validation", "test": "test"}
 
 
 def read_folder(config: DataConfig) -> Dataset:
     """Read the images of ``folder:PATH``; the names of the folders are the classes, in alphabetical order.
 
-    Images are found at any depth in the folder of their class; hidden files, and files that are not named like images,
-    are left out. With ``train/`` and ``test/``, the latter is the official test set. All images have one size, or
-    ``data.image_size`` gives the size to resize them to. One channel if all are greyscale, else three. Nothing is
-    known of symmetries, so no augmentation is allowed by default. ``data.on_bad_file`` says what to do about files that
-    cannot be read.
+    Images are found at any depth in the folder of their class, through links as well; hidden files, folders of
+    operating systems, and files that are not named like images are passed over and counted. Folders named ``train``,
+    ``val`` and ``test``, or alike (``Training``, ``valid``, ``test_set``), are the official parts; there need not be
+    all three. All images have one size, or ``data.image_size`` gives the size to resize them to. One channel if all are
+    greyscale, else three. Nothing is known of symmetries, so no augmentation is allowed by default.
+    ``data.on_bad_file`` says what to do about files that cannot be read.
 
     Raises
     ------
     DataError
-        No or empty class folders, images of different size, or an image that cannot be read.
+        No or empty class folders, folders that look like parts but are not named so, images of different size, or an
+        image that cannot be read.
     """
     root = source_path(config)
     if not root.is_dir():
         raise DataError(f"{config.source}: {root} is a file, not a folder with one folder per class")
-    parts = _parts(root)
-    classes = tuple(sorted(_folders(parts[0])))
-    labelled = [(path, label) for part in parts for path, label in _labelled(part, classes)]
-    tests = len(_labelled(parts[1], classes)) if len(parts) == 2 else 0
-    paths = [path for path, _ in labelled]
+    size, everything = image_size(config), Found()
+    parts = _parts(root, everything)
+    labelled: list[tuple[str, Path, int]] = []
+    classes: tuple[str, ...] = ()
+    for part, folder in parts.items():
+        names = _class_names(folder, everything)
+        classes = classes or names
+        if unknown := sorted(set(names) - set(classes)):
+            first = parts["train"]
+            raise DataError(
+                f"{folder / unknown[0]} is a class without training images; add {first.name}/{unknown[0]} or remove it"
+            )
+        for name in names:
+            labelled += [(part, path, classes.index(name)) for path in _images(folder / name, everything)]
+    if len(parts) == 1:
+        _check_no_parts(root, classes)
+    check_classes(config.source, classes)
     bad = BadFiles(config)
-    images, kept = read_images(paths, image_size(config), bad)
-    labels = np.array([label for _, label in labelled], dtype=np.int64)
-    tested = np.flatnonzero(kept >= len(paths) - tests)
+    images, kept = read_or_leave_images([path for _, path, _ in labelled], size, bad, config.source)
+    labelled = [labelled[i] for i in kept]
     return Dataset(
         name=config.source,
-        images=torch.from_numpy(images),
-        labels=torch.from_numpy(labels[kept]),
+        images=images,
+        labels=torch.tensor([label for _, _, label in labelled]),
         classes=classes,
-        official_test=torch.from_numpy(tested) if tests else None,
+        official_test=_indices(labelled, "test"),
+        official_validation=_indices(labelled, "validation"),
         bad_files=tuple(bad.found),
+        notes=(*bad.notes(), *everything.notes()),
         source={"publisher": "you", "files": f"{len(kept)} images in {root.resolve()}", "licence": "not known"},
     )
 
 
-def _parts(root: Path) -> list[Path]:
-    """Return the folders that hold class folders: the root, or train and test."""
-    names = set(_folders(root))
-    if not {"train", "test"} <= names:
-        return [root]
-    others = sorted(names - {"train", "test"})
+def _parts(root: Path, everything: Found) -> dict[str, Path]:
+    """Return the folders that hold class folders, those of the training first: the root, or train, val and test."""
+    names, beside = subfolders(root)
+    parts: dict[str, Path] = {}
+    others = []
+    for name in names:
+        part = part_of(name)
+        if part is None:
+            others.append(name)
+        elif part in parts:
+            raise DataError(f"{root} has two folders for {part}, {parts[part].name} and {name}; put them into one")
+        else:
+            parts[part] = root / name
+    if "train" not in parts or len(parts) < 2:
+        return {"train": root}
+    everything.add(beside)
     if others:
         raise DataError(
-            f"{root} should hold train/ and test/ only, but there is also {', '.join(others)}; move its images to "
-            "train/ (validation images are drawn from there, see data.validation)"
+            f"{root} should hold {', '.join(f'{path.name}/' for path in parts.values())} only, but there is also "
+            f"{', '.join(others)}; move its images to {parts['train'].name}/"
         )
-    return [root / "train", root / "test"]
+    return {part: parts[part] for part in ("train", "validation", "test") if part in parts}
 
 
-def _labelled(part: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
-    names = _folders(part)
+def part_of(name: str) -> str | None:
+    """Return of which part of a data set a folder is by its name, or None.
+
+    >>> part_of("Training"), part_of("valid"), part_of("test_set"), part_of("trainer")
+    ('train', 'validation', 'test', None)
+    """
+    match = _SPLIT.fullmatch(name)
+    return _SPLITS[match[1].lower()] if match else None
+
+
+def _class_names(folder: Path, everything: Found) -> tuple[str, ...]:
+    names, beside = subfolders(folder)
+    everything.add(beside)
     if not names:
-        loose = len(_images(part))
-        raise DataError(f"{part} should hold one folder per class, got none and {loose} images; sort them into folders")
-    unknown = sorted(set(names) - set(classes))
-    if unknown:
-        raise DataError(f"{part / unknown[0]} is a class without training images; add train/{unknown[0]} or remove it")
-    labelled = []
-    for name in names:
-        images = _images(part / name)
-        if not images:
-            raise DataError(
-                f"{part / name} holds no image ({', '.join(sorted(SUFFIXES))}); add some or remove the folder"
-            )
-        labelled += [(path, classes.index(name)) for path in images]
-    return labelled
+        loose = sum(beside.others[suffix] for suffix in SUFFIXES)
+        raise DataError(
+            f"{folder} should hold one folder per class, got none and {loose} images; sort them into folders"
+        )
+    return tuple(names)
 
 
-def _folders(parent: Path) -> list[str]:
-    return sorted(path.name for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
+def _images(folder: Path, everything: Found) -> list[Path]:
+    found = walk(folder, SUFFIXES)
+    everything.add(found)
+    if not found.files:
+        holds = f"; it holds {listed(found.others)}" if found.others else ""
+        raise DataError(
+            f"{folder} holds no image ({', '.join(sorted(SUFFIXES))}){holds}; add some or remove the folder"
+        )
+    return found.files
 
 
-def _images(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and not path.is_dir()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+def _check_no_parts(root: Path, classes: tuple[str, ...]) -> None:
+    """Refuse folders that look like parts of a data set: no images in them, and all with the same folders."""
+    inside = [subfolders(root / name) for name in classes]
+    first = inside[0][0]
+    alike = bool(first) and all(names == first and not _loose(beside) for names, beside in inside)
+    if not alike or (len(classes) > 1 and len(first) < 2):
+        return
+    there = f"{', '.join(classes[:3])} in {root} {'hold' if len(classes) > 1 else 'holds'}"
+    if len(classes) == 1:
+        raise DataError(
+            f"{there} {', '.join(first[:5])} and no images; if those are the classes, give {root / classes[0]}"
+        )
+    raise DataError(
+        f"{there} the same folders, {', '.join(first[:5])}, and no images: if they are parts of the data, name them "
+        "train, val and test; if they are classes, move their images up into them"
     )
+
+
+def _loose(beside: Found) -> bool:
+    return any(beside.others[suffix] for suffix in SUFFIXES)
+
+
+def _indices(labelled: list[tuple[str, Path, int]], part: str) -> Tensor | None:
+    found = [i for i, (one, _, _) in enumerate(labelled) if one == part]
+    return torch.tensor(found) if found else None

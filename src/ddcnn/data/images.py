@@ -1,7 +1,8 @@
 """Image files to arrays, the same way for training data and for predictions.
 
-An image is turned upright (EXIF), transparency is dropped, and 8 bits per channel are required: to squeeze 16-bit or
-floating-point values into 8 is a decision that belongs to who knows them.
+An image is turned upright (EXIF) and laid on white where it is transparent. 8 unsigned bits per channel are required,
+and are looked for in the file: Pillow reads 16-bit colours as their high byte. To squeeze 16-bit, signed or
+floating-point values into 8 bits is a decision that belongs to who knows them. Colour profiles are not applied.
 """
 
 from __future__ import annotations
@@ -10,22 +11,28 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from jaxtyping import Int64, UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
+from torch import Tensor
 
-from ddcnn.data.bad_files import BadFiles, read_all
-from ddcnn.errors import DataError
+from ddcnn.data.bad_files import BadFiles, read_all, read_or_leave
+from ddcnn.data.files import open_file
+from ddcnn.data.lazy import Lazy
+from ddcnn.errors import DataError, in_one_line
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
+COMPOSITED = "laid on white, because transparent"
+_FORMATS = ("PNG", "JPEG", "BMP", WebPImagePlugin.WebPImageFile.format, "TIFF", "GIF")  # of Pillow's, no others
 _GREY = frozenset({"1", "L", "LA", "La"})
 _EIGHT_BIT = _GREY | {"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
 _MAX_PIXELS = 2**27  # a file of a few kB can claim more, to exhaust the memory of who opens it
 
 
 def read_image(
-    path: Path | str, size: tuple[int, ...] | None = None, channels: int | None = None
+    path: Path | str, size: tuple[int, ...] | None = None, channels: int | None = None, *, done: BadFiles | None = None
 ) -> UInt8[np.ndarray, "C H W"]:
     """Read one image file.
 
@@ -37,14 +44,17 @@ def read_image(
         (H, W) to resize to, bilinear with antialiasing; None keeps the image's own.
     channels
         1 (luminance) or 3 (red, green, blue); None gives 1 for greyscale files and 3 for all others.
+    done
+        Counts what was done to the image, if anything.
 
     Raises
     ------
     DataError
-        The file cannot be read, is truncated, not an image, too large, has several pages, or more than 8 bits.
+        The file cannot be read, is truncated, not an image, too large, has several pages, or other than 8 unsigned
+        bits.
     """
     with _bombs_are_errors():
-        return _read(Path(path), size, channels)
+        return _read(Path(path), size, channels, done or BadFiles())
 
 
 def read_images(
@@ -62,52 +72,117 @@ def read_images(
     DataError
         As `read_image`; or two files differ in size and ``size`` is None.
     """
+    bad = bad or BadFiles()
     with _bombs_are_errors():
-        return read_all(paths, lambda path: _read(path, size, None), bad or BadFiles())
+        return read_all(paths, lambda path: _read(path, size, None, bad), bad)
 
 
-def _read(path: Path, size: tuple[int, ...] | None, channels: int | None) -> np.ndarray:
+def read_or_leave_images(
+    paths: Sequence[Path], size: tuple[int, ...] | None, bad: BadFiles, source: str
+) -> tuple[UInt8[Tensor, "m C H W"] | Lazy, Int64[np.ndarray, "m"]]:
+    """Do as `read_images`, or leave large images on disk, as `read_or_leave`."""
+    with _bombs_are_errors():
+        return read_or_leave(paths, lambda path: _read(path, size, None, bad), bad, source)
+
+
+def _read(path: Path, size: tuple[int, ...] | None, channels: int | None, done: BadFiles) -> np.ndarray:
     if channels not in (None, 1, 3):
         raise DataError(f"an image file can be read as 1 or 3 channels, not {channels}")
     if size is not None and (len(size) != 2 or min(size) < 1):
         raise DataError(f"an image file can be resized to (H, W) of at least 1 pixel, not {size}")
     try:
-        with Image.open(path) as image:
-            _check(path, image)
-            upright = ImageOps.exif_transpose(image)
-            return _array(upright, size, channels or (1 if image.mode in _GREY else 3))
+        with open_file(path) as file, Image.open(file, formats=_FORMATS) as image:
+            _check(path, image, file)
+            upright = _upright(path, image)
+            opaque = _on_white(upright, done)
+            return _array(opaque, size, channels or (1 if image.mode in _GREY else 3))
     except DataError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large(path) from None
     except UnidentifiedImageError:
         what = "is empty" if path.stat().st_size == 0 else "is not an image"
-        raise DataError(f"{path} {what}; remove it or replace it") from None
+        raise DataError(f"{path} {what}; remove it or replace it{_hint(path)}") from None
     except Exception as error:  # on damaged files the decoders raise anything, from SyntaxError to struct.error
-        raise DataError(f"{path} cannot be read: {error}; remove it or replace it") from None
+        raise DataError(f"{path} cannot be read: {in_one_line(error)}; remove it or replace it") from None
 
 
-def _check(path: Path, image: Image.Image) -> None:
+def _check(path: Path, image: Image.Image, file: BinaryIO) -> None:
+    if min(image.size) < 1:
+        raise DataError(f"{path} has {image.height}x{image.width} pixels; remove it or replace it")
     if image.width * image.height > _MAX_PIXELS:
         raise _too_large(path)
-    if image.mode not in _EIGHT_BIT:
+    if fault := _depth_fault(image, file):
         raise DataError(
-            f"{path} has more than 8 bits per channel (mode {image.mode}); convert it to 8 bits, or give the values "
-            "as float32 in an .npz file (data.source = npz:PATH)"
+            f"{path} has {fault}; convert it to 8 bits, or give the values as float32 in an .npz file "
+            "(data.source = npz:PATH)"
         )
     pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
     if pages > 1:
         raise DataError(f"{path} has {pages} pages; save them as separate images, or as volumes in an .npz file")
 
 
+def _depth_fault(image: Image.Image, file: BinaryIO) -> str | None:
+    """Return what is wrong with the numbers of a file, as the file declares them."""
+    bits = 8
+    if image.format == "PNG":
+        place = file.tell()
+        file.seek(24)  # the signature, length and name of the first chunk, width, height
+        bits = file.read(1)[0]
+        file.seek(place)
+    elif isinstance(image, TiffImagePlugin.TiffImageFile):
+        tags: Any = image.tag_v2
+        bits = max(_numbers(tags.get(TiffImagePlugin.BITSPERSAMPLE, 1)))
+        kinds = set(_numbers(tags.get(TiffImagePlugin.SAMPLEFORMAT, 1)))
+        if bits <= 8 and kinds - {1, 4}:  # unsigned, or not said
+            return "signed numbers"
+    if bits > 8 or image.mode not in _EIGHT_BIT:
+        return f"more than 8 bits per channel ({f'{bits} bits' if bits > 8 else f'mode {image.mode}'})"
+    return None
+
+
+def _numbers(value: Any) -> tuple[int, ...]:
+    return tuple(value) if isinstance(value, tuple) else (int(value),)
+
+
+def _upright(path: Path, image: Image.Image) -> Image.Image:
+    image.load()  # so that what is wrong with the pixels is not taken for EXIF's
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception as error:  # whatever a damaged header leads to
+        raise DataError(
+            f"{path}: its EXIF data are damaged ({in_one_line(error)}), so which way is up is not known; remove them, "
+            "with exiftool -all= for example, or replace the file"
+        ) from None
+
+
+def _on_white(image: Image.Image, done: BadFiles) -> Image.Image:
+    """Return an opaque image: ink that is drawn in the transparency only would be black on black otherwise."""
+    if not image.has_transparency_data:
+        return image
+    colours = image.convert({"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode)).convert("RGBA")
+    if colours.getchannel("A").getextrema() == (255, 255):
+        return colours
+    done.did(COMPOSITED)
+    return Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours)
+
+
 def _array(image: Image.Image, size: tuple[int, ...] | None, channels: int) -> np.ndarray:
-    if image.mode in ("P", "PA"):
-        image = image.convert("RGBA")  # at once to RGB, Pillow warns of transparency
     image = image.convert("L" if channels == 1 else "RGB")
     if size is not None and image.size != (size[1], size[0]):
         image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)  # antialiased when it shrinks
     pixels = np.asarray(image)
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _hint(path: Path) -> str:
+    """Return what a file is that is named like an image, if its first bytes tell."""
+    with open_file(path) as file:
+        start = file.read(16)
+    if start[4:8] == b"ftyp":
+        return ": it is HEIC or AVIF, convert it to PNG or JPEG"
+    known = {b"%!PS": "PostScript", b"%PDF": "PDF", b"<svg": "SVG", b"\x89HDF": "HDF5", b"PK\x03\x04": "a ZIP archive"}
+    return next((f": it is {name}" for magic, name in known.items() if start.startswith(magic)), "")
 
 
 def _too_large(path: Path) -> DataError:

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from ddcnn.atomic import replacing
 from ddcnn.config import DataConfig
 from ddcnn.data.bad_files import BadFile, BadFiles, read_all
 from ddcnn.data.csv_file import group_numbers
 from ddcnn.data.dataset import Dataset
-from ddcnn.data.files import replacing, search_folders, volume_size
+from ddcnn.data.files import search_folders, volume_size
 from ddcnn.data.nifti import is_nifti, read_nifti
 from ddcnn.data.volumes import ORIENTATION
 from ddcnn.errors import DataError
@@ -66,6 +67,8 @@ def read_mosmed(config: DataConfig) -> Dataset:
         rotation=20.0,
         plane=(0, 1),
         bad_files=bad,
+        window=window,
+        label_groups=groups,
         source={
             "publisher": "Center for Diagnostics and Telemedicine, Moscow (Morozov et al., arXiv 2005.06465)",
             "url": "https://mosmed.ai/datasets/covid19_1110",
@@ -108,6 +111,7 @@ def _prepared(
         return prepared
     images, kept = read_all(paths, lambda path: read_nifti(path, size, window), bad)
     try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
         with replacing(cached) as file:
             left_out = json.dumps([[one.file, one.reason] for one in bad.found])
             np.savez(file, images=images, kept=kept, bad=np.array(left_out))
@@ -117,13 +121,13 @@ def _prepared(
 
 
 def _cached(path: Path, scans: int, size: Sequence[int]) -> tuple[np.ndarray, np.ndarray, tuple[BadFile, ...]] | None:
+    if not path.is_file():
+        return None  # not there, or a named pipe
     try:
         # opened here, because numpy leaves a damaged file open; the zip format has a CRC-32 of every array
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             images, kept = arrays["images"], arrays["kept"]
             bad = tuple(BadFile(*map(str, one)) for one in json.loads(str(arrays["bad"])))
-    except FileNotFoundError:
-        return None
     except Exception as error:  # a damaged archive raises anything
         _log.warning("%s is damaged and made again: %s", path, error)
         return None

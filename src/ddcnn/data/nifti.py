@@ -9,13 +9,15 @@ from __future__ import annotations
 import gzip
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
 
+from ddcnn.data.files import open_file
 from ddcnn.data.volumes import finished, oriented
 from ddcnn.errors import DataError, in_one_line
 
@@ -70,10 +72,14 @@ def read_nifti(
     return finished(path, values, size, window)
 
 
-def _opened(path: Path) -> io.BufferedIOBase:
-    with path.open("rb") as file:
-        compressed = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path) if compressed else path.open("rb")
+@contextmanager
+def _opened(path: Path) -> Iterator[io.BufferedIOBase]:
+    with open_file(path) as file:
+        if file.peek(2)[:2] == b"\x1f\x8b":
+            with gzip.GzipFile(fileobj=file) as unfolded:
+                yield unfolded
+        else:
+            yield file
 
 
 def _values(path: Path, stream: io.BufferedIOBase) -> np.ndarray:

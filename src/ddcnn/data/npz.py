@@ -13,32 +13,41 @@ axes      read as, unless ``layout`` says otherwise
 ========  ==========================================================================
 
 ``layout`` is a string of the letters N, C, D, H, W in the order of the axes, for example ``np.array("NCHW")``.
+Where the
+second axis has 1, 3 or 4 entries and the last has not, channels may come first, and ``layout`` must say what is what.
 """
 
 from __future__ import annotations
 
-import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ddcnn.config import DataConfig
+from ddcnn.data.array_file import ArrayFile
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.files import digest, source_path
+from ddcnn.data.labels import number_classes
+from ddcnn.data.lazy import Images, Lazy
+from ddcnn.data.room import room
 from ddcnn.errors import DataError
 
 _PARTS = ("train", "val", "test")
 _LAYOUTS = ("HW", "CHW", "DHW", "CDHW")
-_MAX_BYTES = 2**36
+_CHANNELS = (1, 3, 4)
 
 
 def read_npz(config: DataConfig) -> Dataset:
     """Read ``npz:PATH``.
 
     uint8 and float32 images stay what they are; other integers become uint8 if all are in 0..255 and float32 if not;
-    float16 and float64 become float32. Labels are integers from 0, (n,) or (n, 1), or strings. Nothing is known of
-    symmetries, so no augmentation is allowed by default.
+    float16 and float64 become float32. Labels are integers from 0, (n,) or (n, 1), or strings, also of bytes in UTF-8.
+    Nothing is known of symmetries, so no augmentation is allowed by default. Images are converted piece by piece: no
+    second copy of them is in memory.
 
     Raises
     ------
@@ -46,12 +55,18 @@ def read_npz(config: DataConfig) -> Dataset:
         The file is damaged or holds Python objects, a key is missing, or shapes, types or lengths do not fit.
     """
     path = source_path(config)
-    arrays = load_arrays(path)
-    images, labels, tests = _parts(path, arrays)
-    labels, classes = read_labels(path, labels, arrays.get("classes"))
+    with ArrayFile(path) as file:
+        pairs = _pairs(file)
+        keys = [image_key for image_key, _ in pairs]
+        layout = file.read("layout") if "layout" in file.arrays else None
+        order = _order(path, file.arrays[keys[0]].shape, layout)
+        names = file.read("classes") if "classes" in file.arrays else None
+        labels, classes = read_labels(path, _joined(path, [file.read(key) for _, key in pairs]), names)
+        images = _images(config.source, file, keys, order)
+        tests = file.arrays["test_images"].shape[0] if keys[-1] == "test_images" else 0
     return Dataset(
         name=config.source,
-        images=torch.from_numpy(_images(path, images, arrays.get("layout"))),
+        images=images,
         labels=torch.from_numpy(labels),
         classes=classes,
         official_test=torch.arange(len(labels) - tests, len(labels)) if tests else None,
@@ -61,31 +76,15 @@ def read_npz(config: DataConfig) -> Dataset:
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
     """Return the arrays of an ``.npz`` file, none of Python objects, or raise a `DataError`."""
-    if not path.is_file() or not zipfile.is_zipfile(path):
-        raise DataError(f"{path} is not an .npz file, or it is truncated; write it with numpy.savez")
-    _check_declared(path)
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays.files}
-    except Exception as error:  # a damaged archive raises anything, from zlib.error to SyntaxError
-        hint = "; arrays of Python objects are not read, use a numeric or string type" if "pickle" in str(error) else ""
-        raise DataError(f"{path} cannot be read: {error}{hint}") from None
+    with ArrayFile(path) as file:
+        size = sum(declared.nbytes for declared in file.arrays.values())
+        room().require(str(path), (1,), size)
+        return {key: file.read(key, most=size) for key in file.arrays}
 
 
-def _check_declared(path: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            declared = sum(member.file_size for member in archive.infolist())
-    except Exception as error:  # a damaged archive raises anything
-        raise DataError(f"{path} cannot be read: {error}") from None
-    if declared > _MAX_BYTES:
-        raise DataError(
-            f"{path} declares {declared:,} bytes, more than the {_MAX_BYTES:,} that are read; make it smaller"
-        )
-
-
-def _parts(path: Path, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, int]:
-    """Return images, labels and how many at the end are the official test set."""
+def _pairs(file: ArrayFile) -> list[tuple[str, str]]:
+    """Return the keys of images and labels, part by part."""
+    path, arrays = file.path, file.arrays
     names = [name for name in _PARTS if f"{name}_images" in arrays]
     if "images" in arrays:
         pairs = [("images", "labels")]
@@ -99,45 +98,109 @@ def _parts(path: Path, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.nd
     for image_key, label_key in pairs:
         if label_key not in arrays:
             raise DataError(f"{path} has the key {image_key} but not {label_key}; got {', '.join(arrays)}")
-        counts = [arrays[key].shape[0] if arrays[key].ndim else 0 for key in (image_key, label_key)]
+        images, labels, first = (arrays[key].shape for key in (image_key, label_key, pairs[0][0]))
+        counts = images[:1] or (0,), labels[:1] or (0,)
         if counts[0] != counts[1]:
-            raise DataError(f"{path} has {counts[0]} {image_key} but {counts[1]} {label_key}")
-        if arrays[image_key].shape[1:] != arrays[pairs[0][0]].shape[1:]:
+            raise DataError(f"{path} has {counts[0][0]} {image_key} but {counts[1][0]} {label_key}")
+        if images[1:] != first[1:]:
             raise DataError(
-                f"{path}: {image_key} and {pairs[0][0]} should have one shape, got {arrays[image_key].shape[1:]} and "
-                f"{arrays[pairs[0][0]].shape[1:]}"
+                f"{path}: {image_key} and {pairs[0][0]} should have one shape, got {images[1:]} and {first[1:]}"
             )
-        if not arrays[image_key].ndim:
-            raise DataError(f"{path}: {image_key} should be an array of images, got a single number")
-    images, labels = (np.concatenate([arrays[pair[i]] for pair in pairs]) for i in (0, 1))
-    return images, labels, len(arrays["test_images"]) if pairs[-1][0] == "test_images" else 0
+    return pairs
 
 
-def _images(path: Path, images: np.ndarray, layout: np.ndarray | None) -> np.ndarray:
-    """Return contiguous (n, C, [D,] H, W), uint8 or float32."""
-    order = _default_layout(path, images) if layout is None else str(layout).upper()
+def _joined(path: Path, parts: Sequence[np.ndarray]) -> np.ndarray:
+    if len({(part.ndim, part.dtype.kind in "SU") for part in parts}) > 1:
+        kinds = ", ".join(f"{part.dtype} {part.shape}" for part in parts)
+        raise DataError(f"{path}: the labels of all parts should be of one kind, got {kinds}")
+    return np.concatenate(parts)
+
+
+def _order(path: Path, shape: tuple[int, ...], layout: np.ndarray | None) -> str:
+    """Return the letters of the axes of the images."""
+    order = _default_layout(path, shape) if layout is None else _texts(np.atleast_1d(layout))[0].upper()
     if layout is not None and (order[:1] != "N" or "".join(sorted(order[1:])) not in _LAYOUTS):
         raise DataError(f"{path}: layout should be N and then H, W and possibly C and D, got {order!r}")
-    if len(order) != images.ndim:
-        raise DataError(f"{path}: layout {order} has {len(order)} axes, but the images have shape {images.shape}")
-    images = images.transpose([order.index(axis) for axis in "NCDHW" if axis in order])
-    images = images if "C" in order else images[:, None]
-    if images.dtype.kind in "bui" and images.dtype != np.uint8:
-        small = images.size > 0 and images.min() >= 0 and images.max() <= 255
-        images = images.astype(np.uint8 if small else np.float32)
-    elif images.dtype.kind == "f":
+    if len(order) != len(shape):
+        raise DataError(f"{path}: layout {order} has {len(order)} axes, but the images have shape {shape}")
+    return order
+
+
+def _default_layout(path: Path, shape: tuple[int, ...]) -> str:
+    if len(shape) not in (3, 4, 5):
+        raise DataError(f"{path}: images should have shape (n, H, W), (n, H, W, C) or (n, D, H, W), got {shape}")
+    last, first = shape[-1] in _CHANNELS, shape[1] in _CHANNELS
+    if first and not last and len(shape) > 3:
+        axes = "NCHW" if len(shape) == 4 else "NCDHW"
+        other = "NDHW" if len(shape) == 4 else "NDHWC"
+        raise DataError(
+            f"{path}: images of shape {shape} may have their channels first; write the file with one more entry that "
+            f"says so, layout={axes!r}, or layout={other!r} if axis 1 is the depth: numpy.savez(..., layout={axes!r})"
+        )
+    return {3: "NHW", 4: "NHWC" if last else "NDHW", 5: "NDHWC"}[len(shape)]
+
+
+@dataclass(frozen=True)
+class _Conversion:
+    """What becomes of pieces of an array: (m, C, [D,] H, W) of another type."""
+
+    order: str
+    dtype: np.dtype
+
+    def __call__(self, piece: np.ndarray) -> np.ndarray:
+        piece = piece.transpose([self.order.index(axis) for axis in "NCDHW" if axis in self.order])
+        piece = piece if "C" in self.order else piece[:, None]
         with np.errstate(over="ignore"):  # becomes infinite, which is found at the door for all sources
-            images = images.astype(np.float32, copy=False)
-    elif images.dtype != np.uint8:
-        raise DataError(f"{path}: images should be numbers, got {images.dtype}")
-    return np.ascontiguousarray(images)
+            return piece.astype(self.dtype, copy=False)
 
 
-def _default_layout(path: Path, images: np.ndarray) -> str:
-    if images.ndim not in (3, 4, 5):
-        raise DataError(f"{path}: images should have shape (n, H, W), (n, H, W, C) or (n, D, H, W), got {images.shape}")
-    four = "NHWC" if images.shape[-1] in (1, 3, 4) else "NDHW"
-    return {3: "NHW", 4: four, 5: "NDHWC"}[images.ndim]
+def _images(source: str, file: ArrayFile, keys: Sequence[str], order: str) -> Tensor | Images:
+    """Return contiguous (n, C, [D,] H, W), uint8 or float32."""
+    declared = [file.arrays[key] for key in keys]
+    convert = _Conversion(order, _dtype(file, keys))
+    size = dict(zip(order, declared[0].shape, strict=True))
+    shape = (sum(one.shape[0] for one in declared), size.get("C", 1), *(size[axis] for axis in "DHW" if axis in size))
+    item = convert.dtype.itemsize
+    if room().leaves_on_disk(int(np.prod(shape, dtype=np.float64)) * item):
+        maps = [file.mapped(key) for key in keys]
+        if not any(one is None for one in maps):
+            for key in keys:
+                for _ in file.pieces(key):  # whose checksum is compared at the end
+                    pass
+            return _mapped([one for one in maps if one is not None], shape, convert)
+    whole = sum(one.nbytes for one in declared if one.fortran)  # these cannot be read in pieces
+    room().require(source, shape, item, besides=whole)
+    images, start = np.empty(shape, convert.dtype), 0
+    for key in keys:
+        for piece in file.pieces(key):
+            images[start : start + len(piece)] = convert(piece)
+            start += len(piece)
+    return torch.from_numpy(images)
+
+
+def _mapped(maps: Sequence[np.ndarray], shape: tuple[int, ...], convert: _Conversion) -> Lazy:
+    ends = np.cumsum([len(one) for one in maps])
+
+    def image(i: int) -> Tensor:
+        part = int(np.searchsorted(ends, i, side="right"))
+        row = i - (int(ends[part - 1]) if part else 0)
+        return torch.from_numpy(np.array(convert(maps[part][row : row + 1])[0], order="C"))
+
+    return Lazy(image, shape, torch.uint8 if convert.dtype == np.uint8 else torch.float32)
+
+
+def _dtype(file: ArrayFile, keys: Sequence[str]) -> np.dtype:
+    """Return uint8 or float32, whichever holds the images of all parts."""
+    kinds = [file.arrays[key].dtype for key in keys]
+    for kind in kinds:
+        if kind.kind not in "buif":
+            raise DataError(f"{file.path}: images should be numbers, got {kind}")
+    if any(kind.kind == "f" for kind in kinds):
+        return np.dtype(np.float32)
+    wide = [key for key, kind in zip(keys, kinds, strict=True) if kind.itemsize > 1 or kind.kind == "i"]
+    small = all(piece.min() >= 0 and piece.max() <= 255 for key in wide for piece in file.pieces(key) if piece.size)
+    empty = bool(wide) and all(0 in file.arrays[key].shape for key in keys)
+    return np.dtype(np.uint8 if small and not empty else np.float32)
 
 
 def read_labels(path: Path, labels: np.ndarray, classes: np.ndarray | None) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -145,15 +208,27 @@ def read_labels(path: Path, labels: np.ndarray, classes: np.ndarray | None) -> t
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1:
-        raise DataError(f"{path}: labels should have shape (n,) or (n, 1), got {labels.shape}; one class per image")
-    names = None if classes is None else tuple(str(name) for name in np.atleast_1d(classes))
-    if labels.dtype.kind == "U":
-        names = names or tuple(np.unique(labels).tolist())
-        unknown = sorted(set(labels.tolist()) - set(names))
+        one_hot = labels.ndim == 2 and labels.dtype.kind in "buif" and bool(((labels != 0).sum(1) == 1).all())
+        hint = "; these are one-hot: give labels.argmax(1)" if one_hot else "; one class per image"
+        raise DataError(f"{path}: labels should have shape (n,) or (n, 1), got {labels.shape}{hint}")
+    try:
+        names = None if classes is None else tuple(_texts(np.atleast_1d(classes)))
+        texts = _texts(labels) if labels.dtype.kind in "SU" else None
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: labels or classes are bytes that are no UTF-8; give strings") from None
+    if texts is not None:
+        names = names or tuple(sorted(set(texts)))
+        unknown = sorted(set(texts) - set(names))
         if unknown:
             raise DataError(f"{path}: the label {unknown[0]!r} is not one of the classes {', '.join(names)}")
-        return np.array([names.index(label) for label in labels.tolist()], dtype=np.int64), names
+        return np.array([names.index(label) for label in texts], dtype=np.int64), names
     if labels.dtype.kind not in "bui":
         raise DataError(f"{path}: labels should be integers from 0 or strings, got {labels.dtype}; use astype(int)")
-    labels = labels.astype(np.int64)
-    return labels, names or tuple(str(label) for label in range(int(labels.max(initial=-1)) + 1))
+    if labels.size and int(labels.max()) >= 2**31:
+        raise DataError(f"{path}: labels should be 0, 1, ..., K-1, got {labels.max()}; number the classes from 0")
+    return labels.astype(np.int64), names or number_classes(str(path), labels)
+
+
+def _texts(values: np.ndarray) -> list[str]:
+    """Return strings, decoded if they are bytes, whose ``str`` would be ``b'...'``."""
+    return [one.decode() if isinstance(one, bytes) else str(one) for one in values.tolist()]

@@ -5,7 +5,8 @@ A source is a function from the data configuration to a `Dataset`. To add your o
     @register_source("moons")
     def read_moons(config: DataConfig) -> Dataset: ...
 
-or, with a path, ``@register_source("hdf5:PATH")``, whose reader calls `ddcnn.data.files.source_path` for the path;
+or name a function of your own module as ``data.source``, ``module:function``; or, with a path,
+``@register_source("hdf5:PATH")``, whose reader calls `ddcnn.data.files.source_path` for the path;
 ``name:OPTIONS`` is for what is no path. A reader that passes on `bad_files` heeds ``data.on_bad_file``.
 If the images may be more than fits into memory, the reader returns them as `ddcnn.data.lazy.Lazy`, a function from the
 number of a sample to its image: ``ddcnn data prepare`` then holds a few of them at a time.
@@ -13,6 +14,7 @@ number of a sample to its image: ``ddcnn data prepare`` then holds a few of them
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,9 +30,11 @@ from ddcnn.data.mnist5k import read_mnist5k
 from ddcnn.data.mosmed import read_mosmed
 from ddcnn.data.npz import read_npz
 from ddcnn.data.phantom import read_phantom
+from ddcnn.data.room import Room, given, room
 from ddcnn.data.store.read import read_zarr
 from ddcnn.data.tf_flowers import read_tf_flowers
 from ddcnn.errors import DataError, nearest
+from ddcnn.registry import import_by_name
 
 _ENDINGS = ("PATH", "OPTIONS")
 
@@ -50,31 +54,55 @@ SOURCES: dict[str, Reader] = {
     "zarr:PATH": read_zarr,
 }
 _USERS = {"classes": ("csv:PATH", "mosmed"), "window": ("csv:PATH", "mosmed")}
+_RESIZING = ("folder:PATH", "csv:PATH", "tf_flowers", "mosmed")
 
 
-def open_data(config: DataConfig) -> Dataset:
+def open_data(config: DataConfig, *, memory: int | None = None) -> Dataset:
     """Read the data set that ``config.source`` names; nothing is split off or left out.
 
     Its images are in memory, or, from ``zarr:PATH``, in a store.
 
+    Parameters
+    ----------
+    memory
+        Bytes that the images may take. Readers of files hold it while reading, too; what a source of your own takes is
+        known only afterwards.
+
     Raises
     ------
     DataError
-        The source is unknown, or its images or labels cannot be used.
+        The source is unknown, its images or labels cannot be used, or they take more memory.
     """
-    dataset = open_lazily(config)
-    if isinstance(dataset.images, Lazy):
-        return checked(replace(dataset, images=load(dataset.images)))
+    with given(Room(memory)):
+        dataset = _open(config)
+        if isinstance(dataset.images, Lazy):
+            room().require(config.source, dataset.images.shape, dataset.images.dtype.itemsize)
+            return checked(replace(dataset, images=load(dataset.images)))
     return dataset
 
 
-def open_lazily(config: DataConfig) -> Dataset:
-    """Do as `open_data`, but leave images that are read or made one at a time where they are."""
-    key = _key(config.source)
+def open_lazily(config: DataConfig, *, memory: int | None = None) -> Dataset:
+    """Do as `open_data`, but leave images that are read or made one at a time where they are.
+
+    So are those of files that take more than half of ``memory``, or 1 GiB, if they can be read one by one.
+    """
+    with given(Room(memory, lazily=True)):
+        return _open(config)
+
+
+def _open(config: DataConfig) -> Dataset:
+    foreign = is_foreign(config.source)
+    reader = import_by_name(config.source, "data source", DataError) if foreign else SOURCES[_key(config.source)]
+    key = config.source if foreign else _key(config.source)
     for field, users in _USERS.items():
         if getattr(config, field) is not None and key in SOURCES and key not in users:
             raise DataError(f"data.{field} is for {' and '.join(users)}; leave it out for {config.source}")
-    dataset = checked(SOURCES[key](config))
+    if not callable(reader):
+        raise DataError(f"data source {config.source!r} is a {type(reader).__name__}, not a function")
+    found = reader(config)
+    if not isinstance(found, Dataset):
+        raise DataError(f"data source {config.source!r} returned a {type(found).__name__}, not a ddcnn.Dataset")
+    dataset = checked(found)
     size = config.image_size
     if size is not None and dataset.image_size not in (size, size * len(dataset.image_size)):
         raise DataError(
@@ -82,6 +110,15 @@ def open_lazily(config: DataConfig) -> Dataset:
             f"data.image_size = {'x'.join(map(str, size))} out"
         )
     return dataset
+
+
+def takes(source: str, field: str) -> bool:
+    """Return whether a source heeds ``window``, ``classes`` or ``image_size`` of `DataConfig`.
+
+    >>> takes("csv:scans.csv", "window"), takes("npz:scans.npz", "window")
+    (True, False)
+    """
+    return not is_foreign(source) and _key(source) in (_USERS | {"image_size": _RESIZING})[field]
 
 
 def register_source(name: str) -> Callable[[Reader], Reader]:
@@ -110,6 +147,25 @@ def register_source(name: str) -> Callable[[Reader], Reader]:
     return register
 
 
+def is_foreign(source: str) -> bool:
+    """Tell whether a source is a function of the user's own, ``module:function``, which would be imported.
+
+    >>> is_foreign("ddcnn.data.mnist5k:read_mnist5k"), is_foreign("folder:photos"), is_foreign("cifar10")
+    (True, False, False)
+    """
+    module, colon, function = source.partition(":")
+    known = {key.partition(":")[0] for key in SOURCES}
+    names = [*module.split("."), function]
+    return bool(colon) and module not in known and all(name.isidentifier() for name in names) and _exists(module)
+
+
+def _exists(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
 def _key(source: str) -> str:
     word, colon, path = source.partition(":")
     keys = [f"{word}:{ending}" for ending in _ENDINGS] if colon else [word]
@@ -125,4 +181,4 @@ def _key(source: str) -> str:
         if Path(source).expanduser().is_dir():
             kind = "zarr" if (Path(source).expanduser() / "zarr.json").is_file() else "folder"
         raise DataError(f"data.source = {source!r} is a path; say what it is: {kind}:{source}")
-    raise DataError(f"data.source = {source!r} is unknown: {nearest(source, SOURCES)}")
+    raise DataError(f"data.source = {source!r} is unknown: {nearest(source, SOURCES)}; or give module:function")

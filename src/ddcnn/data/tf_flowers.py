@@ -16,10 +16,11 @@ import numpy as np
 import PIL
 import torch
 
+from ddcnn.atomic import replacing
 from ddcnn.config import DataConfig
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.download import Archive, find_or_fetch
-from ddcnn.data.files import digest, image_size, replacing
+from ddcnn.data.files import digest, image_size
 from ddcnn.data.images import read_images
 from ddcnn.errors import DataError
 from ddcnn.machine import cache_folder
@@ -89,6 +90,7 @@ def _prepared(paths: list[Path], size: tuple[int, int]) -> tuple[np.ndarray, np.
         labels = np.array([list(PHOTOS).index(path.parent.name) for path in kept], dtype=np.int64)
         prepared = read_images(kept, size)[0], labels, [f"{path.parent.name}/{path.name}" for path in dropped]
         try:
+            cached.parent.mkdir(parents=True, exist_ok=True)
             with replacing(cached) as file:
                 np.savez(file, images=prepared[0], labels=labels, dropped=np.array(prepared[2], dtype=str))
         except OSError as error:  # a cache that cannot be written costs time, not results
@@ -97,12 +99,12 @@ def _prepared(paths: list[Path], size: tuple[int, int]) -> tuple[np.ndarray, np.
 
 
 def _cached(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, list[str]] | None:
+    if not path.is_file():
+        return None  # not there, or a named pipe
     try:
         # opened here, because numpy leaves a damaged file open; the zip format has a CRC-32 of every array
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             images, labels, dropped = arrays["images"], arrays["labels"], arrays["dropped"]
-    except FileNotFoundError:
-        return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         _log.warning("%s is damaged and made again: %s", path, error)
         return None

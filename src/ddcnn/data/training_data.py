@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from ddcnn.config import Config, TrainingConfig
 from ddcnn.data.augmentation import Augmentation
 from ddcnn.data.batches import Batches
+from ddcnn.data.content import content_of
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.lazy import Images, OnHost, Resident, load
 from ddcnn.data.splits import Split
@@ -73,6 +75,11 @@ class TrainingData:
             config.seed,
             config.training.batch_size if config.compute.memory else None,
         )
+
+    @cached_property
+    def content(self) -> Tensor:
+        """A digest of the pixels and the label of each sample, (n, 16)."""
+        return content_of(self.dataset)
 
     @property
     def device(self) -> torch.device:

@@ -12,7 +12,7 @@ from ddcnn.engines.rank_checkpoints import RankCheckpoints
 from ddcnn.engines.rank_distribution import RankDistribution
 from ddcnn.engines.ranks import ALONE, Ranks
 from ddcnn.engines.registry import ENGINES, build_engine
-from ddcnn.engines.task import Engine, Failure, Task
+from ddcnn.engines.task import Engine, Failure, RankStarter, Task
 from ddcnn.engines.task_payload import TaskPayload
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Processes",
     "RankCheckpoints",
     "RankDistribution",
+    "RankStarter",
     "Ranks",
     "Task",
     "TaskPayload",

@@ -41,10 +41,6 @@ class InProcess:
         """Return results, or why there is none, in the order of the tasks."""
         return [_done(task, progress) for task in tasks]
 
-    def run_on_ranks(self, *_: Any) -> None:
-        """Refuse: there is one process."""
-        raise AssertionError("this engine starts no ranks")
-
 
 def _done(task: Task[Any], progress: Progress) -> Any:
     try:

@@ -1,4 +1,4 @@
-"""Which of how many processes this is."""
+"""`LauncherEnvironment`: rank and number of processes, from the variables that the launcher sets."""
 
 from __future__ import annotations
 

@@ -83,10 +83,6 @@ class Processes:
         assert all(result is not None for result in found)
         return [result for result in found if result is not None]
 
-    def run_on_ranks(self, *_: Any) -> None:
-        """Refuse: its workers know nothing of each other."""
-        raise AssertionError("this engine starts no ranks")
-
     def stop(self) -> None:
         """End all workers."""
         with self._lock:
@@ -205,7 +201,7 @@ class _Worker:
 
     def _gone(self, name: str) -> Failure:
         code = self._process.wait()
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        how = f"signal {_signal_name(-code)}" if code < 0 else f"exit code {code}"
         return Failure(name, f"its worker process ended with {how}; see {self.log}")
 
     def end(self) -> None:
@@ -224,3 +220,12 @@ class _Worker:
             if pipe is not None:
                 with contextlib.suppress(OSError):  # what was not written yet has no reader any more
                     pipe.close()
+
+
+def _signal_name(number: int) -> str:
+    """Return the name of a signal; real-time signals between the first and the last have none.
+
+    >>> _signal_name(9), _signal_name(40)
+    ('SIGKILL', '40')
+    """
+    return signal.Signals(number).name if number in set(signal.Signals) else str(number)

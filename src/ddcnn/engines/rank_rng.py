@@ -13,7 +13,7 @@ from ddcnn.seeds import derive_seed
 
 
 class RankRandomness:
-    """What the local CNNs of a rank draw, from dropout for example.
+    """Random stream of the local CNNs of a rank, for dropout for example.
 
     It follows from the seed that PyTorch's generator has, which is the same on all ranks, and from the rank; it starts
     anew when that generator is given another seed. Without other ranks it is that generator.

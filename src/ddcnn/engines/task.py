@@ -1,4 +1,4 @@
-"""A task: one piece of work that needs no other, and what an engine must know to place it."""
+"""`Task`: a piece of work that depends on no other, in the form that every engine runs; and the protocol of engines."""
 
 from __future__ import annotations
 
@@ -132,7 +132,25 @@ class Engine(Protocol):
 
     @property
     def starts_ranks(self) -> bool:
-        """Whether it has `run_on_ranks`."""
+        """Whether it is a `RankStarter`."""
+
+    def run(self, tasks: Sequence[Task[Result]], progress: Progress, scratch: Path | None) -> list[Result | Failure]:
+        """Return results, or why there is none, in the order of the tasks; one that fails ends no other.
+
+        ``scratch`` is a folder for what the tasks share; it goes with the run.
+        """
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the workers."""
+
+
+class RankStarter(Engine, Protocol):
+    """An engine that can start processes which form a process group of PyTorch."""
 
     def run_on_ranks(
         self,
@@ -153,17 +171,3 @@ class Engine(Protocol):
         shared
             A folder that all see.
         """
-
-    def run(self, tasks: Sequence[Task[Result]], progress: Progress, scratch: Path | None) -> list[Result | Failure]:
-        """Return results, or why there is none, in the order of the tasks; one that fails ends no other.
-
-        ``scratch`` is a folder for what the tasks share; it goes with the run.
-        """
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End the workers."""

@@ -6,19 +6,20 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ddcnn.aggregation import AGGREGATIONS
 from ddcnn.config import Config
 from ddcnn.data import Dataset
-from ddcnn.engines import Engine, Ranks, build_engine, check_alone, joined, launched, refuse_ranks
+from ddcnn.data.sources import is_foreign
+from ddcnn.engines import ENGINES, Engine, Ranks, RankStarter, build_engine, check_alone, joined, launched, refuse_ranks
 from ddcnn.errors import ConfigError, RunError
 from ddcnn.experiments.folds import over_folds
 from ddcnn.experiments.over_ranks import train_over_ranks
-from ddcnn.experiments.record import BEGUN, Comparison, read_results, reopened
+from ddcnn.experiments.record import Comparison, read_results, reopened
 from ddcnn.experiments.session import RunOptions, Session, as_rank
 from ddcnn.planning import find_device
-from ddcnn.runs.folder import RunFolder, default_folder
+from ddcnn.runs.folder import BEGUN, RunFolder, default_folder
 from ddcnn.runs.run_validation import foreign_code, untrusted
 from ddcnn.strategies import STRATEGIES, needed_for, run_strategies
 from ddcnn.training import Progress
@@ -73,6 +74,7 @@ def resume(
     command: str = "",
     engine: Engine | None = None,
     compute: Mapping[str, Any] | None = None,
+    directory: Path | None = None,
     trust: bool = False,
 ) -> Comparison:
     """Go on with a run that was interrupted or killed; one that is complete is only read.
@@ -88,6 +90,8 @@ def resume(
         As in `compare`.
     compute
         Fields of ``config.compute`` that change nothing in the result: engine, workers, ray_address, retries.
+    directory
+        Where the data are now, if they have been moved: as ``config.data.directory``. Their content must be the same.
     trust
         Whether code that the run's configuration names (``module:function``) may be imported.
 
@@ -100,8 +104,8 @@ def resume(
     if folder.is_complete():
         folder.check()
         return read_results(folder)
-    config = reopened(folder, compute or {})
-    foreign = foreign_code(config)
+    config = reopened(folder, compute or {}, directory)
+    foreign = [*foreign_code(config), *_foreign_in_training(config)]
     if foreign and not trust:
         raise RunError(untrusted(folder, foreign[0]))
     options = RunOptions(progress or Progress(), command, engine, resuming=True)
@@ -118,12 +122,9 @@ def with_out(config: Config, job: str) -> Config:
 
 def train_here(config: Config, options: RunOptions) -> Comparison:
     """Train one strategy in this process, or as one of several ranks."""
-    trained = config.strategy
-    if trained == "local":
-        trained = AGGREGATIONS.find(config.aggregation.name).result
     with Session.of(config, "train", [config.strategy], options) as session:
         results = run_strategies([config.strategy], session.context([config.aggregation.name]))
-        return session.finish(results, trained)
+        return session.finish(results, list(results)[-1])
 
 
 def _train(config: Config, options: RunOptions) -> Comparison:
@@ -136,7 +137,7 @@ def _train(config: Config, options: RunOptions) -> Comparison:
             engine = options.engine or build_engine(config.compute, find_device(config.compute.device).type)
             if engine.starts_ranks:
                 contexts.enter_context(engine)
-                return train_over_ranks(config, options, engine)
+                return train_over_ranks(config, options, cast(RankStarter, engine))
     with joined(config.compute.device, config.compute.replicas) as ranks:
         if not ranks.alone:
             _check_spreadable(config, options, ranks)
@@ -184,6 +185,12 @@ def _check_trainable(config: Config, names: list[str]) -> None:
             f"training.subdomains is for local CNNs, but strategy {config.strategy} trains one model; leave it out, or "
             f"use local or transfer"
         )
+
+
+def _foreign_in_training(config: Config) -> list[str]:
+    """Return the names ``module:function`` that only a training imports."""
+    names = [(config.strategy, STRATEGIES.is_foreign), (config.compute.engine, ENGINES.is_foreign)]
+    return [name for name, foreign in [*names, (config.data.source, is_foreign)] if foreign(name)]
 
 
 def _check_spreadable(config: Config, options: RunOptions, ranks: Ranks) -> None:

@@ -6,16 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ddcnn.config import DataConfig
-from ddcnn.data import Split, open_data
+from ddcnn.data import Dataset, Split, open_data
 from ddcnn.data.batches import Batches
+from ddcnn.data.content import are_among, content_of
+from ddcnn.data.description import InputDescription
 from ddcnn.data.lazy import as_images
+from ddcnn.data.sources import is_foreign
 from ddcnn.errors import DataError, RunError
 from ddcnn.experiments.decisions import confusion
 from ddcnn.runs.folder import RunFolder
 from ddcnn.runs.networks import best_strategy, load
-from ddcnn.runs.run_validation import read_config, read_data
+from ddcnn.runs.run_validation import read_config, read_data, untrusted
 from ddcnn.training import accuracy_of, auc, macro_f1, member_losses, predict_scores
 
 
@@ -41,21 +45,15 @@ def evaluate(
     network = load(run, strategy, trust=trust)
     folder = RunFolder(run)
     expected = folder.read_json("data.json")
-    config, source = data or own_data(folder, trust=trust), read_config(folder).data.source
+    own = own_data(folder, trust=trust or data is not None)
+    config = own if data is None else _as_trained(data, own, expected)
     dataset = open_data(config)
-    for what, got, wanted in (
-        ("classes", list(dataset.classes), expected["classes"]),
-        ("images of shape", list(dataset.images.shape[1:]), expected["image_shape"]),
-    ):
-        if got != wanted:
-            raise DataError(f"{config.source} has {what} {got}, but the run was trained on {wanted}")
+    _check(config.source, dataset, config, expected)
+    found = content_of(dataset)
+    learned = _learned(folder)
     part = torch.arange(len(dataset.labels))
-    if config.source == source:
-        part = Split.from_json(folder.read_text("split.json")).test
-        if not len(part):
-            raise RunError(f"{folder.path / 'split.json'} leaves no image for the test; train again")
-        if int(part.max()) >= len(dataset.labels):
-            raise DataError(f"{config.source} has {len(dataset.labels)} images, fewer than when the run was trained")
+    if config.source == own.source:
+        part = _test_part(folder, config.source, found)
     labels = dataset.labels[part]
     subdomains = network.local_cnns.subdomains
     batches = Batches(as_images(dataset.images), dataset.labels, part, subdomains=subdomains)
@@ -67,7 +65,8 @@ def evaluate(
         "run": str(folder.path),
         "strategy": strategy or best_strategy(folder),
         "data": config.source,
-        "part": "test" if config.source == source else "all",
+        "part": "test" if config.source == own.source else "all",
+        "learned_from": 0 if learned is None else int(are_among(found[part], learned).sum()),
         "samples": len(part),
         "accuracy": float((scores.argmax(1) == labels).float().mean()),
         "auc": auc(scores.double().log_softmax(1), labels),
@@ -83,6 +82,61 @@ def evaluate(
             for n, accuracy in enumerate(accuracy_of(local, labels).tolist())
         ],
     }
+
+
+def _as_trained(data: DataConfig, own: DataConfig, expected: dict[str, Any]) -> DataConfig:
+    """Return a description of other data that means the same by pixels and labels as that of the run's own."""
+    if data.source == own.source:
+        return own.model_copy(update={"directory": data.directory or own.directory, "offline": data.offline})
+    if "input" in expected:
+        return InputDescription.from_json(expected["input"]).adopt(data)
+    return data.model_copy(update={"image_size": data.image_size or own.image_size})
+
+
+def _check(source: str, dataset: Dataset, config: DataConfig, data: dict[str, Any]) -> None:
+    """Raise a `DataError` if images or classes are not of the kind that the network was made for."""
+    found = InputDescription.of(dataset, config)
+    if "input" in data:
+        InputDescription.from_json(data["input"]).check(found, source)
+        return
+    for what, got, wanted in (  # of a run of version 0.1
+        ("classes", list(found.classes), data["classes"]),
+        ("images of shape", [found.channels, *found.size], data["image_shape"]),
+        ("pixels of type", found.dtype, data["image_type"]),
+    ):
+        if got != wanted:
+            raise DataError(f"{source} has {what} {got}, but the run was trained on {wanted}")
+
+
+def _learned(folder: RunFolder) -> Tensor | None:
+    """Return the digests of the samples from which the run has learned, or chosen epochs; None: it does not say."""
+    if not folder.has("content.safetensors"):
+        return None
+    split = Split.from_json(folder.read_text("split.json"))
+    used = torch.cat([split.train, split.validation])
+    content = folder.read_tensors("content.safetensors").get("digests", torch.empty(0, 16, dtype=torch.uint8))
+    if content.ndim != 2 or not len(used) or int(used.max()) >= len(content):
+        raise RunError(f"{folder.path / 'content.safetensors'} does not go with split.json; train again")
+    return content[used]
+
+
+def _test_part(folder: RunFolder, source: str, found: Tensor) -> Tensor:
+    """Return the test samples of the run's own data, if they are what they were."""
+    part = Split.from_json(folder.read_text("split.json")).test
+    if not len(part):
+        raise RunError(f"{folder.path / 'split.json'} leaves no image for the test; train again")
+    if int(part.max()) >= len(found):
+        raise DataError(f"{source} has {len(found)} images, fewer than when the run was trained")
+    if folder.has("content.safetensors"):
+        content = folder.read_tensors("content.safetensors")["digests"]
+        changed = int((content != found).any(1).sum()) if len(content) == len(found) else abs(len(found) - len(content))
+        if changed:
+            raise DataError(
+                f"{source} is not what the run was trained on: {changed} of {len(content)} images or labels were "
+                "changed, added or removed since, so nobody knows which are test images; put them back, or give images "
+                "that the run has not seen by another --data"
+            )
+    return part
 
 
 def own_data(folder: RunFolder, *, trust: bool) -> DataConfig:
@@ -101,6 +155,8 @@ def own_data(folder: RunFolder, *, trust: bool) -> DataConfig:
             f"{folder.path / 'config.yaml'}: data.image_size = {config.image_size} does not fit the images of "
             f"data.json, {size}; train again"
         )
+    if is_foreign(config.source) and not trust:
+        raise RunError(untrusted(folder, config.source))
     if config.directory is not None and not trust:
         raise RunError(
             f"{folder.path / 'config.yaml'} names the folder of its data, {str(config.directory)!r}, where files would "

@@ -17,10 +17,11 @@ import numpy as np
 
 from ddcnn.config import Config
 from ddcnn.data import Dataset, make_split, open_data
+from ddcnn.data.files import named_paths
 from ddcnn.experiments.missing import mean_of_folds
-from ddcnn.experiments.record import BEGUN, FORMAT, Comparison
+from ddcnn.experiments.record import FORMAT, Comparison
 from ddcnn.planning import prepare
-from ddcnn.runs.folder import RunFolder
+from ddcnn.runs.folder import BEGUN, RunFolder
 from ddcnn.training import Progress
 
 _JUDGED = ("test_accuracy", "test_auc", "test_f1")
@@ -42,15 +43,17 @@ def over_folds(
     assert config.out is not None
     assert config.data.folds is not None
     folder = RunFolder(config.out)
-    if not resuming:
-        folder.check_free(force=config.force)
+    if resuming:
+        folder.hold()
+    else:
+        folder.check_free(force=config.force, sources=named_paths(config.data))
     dataset = open_data(config.data)
     configs = [_of_fold(config, fold) for fold in range(math.prod(config.data.folds))]
     for one in configs:
         make_split(dataset, one.data, one.seed)
     prepare(configs[0], dataset)  # whatever cannot be used is found before anything is removed or written
     if not resuming:
-        folder.create(force=config.force)
+        folder.create(force=config.force, sources=named_paths(config.data))
         folder.write_json(BEGUN, {"format": FORMAT, "job": "compare"})
         folder.write_text("config.yaml", config.to_yaml())
     results: list[dict[str, Any]] = []

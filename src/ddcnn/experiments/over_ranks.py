@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from ddcnn.config import Config
-from ddcnn.engines import Engine, InProcess, joined
+from ddcnn.data.files import named_paths
+from ddcnn.engines import InProcess, RankStarter, joined
 from ddcnn.experiments.record import Comparison, is_begun, read_results, reopened
 from ddcnn.experiments.session import RunOptions, as_rank
 from ddcnn.runs.folder import RunFolder
@@ -16,14 +17,15 @@ from ddcnn.runs.networks import load
 from ddcnn.training import Progress
 
 
-def train_over_ranks(config: Config, options: RunOptions, engine: Engine) -> Comparison:
+def train_over_ranks(config: Config, options: RunOptions, engine: RankStarter) -> Comparison:
     """Train by ranks that an engine starts, which see the folder of the run and the data."""
     assert config.out is not None
     folder = RunFolder(config.out)
     if not options.resuming:
-        folder.check_free(force=config.force)
+        folder.check_free(force=config.force, sources=named_paths(config.data))
         if folder.path.exists():
             folder.create(force=config.force)  # so that no rank takes what was there for what it has begun
+            folder.release()
     arguments = {"config": config.model_dump(mode="json"), "command": options.command}
     engine.run_on_ranks(
         config.compute.workers, train_as_rank, arguments, options.progress, folder.path.absolute().parent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
@@ -16,14 +17,13 @@ from ddcnn.errors import RunError
 from ddcnn.experiments.results import comparison_of
 from ddcnn.machine import processor
 from ddcnn.planning import Setup
-from ddcnn.runs.folder import CHECKPOINTS, RunFolder, versions
+from ddcnn.runs.folder import BEGUN, RunFolder, versions
 from ddcnn.runs.networks import describe_data, save_networks
 from ddcnn.strategies import StrategyResult
 from ddcnn.training import Progress, StageTimer
 
 _EXAMPLES = 8
 FORMAT = 2  # of checkpoints/run.json, and of what its fingerprint is made from
-BEGUN = f"{CHECKPOINTS}/run.json"
 
 
 @dataclass(frozen=True)
@@ -108,10 +108,11 @@ class Begun:
             )
 
 
-def open_run(folder: RunFolder, setup: Setup, *, job: str, command: str, choices: dict[str, str]) -> None:
+def open_run(
+    folder: RunFolder, setup: Setup, *, job: str, command: str, choices: dict[str, str], sources: Sequence[Path] = ()
+) -> None:
     """Make the folder of a run, and write what is known before the training."""
-    data = setup.data
-    folder.create(force=setup.config.force)
+    folder.create(force=setup.config.force, sources=sources)
     begun = {
         "format": FORMAT,
         "job": job,
@@ -121,12 +122,25 @@ def open_run(folder: RunFolder, setup: Setup, *, job: str, command: str, choices
     }
     folder.write_json(BEGUN, begun)
     folder.write_text("config.yaml", setup.config.to_yaml())
-    folder.write_json("environment.json", environment(setup.compute.device, command))
-    folder.write_json("data.json", describe_data(data))
-    folder.write_text("split.json", data.split.to_json())
+    write_facts(folder, setup, command)
+
+
+def write_facts(folder: RunFolder, setup: Setup, command: str) -> None:
+    """Write what is known before the training, as far as a process that was killed has not done so."""
+    data = setup.data
+    facts: dict[str, Callable[[str], None]] = {
+        "environment.json": lambda name: folder.write_json(name, environment(setup.compute.device, command)),
+        "data.json": lambda name: folder.write_json(name, describe_data(data, setup.config.data)),
+        "split.json": lambda name: folder.write_text(name, data.split.to_json()),
+        "content.safetensors": lambda name: folder.write_tensors(name, {"digests": data.content}),
+    }
     if bad := data.dataset.bad_files:
         files = [{"file": one.file, "reason": one.reason} for one in bad]
-        folder.write_json("bad_files.json", {"on_bad_file": setup.config.data.on_bad_file, "files": files})
+        left_out = {"on_bad_file": setup.config.data.on_bad_file, "files": files}
+        facts["bad_files.json"] = lambda name: folder.write_json(name, left_out)
+    for name, write in facts.items():
+        if not folder.has(name):
+            write(name)
 
 
 def reopen_run(folder: RunFolder, *, sweep: bool) -> Begun:
@@ -149,8 +163,10 @@ def reopen_run(folder: RunFolder, *, sweep: bool) -> Begun:
             "it with that version, or start anew with another --out"
         )
     if sweep:
+        folder.hold()
         folder.sweep()
-    command = str(folder.read_json("environment.json").get("command", ""))
+    told = folder.read_json("environment.json") if folder.has("environment.json") else {}
+    command = str(told.get("command", ""))
     return Begun(folder, begun["fingerprint"], dict(begun["choices"]), tuple(begun["proofs"]), command)
 
 
@@ -159,8 +175,8 @@ def is_begun(folder: RunFolder) -> bool:
     return (folder.path / BEGUN).is_file() and (folder.path / "config.yaml").is_file()
 
 
-def reopened(folder: RunFolder, compute: Mapping[str, Any]) -> Config:
-    """Return the configuration of a run that was begun, with other values of ``compute``.
+def reopened(folder: RunFolder, compute: Mapping[str, Any], directory: Path | None = None) -> Config:
+    """Return the configuration of a run that was begun, with other values of ``compute``, and data found elsewhere.
 
     Raises
     ------
@@ -169,7 +185,9 @@ def reopened(folder: RunFolder, compute: Mapping[str, Any]) -> Config:
     """
     if not is_begun(folder):
         raise RunError(f"{folder.path} is no run that was begun; start it with ddcnn compare or ddcnn train --out")
-    overrides = {"out": str(folder.path), "force": False, "compute": dict(compute)}
+    overrides: dict[str, Any] = {"out": str(folder.path), "force": False, "compute": dict(compute)}
+    if directory is not None:
+        overrides["data"] = {"directory": str(directory)}
     return Config.read(folder.path / "config.yaml", overrides)
 
 
@@ -218,6 +236,12 @@ def _write_examples(folder: RunFolder, setup: Setup) -> None:
     examples = {"images": dataset.images[chosen], "labels": dataset.labels[chosen]}
     if dataset.annotation is not None:
         examples["annotation"] = torch.stack([dataset.annotation(int(i)) for i in chosen]).to(torch.uint8)
+    seen = [subdomain.seen() for subdomain in setup.networks.subdomains]
+    boxes = [subdomain.box for subdomain in setup.networks.subdomains]
+    if seen[0].ndim == 2 and any(
+        int(s.sum()) < math.prod(b - a for a, b in box) for s, box in zip(seen, boxes, strict=True)
+    ):
+        examples["footprints"] = torch.stack(seen).to(torch.uint8)
     folder.write_tensors("examples.safetensors", examples)
 
 

@@ -10,7 +10,7 @@ from ddcnn.experiments.decisions import judge, judge_local
 from ddcnn.experiments.missing import without_some
 from ddcnn.planning import Setup
 from ddcnn.strategies import StrategyResult
-from ddcnn.strategies.registry import result_label
+from ddcnn.strategies.registry import known_results
 
 _PARTS = ("train", "validation", "test")
 
@@ -21,12 +21,12 @@ def comparison_of(setup: Setup, results: dict[str, StrategyResult]) -> dict[str,
     local = next((one for one in results.values() if one.shares_local_cnns), None)
     by_subdomain = [] if local is None else judge_local(setup, local)
     decisions = {name: judge(setup, result) for name, result in results.items()}
-    degraded = {name: found for name, one in results.items() if (found := _without_some(setup, one)) is not None}
+    degraded = {name: found for name, one in results.items() if (found := judge_missing(setup, one)) is not None}
     return {
         "data": config.data.source,
         "model": config.model.name,
         "decomposition": setup.networks.decomposition.describe(),
-        "grid": list(config.decomposition.grid),
+        "grid": list(config.decomposition.grid) if config.decomposition.name == "grid" else [],
         "seed": config.seed,
         "device": setup.compute.device.type,
         "strategies": [
@@ -58,7 +58,7 @@ def comparison_of(setup: Setup, results: dict[str, StrategyResult]) -> dict[str,
 
 
 def _labels(name: str) -> dict[str, str]:
-    known = result_label(name)
+    known = known_results().get(name)
     return {} if known is None else {"label": known[0], "sentence": known[1]}
 
 
@@ -79,7 +79,7 @@ def _subdomains(local: StrategyResult, judged: list[dict[str, Any]]) -> list[dic
     ]
 
 
-def _without_some(setup: Setup, result: StrategyResult) -> dict[str, Any] | None:
+def judge_missing(setup: Setup, result: StrategyResult) -> dict[str, Any] | None:
     """Evaluate a result on the test part with subdomains missing."""
     device = setup.compute.device
     result.network.aggregation.eval()

@@ -9,8 +9,9 @@ from types import TracebackType
 
 from ddcnn.config import Config
 from ddcnn.data import Dataset
+from ddcnn.data.files import named_paths
 from ddcnn.engines import ALONE, Engine, Ranks, build_engine
-from ddcnn.experiments.record import Comparison, Recorder, finish_run, open_run, reopen_run
+from ddcnn.experiments.record import Comparison, Recorder, finish_run, open_run, reopen_run, write_facts
 from ddcnn.machine import staying_below
 from ddcnn.planning import MemoryPlan, Setup, decide, prepare
 from ddcnn.runs.folder import CHECKPOINTS, RunFolder
@@ -69,19 +70,21 @@ class Session:
         folder = RunFolder(config.out) if ranks.first else None
         begun = None
         if options.resuming:
-            begun = reopen_run(RunFolder(config.out), sweep=ranks.first)
+            begun = reopen_run(folder or RunFolder(config.out), sweep=ranks.first)
         elif folder is not None:
-            folder.check_free(force=config.force)
+            folder.check_free(force=config.force, sources=named_paths(config.data))
         setup = prepare(config, dataset, ranks, begun.proofs if begun else ())
         engine = options.engine or build_engine(config.compute, setup.compute.device.type)
         if begun is None:
-            _tell_bad_files(setup, options.progress)
+            _tell_of_files(setup, options.progress)
             setup, choices, plan = decide(setup, _whole(strategies), engine)
             if folder is not None:
                 open_run(folder, setup, job=job, command=command, choices=choices)
         else:
             begun.check(setup)
             choices, command = dict(begun.choices), begun.command or command
+            if folder is not None:
+                write_facts(folder, setup, command)
         if not ranks.alone:
             choices["ranks"] = ranks.line(len(setup.networks.decomposition))
         for what, text in choices.items():
@@ -99,8 +102,14 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the engine."""
+        """Close the engine, and let others have the folder."""
         self.contexts.__exit__(kind, error, trace)
+        if self.folder is not None:
+            self.folder.release()
+        if error is not None and self.folder is not None and self.folder.replaced is not None:
+            self.recorder.note(
+                f"the run that was there before is kept in {self.folder.replaced} until this one is done"
+            )
 
     def context(self, aggregations: Sequence[str]) -> StrategyContext:
         """Return what strategies are given."""
@@ -143,7 +152,10 @@ def _whole(strategies: Sequence[str]) -> list[str]:
     return [what for what in dict.fromkeys(trained) if what != "subdomains"]
 
 
-def _tell_bad_files(setup: Setup, progress: Progress) -> None:
+def _tell_of_files(setup: Setup, progress: Progress) -> None:
+    """Say what was done to files, and which are left out."""
+    for note in setup.data.dataset.notes:
+        progress.note(f"data: {note}")
     bad = setup.data.dataset.bad_files
     if setup.config.data.on_bad_file == "warn":
         for one in bad[:_MOST_NAMED]:

@@ -8,13 +8,18 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ddcnn.errors import DataError, DecompositionError
-from ddcnn.report.image_axes import Box, displayable, limits_of, overlay, show
+from ddcnn.report.image_axes import Box, displayable, limits_of, outlines, overlay, show
 from ddcnn.report.svg import style
 from ddcnn.report.volume import draw_volume
 
 
 def draw_decomposition(
-    image: np.ndarray, boxes: Sequence[Box], *, mask: np.ndarray | None = None, plane: tuple[int, int] = (-2, -1)
+    image: np.ndarray,
+    boxes: Sequence[Box],
+    *,
+    footprints: np.ndarray | None = None,
+    mask: np.ndarray | None = None,
+    plane: tuple[int, int] = (-2, -1),
 ) -> Figure:
     """Draw subdomains over an image.
 
@@ -30,6 +35,8 @@ def draw_decomposition(
         other number the first is shown.
     boxes
         N boxes, in the order of the subdomain indices.
+    footprints
+        (N, H, W): not zero where a subdomain sees an image, if that is not all of its box.
     mask
         Of a volume, (D, H, W): what is not zero is shown in red, and the slices go through the most of it.
     plane
@@ -52,6 +59,8 @@ def draw_decomposition(
     whole = [(0, s) for s in size]
     parts = {i: box for i, box in enumerate(boxes) if [tuple(pair) for pair in box] != whole} or dict(enumerate(boxes))
     with style():
+        if footprints is not None and len(size) == 2:
+            return _draw_footprints(image, boxes, footprints != 0)
         return _draw_2d(image, parts) if len(size) == 2 else draw_volume(image, parts, mask, plane)
 
 
@@ -67,6 +76,27 @@ def _draw_2d(image: np.ndarray, boxes: Mapping[int, Box]) -> Figure:
     show(left, pixels, (H, W))
     overlay(left, boxes, (H, W))
     show(right, exploded, exploded.shape[:2])
+    return figure
+
+
+def _draw_footprints(image: np.ndarray, boxes: Sequence[Box], footprints: np.ndarray) -> Figure:
+    """Draw the outlines of subdomains of any shape, and beside it what each sees, row by row."""
+    pixels = displayable(image, limits_of(image))
+    H, W = pixels.shape[:2]
+    columns = int(np.ceil(len(boxes) ** 0.5))
+    gap, rows = max(1, round(0.045 * max(H, W))), -(-len(boxes) // columns)
+    tiles = np.zeros((rows * (H + gap) - gap, columns * (W + gap) - gap, 4), np.uint8)
+    for index, seen in enumerate(footprints):
+        top, left = (index // columns) * (H + gap), (index % columns) * (W + gap)
+        tiles[top : top + H, left : left + W] = np.where(seen[..., None], pixels, 0)
+    ratio = tiles.shape[1] / tiles.shape[0]
+    scale = 3.0 / max(H, W)
+    figure = Figure(figsize=(W * scale + H * scale * ratio + 0.15, H * scale + 0.05))
+    left_axes, right = figure.subplots(1, 2, width_ratios=[W / H, ratio])
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.99, wspace=0.06)
+    show(left_axes, pixels, (H, W))
+    outlines(left_axes, footprints)
+    show(right, tiles, tiles.shape[:2])
     return figure
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.patches import Rectangle
 
 Box = Sequence[Sequence[int]]
@@ -43,6 +44,20 @@ def overlay(axes: Axes, boxes: Mapping[int, Box], size: tuple[int, ...]) -> None
                 (left + right) / 2, (top + bottom) / 2, str(index), ha="center", va="center", fontsize=font,
                 color="#ffffff", bbox=_LABEL,
             )  # fmt: skip
+
+
+def outlines(axes: Axes, footprints: np.ndarray) -> None:
+    """Draw the outlines of masks (N, H, W), which run where two neighbours differ, and their indices over an image."""
+    for index, seen in enumerate(footprints):
+        padded = np.pad(seen, 1).astype(int)
+        rows, columns = np.nonzero(np.diff(padded, axis=0)[:, 1:-1])
+        across = [((column, row), (column + 1, row)) for row, column in zip(rows, columns, strict=True)]
+        rows, columns = np.nonzero(np.diff(padded, axis=1)[1:-1])
+        down = [((column, row), (column, row + 1)) for row, column in zip(rows, columns, strict=True)]
+        for tint, width in (("#000000", 2.0), (LINE, 0.9)):
+            axes.add_collection(LineCollection([*across, *down], colors=tint, linewidths=width))
+        y, x = (float(np.median(axis)) + 0.5 for axis in np.nonzero(seen))
+        axes.text(x, y, str(index), ha="center", va="center", fontsize=8, color="#ffffff", bbox=_LABEL)
 
 
 def limits_of(image: np.ndarray) -> tuple[float, float]:

@@ -1,28 +1,17 @@
-"""The words of the report: what strategies and stages are called, and how numbers are written."""
+"""What the report calls strategies and stages, and how it writes numbers."""
 
 from __future__ import annotations
 
 import math
 
+from ddcnn.strategies.registry import known_results, known_stages
+
 MISSING = "-"
 
-STRATEGIES = {
-    "global": ("global CNN", "One network looks at the whole image. This is the baseline."),
-    "average": ("average", "Each local CNN gives one probability per class; the mean over all local CNNs decides."),
-    "vote": ("vote", "Each local CNN names its most probable class; the majority decides."),
-    "cnn-dnn": ("CNN-DNN", "A small dense network (DNN) learns to decide from the probabilities of all local CNNs."),
-    "coherent": ("coherent", "Local CNNs and DNN are trained from scratch as one model, all at the same time."),
-    "transfer": ("transfer", "The local CNNs are trained first; the coherent model starts from them and trains on."),
-}
-"""Per strategy, in the order of the report: its name for readers, and one sentence that explains it."""
+STRATEGIES = known_results()
+"""Per result, in the order of the report: its name for readers, and one sentence that explains it."""
 
-STAGES = {
-    "global": "global CNN",
-    "local": "local CNNs",
-    "dnn": "DNN",
-    "coherent": "coherent",
-    "transfer": "transfer (second phase)",
-}
+STAGES = known_stages()
 """Per stage of training, in the order of the report: its name for readers."""
 
 

@@ -33,6 +33,8 @@ class RunFiles:
         `environment.json`.
     images, labels
         `examples.safetensors`: (m, C, *S) uint8 or finite float32, and (m,) int64; None without that file.
+    footprints
+        Of the same file, (N, *S): not zero where a subdomain sees an image; None where it sees all of its box.
     annotation
         Of the same file, (m, *S): not zero where an image shows what makes its class; None where that is not known.
     """
@@ -44,6 +46,7 @@ class RunFiles:
     images: np.ndarray | None
     labels: np.ndarray | None
     annotation: np.ndarray | None = None
+    footprints: np.ndarray | None = None
 
 
 def read_run(run_dir: Path | str) -> RunFiles:
@@ -63,8 +66,7 @@ def read_run(run_dir: Path | str) -> RunFiles:
     rows = _rows(folder)
     config = folder.read_text("config.yaml")
     environment = folder.read_json("environment.json")
-    examples = _examples(folder)
-    return RunFiles(results, rows, config, environment, *examples)
+    return RunFiles(results, rows, config, environment, *_examples(folder, len(results.subdomains)))
 
 
 def _mapping(text: str, source: str) -> dict[str, Any]:
@@ -92,11 +94,11 @@ def _rows(folder: RunFolder) -> tuple[Row, ...]:
     return rows
 
 
-def _examples(folder: RunFolder) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+def _examples(folder: RunFolder, subdomains: int) -> tuple[np.ndarray | None, ...]:
     name = "examples.safetensors"
     path = folder.path / name
     if not folder.has(name) or path.stat().st_size > _MOST_DRAWN:
-        return None, None, None
+        return None, None, None, None
     tensors = folder.read_arrays(name)
     if not {"images", "labels"} <= tensors.keys():
         raise RunError(f"{path} should hold images and labels, got {', '.join(sorted(tensors)) or 'nothing'}")
@@ -108,4 +110,7 @@ def _examples(folder: RunFolder) -> tuple[np.ndarray | None, np.ndarray | None, 
     annotation = tensors.get("annotation")
     if annotation is not None and annotation.shape != (len(images), *images.shape[2:]):
         raise RunError(f"{path} should hold an annotation (m, *S) of its images, got shape {annotation.shape}")
-    return np.nan_to_num(images), labels, annotation
+    footprints = tensors.get("footprints") if subdomains else None
+    if footprints is not None and footprints.shape != (subdomains, *images.shape[2:]):
+        raise RunError(f"{path} should hold footprints (N, *S) of its subdomains, got shape {footprints.shape}")
+    return np.nan_to_num(images), labels, annotation, footprints

@@ -39,7 +39,9 @@ def drawings(run: RunFiles) -> list[tuple[str, Markup]]:
         word = classes[label] if 0 <= label < len(classes) else str(label)
         alt = f"An image of class {word}, cut into {len(boxes)} subdomains"
         mask = None if run.annotation is None else run.annotation[i]
-        figure = draw.draw_decomposition(run.images[i], boxes, mask=mask, plane=run.results.details.plane)
+        figure = draw.draw_decomposition(
+            run.images[i], boxes, footprints=run.footprints, mask=mask, plane=run.results.details.plane
+        )
         drawings.append((word, _figure(figure, f"drawing{i}", alt)))
     return drawings
 

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from ddcnn.report.labels_and_formats import count, mebibytes, percent, seconds, share, strategy_label
 from ddcnn.report.results import Results, Strategy
+from ddcnn.text import printable
 
 _COLUMNS = (
     "strategy",
@@ -108,7 +109,7 @@ def rich_table(results: Mapping[str, Any]) -> Table:
     for strategy in parsed.strategies:
         label, test, *others = cells(strategy, parsed)
         style = "bold" if is_best(strategy, parsed) else ""
-        table.add_row(Text(label), Text(test, style=style), *others)
+        table.add_row(Text(printable(label)), Text(test, style=style), *others)
     return table
 
 

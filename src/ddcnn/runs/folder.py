@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import itertools
 import json
 import os
 import platform
@@ -12,7 +13,7 @@ import re
 import shutil
 import stat
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,8 @@ from ddcnn.atomic import advice, sync_folder, write_atomic
 from ddcnn.config import Config
 from ddcnn.decomposition import build_decomposition
 from ddcnn.errors import RunError
-from ddcnn.runs.manifest import Manifest, is_safe, sha256
+from ddcnn.folders import FolderLock, entries, is_within, move_aside
+from ddcnn.runs.manifest import Manifest, is_own, is_safe, sha256
 from ddcnn.strict import MOST_YAML, parse_json
 
 if TYPE_CHECKING:
@@ -30,8 +32,12 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 CHECKPOINTS = "checkpoints"
+BEGUN = f"{CHECKPOINTS}/run.json"
 REPORT = "report.html"
 
+_LOCK = f"{CHECKPOINTS}/lock"
+_ASIDE = f"{CHECKPOINTS}/replaced-"  # and a number: what was here before, until this run is complete
+_SCRATCH = re.compile(rf"(folds/\d+/)?{CHECKPOINTS}/")
 _PARTLY = re.compile(r"\..+\.[a-z0-9_]{8}")  # as `write_atomic` calls what it has not renamed yet
 
 _MOST_BYTES = {".yaml": MOST_YAML, ".json": 2**26, ".jsonl": 2**28}  # parsed text takes many times its size in memory
@@ -79,36 +85,128 @@ class RunFolder:
         self.path = Path(path)
         self._rows: list[str] = []
         self._lock = threading.Lock()
+        self._held = FolderLock(self.path / _LOCK)
         self._known: Manifest | None = None
+        self.replaced: Path | None = None
 
-    def check_free(self, *, force: bool) -> None:
-        """Make sure that nothing is overwritten by accident.
+    def check_free(self, *, force: bool, sources: Iterable[Path] = ()) -> None:
+        """Make sure that the folder can be a run's, and that nothing is lost which was not written by one.
+
+        Parameters
+        ----------
+        force
+            Whether an earlier run may be replaced. A run is known by its own mark: a manifest that is whole, or
+            ``checkpoints/run.json``. Whatever else is in its folder, and no other process may be training it.
+        sources
+            Files and folders that the run reads; none may lie in its folder.
 
         Raises
         ------
         RunError
-            The folder exists, and is not empty, and either ``force`` is not set or it does not look like a run.
+            It cannot, or something would be lost; the first such thing is named.
         """
-        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
-            return
-        if not force:
-            raise RunError(f"{self.path} exists; choose another --out, or --force to replace it")
-        if not self.path.is_dir() or not (self.path / "config.yaml").is_file():
-            raise RunError(f"{self.path} is not a run of ddcnn and is not replaced; choose another --out")
+        with self._usable():
+            for source in sources:
+                if is_within(source, self.path):
+                    raise RunError(f"{source} would be read, but lies in {self.path}; choose another --out")
+            if not self.path.exists():
+                return
+            if not self.path.is_dir():
+                raise RunError(f"{self.path} is not a folder; choose another --out")
+            if not self._content():
+                return
+            if not force:
+                raise RunError(f"{self.path} exists; choose another --out, or --force to replace it")
+            if self._held.is_taken():
+                raise self._is_held()
+            self._check_own()
 
-    def create(self, *, force: bool) -> None:
-        """Make the folder; with ``force`` an earlier run in it is removed first."""
-        self.check_free(force=force)
+    def create(self, *, force: bool, sources: Iterable[Path] = ()) -> None:
+        """Make the folder, or use it if it is empty, and hold it.
+
+        With ``force`` an earlier run is moved aside, to `replaced` within ``checkpoints/``, and removed by `clean`:
+        when the new run is complete. Nothing is moved if an error is raised.
+        """
+        self.check_free(force=force, sources=sources)
+        with self._usable():
+            self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / CHECKPOINTS).mkdir(exist_ok=True)
+            self.hold()
+            try:
+                self.check_free(force=force)  # again, since from now on no other process begins
+                self._move_aside()
+            except BaseException:
+                self._held.remove()
+                with contextlib.suppress(OSError):
+                    self._held.path.parent.rmdir()
+                raise
+
+    def hold(self) -> None:
+        """Keep other processes from training this run, until `release`, `clean` or the end of this process.
+
+        Raises
+        ------
+        RunError
+            Another process is training it.
+        """
+        self._inside(_LOCK)
+        with self._usable():
+            if not self._held.acquire():
+                raise self._is_held()
+
+    def release(self) -> None:
+        """Let other processes go on with this run."""
+        self._held.release()
+
+    def _is_held(self) -> RunError:
+        return RunError(f"{self.path} is being trained by another process; wait for its end, or choose another --out")
+
+    @contextlib.contextmanager
+    def _usable(self) -> Iterator[None]:
+        """Say in one line why a folder cannot be used."""
         try:
-            if self.path.exists():
-                shutil.rmtree(self.path)
-            self.path.mkdir(parents=True)
+            str(self.path).encode()
+            yield
+        except UnicodeEncodeError:
+            raise RunError(f"the name {self.path} is not UTF-8; choose another --out") from None
         except OSError as error:
-            raise RunError(f"{self.path} cannot be made: {error.strerror or error}; choose another --out") from None
+            why = error.strerror or str(error)
+            raise RunError(f"{self.path} cannot be the folder of a run: {why}; choose another --out") from None
+
+    def _content(self) -> list[Path]:
+        """Return what is in the folder, apart from the lock and what a run that has not begun moved aside."""
+        inner, ours = self.path / CHECKPOINTS, (str(self.path / _LOCK), str(self.path / _ASIDE))
+        scratch = entries(inner) if inner.is_dir() and not inner.is_symlink() else None
+        found = [path for path in entries(self.path) if path != inner or scratch is None]
+        found += [path for path in scratch or [] if not str(path).startswith(ours)]
+        marks = (self.path / MANIFEST, self.path / BEGUN)
+        return sorted(found, key=lambda path: path in marks)  # the mark is moved last
+
+    def _check_own(self) -> None:
+        """Make sure that a run wrote every file in the folder."""
+        try:
+            named = self.manifest() if self.is_complete() else None
+            if named is None and not isinstance(self.read_json(BEGUN).get("job"), str):
+                raise RunError("no job")
+        except RunError:
+            raise RunError(f"{self.path} is not a run of ddcnn and is not replaced; choose another --out") from None
+        for path in self.path.rglob("*"):
+            name, folder = self._name(path), path.is_dir() and not path.is_symlink()
+            if not folder and not (named.covers(name) if named else is_own(name)) and not self._is_scratch(path):
+                raise RunError(f"{path} is not of the run in {self.path} and is not replaced; move it elsewhere first")
+
+    def _move_aside(self) -> None:
+        """Move what is in the folder into a new one in ``checkpoints/``."""
+        content = self._content()
+        if not content:
+            return
+        aside = next(path for n in itertools.count(1) if not (path := self.path / f"{_ASIDE}{n}").exists())
+        move_aside(content, self.path, aside)
+        self.replaced, self._known = aside, None
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a text file."""
-        self._write(name, text.encode())
+        """Write a text file; bytes of names that are no UTF-8 are shown as the terminal shows them."""
+        self._write(name, _utf8(text))
 
     def write_json(self, name: str, value: Any) -> None:
         """Write JSON; NaN is not allowed."""
@@ -132,12 +230,15 @@ class RunFolder:
     def seal(self) -> None:
         """Write the manifest: the SHA-256 of every file. A run without it is not complete.
 
-        A folder in it that is a complete run keeps its own manifest. Hidden files and links are no part of the run.
+        A folder in it that is a complete run keeps its own manifest. Files of a kind that no run writes are no part of
+        the run, nor are hidden files and links.
         """
-        runs = {p.parent for p in self.path.rglob(MANIFEST) if p.parent != self.path}
-        files = sorted(p for p in self.path.rglob("*") if p.is_file() and not p.is_symlink() and p.name != MANIFEST)
-        own = (p for p in files if not runs & set(p.parents) and not p.name.startswith(".") and not self._passing(p))
-        sums = {name: self._digest(name) for name in map(self._name, own) if is_safe(name)}
+        found = sorted(
+            p for p in self.path.rglob("*") if p.is_file() and not p.is_symlink() and not self._is_scratch(p)
+        )
+        runs = {p.parent for p in found if p.name == MANIFEST and p.parent != self.path}
+        own = (p for p in found if not runs & set(p.parents) and p.name != MANIFEST)
+        sums = {name: self._digest(name) for name in map(self._name, own) if is_own(name) and is_safe(name)}
         self._write_manifest(Manifest(sums, tuple(map(self._name, runs))))
 
     def add_sealed(self, name: str, content: str) -> None:
@@ -149,7 +250,7 @@ class RunFolder:
         if name in manifest.sums:
             self._write_manifest(manifest.without(name))
         self.write_text(name, content)
-        self._write_manifest(manifest.with_sum(name, sha256(content.encode())))
+        self._write_manifest(manifest.with_sum(name, sha256(_utf8(content))))
 
     def sweep(self) -> None:
         """Remove what a killed process left half-written."""
@@ -158,12 +259,16 @@ class RunFolder:
                 path.unlink(missing_ok=True)
 
     def clean(self) -> None:
-        """Remove the checkpoints of a complete run."""
+        """Remove the checkpoints of a complete run, and with them the run that it replaces."""
         assert self.is_complete()
-        shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
+        if (self.path / CHECKPOINTS).is_dir() and self._held.acquire():  # else another process begins to replace it
+            shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
+            self.release()
 
-    def _passing(self, path: Path) -> bool:
-        return path.relative_to(self.path).parts[0] == CHECKPOINTS
+    def _is_scratch(self, path: Path) -> bool:
+        """Tell whether a file is one that passes: below ``checkpoints/``, or left half-written."""
+        passing = _SCRATCH.match(self._name(path))
+        return passing is not None or _PARTLY.fullmatch(path.name) is not None or path.name.startswith(".nfs")
 
     def is_complete(self) -> bool:
         """Tell whether the run has its manifest, which is written last."""
@@ -178,9 +283,12 @@ class RunFolder:
             There is no run, it is not complete, or its manifest is damaged.
         """
         if not self.path.is_dir():
-            raise RunError(f"{self.path} is not a folder; give the folder of a run")
+            why = "is not a folder" if self.path.exists() else f"does not exist (looked from {Path.cwd()})"
+            raise RunError(f"{self.path} {why}; give the folder of a run")
         if not self.is_complete():
-            raise RunError(f"{self.path} has no {MANIFEST}: it is not a run, or one that did not finish; train again")
+            begun = (self.path / BEGUN).is_file()
+            how = f"go on with ddcnn train --resume {self.path}" if begun else "give the folder of a complete run"
+            raise RunError(f"{self.path} has no {MANIFEST}: it is not a run, or one that did not finish; {how}")
         if self._known is None:
             try:
                 with self._opened(MANIFEST) as (file, size):
@@ -351,3 +459,7 @@ class RunFolder:
 
     def _no_tensors(self, name: str, how: object) -> str:
         return f"{self.path / name} is not a safetensors file: {how}; copy it anew, or train again"
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode(errors="backslashreplace")

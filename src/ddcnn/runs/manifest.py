@@ -14,6 +14,7 @@ from ddcnn.strict import parse_json
 
 _VERSION = 2
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_OWN = re.compile(r"(folds/\d+/)?([^/]+\.(yaml|json|jsonl|safetensors|html)|locals/[^/]+\.safetensors)")
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,20 @@ class Manifest:
     def without(self, name: str) -> Manifest:
         """Return a manifest without an entry."""
         return replace(self, sums={other: digest for other, digest in self.sums.items() if other != name})
+
+    def covers(self, name: str) -> bool:
+        """Tell whether a file is of this run or of one in it, or may join the run later."""
+        inner = any(name.startswith(f"{run}/") and is_own(name) for run in self.runs)
+        return inner or name in self.sums or name in ("manifest.json", "report.html")
+
+
+def is_own(name: str) -> bool:
+    """Tell whether a file has a name that a run gives to what it writes.
+
+    >>> [is_own(name) for name in ("config.yaml", "locals/0.safetensors", "folds/1/data.json", "thesis.tex", ".x.json")]
+    [True, True, True, False, False]
+    """
+    return _OWN.fullmatch(name) is not None and not PurePosixPath(name).name.startswith(".")
 
 
 def is_safe(name: str) -> bool:

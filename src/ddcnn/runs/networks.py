@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import torch
 
 from ddcnn.aggregation import AGGREGATIONS
-from ddcnn.config import Config
+from ddcnn.config import Config, DataConfig
+from ddcnn.data.description import InputDescription
 from ddcnn.data.training_data import TrainingData
 from ddcnn.errors import RunError, in_one_line, nearest
 from ddcnn.fusion import Backend
@@ -65,7 +66,7 @@ def save_networks(folder: RunFolder, results: Mapping[str, Result]) -> None:
                 folder.write_tensors(f"locals/{n}.safetensors", network.local_cnns.member_state(n))
 
 
-def describe_data(data: TrainingData) -> dict[str, Any]:
+def describe_data(data: TrainingData, config: DataConfig) -> dict[str, Any]:
     """Return what a network must know of the images it was made for, and where they came from."""
     dataset = data.dataset
     return {
@@ -75,7 +76,9 @@ def describe_data(data: TrainingData) -> dict[str, Any]:
         "image_type": str(dataset.images.dtype).removeprefix("torch."),
         "mean": data.normalization.mean.tolist(),
         "std": data.normalization.std.tolist(),
+        "input": InputDescription.of(dataset, config).to_json(),
         "source": dataset.source,
+        "notes": list(dataset.notes),
     }
 
 
@@ -125,6 +128,8 @@ def load(run: Path | str, strategy: str | None = None, *, trust: bool = False, b
         check_parameters(folder, factory, name, saved, missing=missing, trust=trust)
     network = _build(factory, saved, missing, backend)
     _fill(folder, network, name, saved)
+    if "input" in data:
+        network.input_check = InputDescription.from_json(data["input"]).check_array
     return network.eval()
 
 

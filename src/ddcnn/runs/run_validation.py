@@ -19,6 +19,7 @@ from ddcnn.errors import ConfigError, ModelError, RunError, in_one_line
 from ddcnn.models import MODELS
 from ddcnn.network_factory import NetworkFactory
 from ddcnn.runs.folder import RunFolder
+from ddcnn.text import name_fault
 
 _MOST_PIXELS = 2**31  # times channels: what an image may have in a run that is not trusted
 _MOST_SUBDOMAINS = 2**16
@@ -37,9 +38,9 @@ _OWNER = re.compile(r"(?:locals\.([0-9]{1,9})|aggregation)\.(.+)")
 Shapes = dict[str, tuple[str, tuple[int, ...]]]  # by name of a tensor
 
 
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("should be printable")
+def _named(text: str) -> str:
+    if fault := name_fault(text):
+        raise ValueError(f"is no name of a class: it {fault}")
     return text
 
 
@@ -80,7 +81,7 @@ class _Data(BaseModel):
 
     model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
 
-    classes: Annotated[list[Annotated[str, AfterValidator(_printable)]], Field(min_length=2)]
+    classes: Annotated[list[Annotated[str, AfterValidator(_named)]], Field(min_length=2)]
     image_shape: Annotated[list[_Count], Field(min_length=3, max_length=4)]
     image_type: Literal["uint8", "float32"]
     mean: list[float]

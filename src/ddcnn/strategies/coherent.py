@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Mapping
+
+from torch import Tensor, nn
 
 from ddcnn.config import TrainingConfig
 from ddcnn.engines import RankCheckpoints, RankDistribution
@@ -16,6 +18,7 @@ from ddcnn.training import (
     CheckpointStore,
     Distribution,
     FadingLocalLosses,
+    Objective,
     StageTimer,
     WholeNetwork,
     cross_entropy_of,
@@ -33,12 +36,15 @@ def train_coherent(context: StrategyContext, _earlier: Results) -> dict[str, Str
     setup = context.setup
     local_cnns = setup.networks.local_cnns(setup.owned, backend=setup.compute.backend)
     aggregation = setup.networks.aggregation(setup.config.aggregation.name)
-    weight = setup.config.coherent.local_weight
+    data, weight = setup.data, setup.config.coherent.local_weight
+    cross_entropy = cross_entropy_of(data.training, data.labels[data.split.train.to(data.device)], data.classes)
+    objective = FadingLocalLosses(weight, cross_entropy) if weight else cross_entropy
     checkpoints = context.checkpoints("coherent")
-    result = train_whole(
-        context, local_cnns, aggregation, setup.data.training, "coherent", checkpoints, local_weight=weight
-    )
-    return {"coherent": result}
+    return {
+        "coherent": train_whole(
+            context, local_cnns, aggregation, data.training, "coherent", checkpoints, objective=objective
+        )
+    }
 
 
 def train_whole(
@@ -49,13 +55,22 @@ def train_whole(
     name: str,
     checkpoints: Checkpoints | None,
     *,
-    local_weight: float = 0.0,
+    objective: Objective | None = None,
+    extras: Mapping[str, Tensor] | None = None,
 ) -> StrategyResult:
-    """Train local CNNs and an aggregation on as one model, in place."""
+    """Train local CNNs and an aggregation on as one model, in place.
+
+    Parameters
+    ----------
+    objective
+        What is minimised; None: the cross-entropy of the global decision. `ddcnn.training.FadingLocalLosses` sees the
+        scores of the local CNNs as well.
+    extras
+        What is known of all samples beside their labels, by name, (n, ...): a batch has those of its samples.
+    """
     setup, data, ranks = context.setup, context.setup.data, context.setup.ranks
     network = setup.networks.network(local_cnns, aggregation)
-    whole = WholeNetwork(network, with_local_scores=local_weight > 0)
-    cross_entropy = cross_entropy_of(training, data.labels[data.split.train.to(data.device)], data.classes)
+    whole = WholeNetwork(network, with_local_scores=isinstance(objective, FadingLocalLosses))
     distribution = Distribution()
     store: CheckpointStore | None = checkpoints
     if not ranks.alone:
@@ -65,13 +80,13 @@ def train_whole(
     with StageTimer(name, setup.compute.device) as stage:
         history = fit(
             whole,
-            data.batches(data.split.train, local_cnns.subdomains, augment=True, part=part),
+            data.batches(data.split.train, local_cnns.subdomains, augment=True, extras=extras, part=part),
             data.batches(data.split.validation, local_cnns.subdomains, part=part),
             training,
             classes=data.classes,
             stage=name,
             precision=setup.compute.precision,
-            objective=FadingLocalLosses(local_weight, cross_entropy) if local_weight else cross_entropy,
+            objective=objective,
             distribution=distribution,
             progress=context.progress,
             checkpoints=store,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from ddcnn.aggregation import AGGREGATIONS
 from ddcnn.errors import ConfigError
 from ddcnn.registry import Registry
 from ddcnn.strategies.coherent import COHERENT
 from ddcnn.strategies.global_cnn import GLOBAL
 from ddcnn.strategies.local import LOCAL
-from ddcnn.strategies.strategy import Results, Strategy, StrategyContext, StrategyResult
+from ddcnn.strategies.strategy import Strategy, StrategyContext, StrategyResult
 from ddcnn.strategies.transfer import TRANSFER
 
 
@@ -49,16 +50,21 @@ def run_strategies(names: list[str], context: StrategyContext) -> dict[str, Stra
     return results
 
 
-def result_label(name: str) -> tuple[str, str] | None:
-    """Return what readers call a result, and what it is; None: it is of no strategy that is registered."""
-    from ddcnn.aggregation import AGGREGATIONS
+def known_results() -> dict[str, tuple[str, str]]:
+    """Return what readers call each result, and what it is, in the order in which they are compared.
 
-    for aggregation in AGGREGATIONS.values():
-        if aggregation.result == name:
-            return aggregation.label, aggregation.sentence
-    if name in STRATEGIES:
-        return STRATEGIES[name].label, STRATEGIES[name].sentence
-    return None
+    >>> list(known_results())
+    ['global', 'average', 'vote', 'cnn-dnn', 'coherent', 'transfer']
+    """
+    found: dict[str, tuple[str, str]] = {}
+    for name, strategy in STRATEGIES.items():
+        if strategy.trains == "subdomains":
+            found |= {one.result: (one.label, one.sentence) for one in AGGREGATIONS.values()}
+        else:
+            found[name] = (strategy.label, strategy.sentence)
+    return found
 
 
-__all__ = ["STRATEGIES", "Results", "needed_for", "result_label", "run_strategies"]
+def known_stages() -> dict[str, str]:
+    """Return what readers call each stage of training."""
+    return {name: label for strategy in STRATEGIES.values() for name, label in strategy.stages.items()}

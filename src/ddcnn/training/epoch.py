@@ -1,4 +1,4 @@
-"""One epoch of training, and what is written down of it."""
+"""One epoch of training, and its metrics."""
 
 from __future__ import annotations
 

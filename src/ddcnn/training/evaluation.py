@@ -1,4 +1,4 @@
-"""What networks say of samples, and how often they are right."""
+"""Scores, loss and accuracy of networks on samples."""
 
 from __future__ import annotations
 

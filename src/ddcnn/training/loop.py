@@ -31,7 +31,7 @@ from ddcnn.training.step import Step, deterministic_layers
 
 @dataclass
 class History:
-    """What happened in a training.
+    """Metrics, selected epochs, time and memory of a training.
 
     Attributes
     ----------

@@ -20,7 +20,7 @@ class MemberOptimizer:
     """An element-wise optimiser of torch, with what it lacks: values that differ between members, and clipping.
 
     Where all members have the same values, a step is that of torch's optimiser and nothing else. Where they differ,
-    torch's optimiser moves zeros in the place of the parameters, at rate 1 and without decay. What it leaves is the
+    torch's optimiser moves zeros instead of the parameters, at rate 1 and without decay. What it leaves is the
     direction, in which each member goes at its own rate: exact, because no state of SGD, Adam or AdamW depends on the
     rate. The decay is then applied here, as torch does it: added to the gradient (SGD, Adam), or taken from the
     parameter (AdamW).
@@ -141,8 +141,8 @@ class MemberOptimizer:
 
     def subset(self, network: TrainableMembers, members: Sequence[int]) -> MemberOptimizer:
         """Return an optimiser for a network that holds some of the members, which go on as they would have here."""
-        part = MemberOptimizer(network, self.config, [self.own[n] for n in members], self.distribution)
-        part.scale(self.factors[list(members)])
+        subset = MemberOptimizer(network, self.config, [self.own[n] for n in members], self.distribution)
+        subset.scale(self.factors[list(members)])
         states = self.states()
-        part.load_states([states[n] for n in members])
-        return part
+        subset.load_states([states[n] for n in members])
+        return subset

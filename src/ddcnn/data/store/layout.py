@@ -99,7 +99,7 @@ class Layout(BaseModel):
     @cached_property
     def cores(self) -> tuple[Box, ...]:
         """The box of each subdomain without overlap: together the image."""
-        return tuple(s.core for s in self._grid)
+        return tuple(s.box for s in Grid(self.grid).subdomains(self.image_size))
 
     @cached_property
     def boxes(self) -> tuple[Box, ...]:
@@ -172,7 +172,7 @@ class Layout(BaseModel):
         if digest != _digest(values):
             raise DataError(f"{path / ROOT} is damaged: its SHA-256 differs; prepare the store again")
         try:
-            layout = cls.model_validate_json(json.dumps(values))
+            layout = cls.model_validate_json(json.dumps(values, ensure_ascii=False).encode(errors="replace"))
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
@@ -192,6 +192,15 @@ class Layout(BaseModel):
             _ = self._grid
         except DdcnnError as error:
             raise DataError(f"{path} declares what cannot be: {error}") from None
+
+
+def is_own(path: Path) -> bool:
+    """Tell whether a folder is a store that ddcnn wrote, of any version: its description is whole."""
+    try:
+        values = _described(path)
+    except DataError:
+        return False
+    return bool(values.pop("digest", None) == _digest(values))
 
 
 def to_json(value: dict[str, Any]) -> bytes:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable
@@ -16,14 +18,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddcnn.atomic import write_atomic
+from ddcnn.config import DataConfig
 from ddcnn.data.dataset import Dataset
-from ddcnn.data.files import replacing
+from ddcnn.data.files import named_paths
 from ddcnn.data.lazy import Images
 from ddcnn.data.moments import moments
-from ddcnn.data.store.layout import ROOT, Layout, to_json
+from ddcnn.data.store.layout import ROOT, Layout, is_own, to_json
 from ddcnn.data.store.shard import DamagedError, Shard, compress, join, require_codecs
 from ddcnn.decomposition import Grid
 from ddcnn.errors import DataError
+from ddcnn.folders import FolderLock, entries, is_within, move_aside
+
+_LOCK = ".lock"
+_ASIDE = ".replaced-"  # and a number: the store that was here before, until this one is complete
+_ARRAYS = r"(subdomains(/\d+)?|labels|moments|sha256|official_test|official_validation)"
+_OWN = re.compile(rf"{_LOCK}|{_ASIDE}\d+/.*|{ROOT}|{_ARRAYS}/({ROOT}|c/[\d/]+)|(.*/)?\.[^/]+\.[0-9a-f]{{8}}")
 
 _BLOCK = 2**25  # bytes of pixels: what a thread holds, compressed, until it writes
 _MOST_SAMPLES = 4096
@@ -59,27 +69,54 @@ def write_store(
     workers
         Threads; None takes one per core, at most 8.
     force
-        Replace another store that is there.
+        Replace another store that is there. It is known by a description that is whole, and no other file may be
+        in its folder. It is moved aside within the folder, and removed when the new one is complete.
     advance
         Called with the number of samples done and of all, from any thread.
 
     Raises
     ------
     DataError
-        Something else is in the way, the images cannot be used or stored.
+        Something else is in the way, another process writes there, the images cannot be used or stored.
     """
     require_codecs()
+    if _utf8(str(path)) != str(path):
+        raise DataError(f"the name {path} is not UTF-8; choose another DEST")
     layout = _plan(dataset, grid, provenance or {})
     writer = _Writer(dataset, path, layout, advance)
+    lock = FolderLock(path / _LOCK)
     try:
+        _check_free(path, layout, force=force)
+        path.mkdir(parents=True, exist_ok=True)
+        if not lock.acquire():
+            raise DataError(f"{path} is being written by another process; wait for its end, or choose another DEST")
         _clear(path, layout, force=force)
         writer.start()
         writer.blocks(workers or min(8, os.cpu_count() or 1))
-        return writer.finish()
+        layout = writer.finish()
+        for before in path.glob(f"{_ASIDE}*"):
+            shutil.rmtree(before)
+        return layout
     except OSError as error:
         raise DataError(
             f"{path} cannot be written: {error.strerror or error}; mend this and run the same command again to go on"
         ) from None
+    finally:
+        lock.remove()
+
+
+def check_dest(path: Path, config: DataConfig) -> None:
+    """Make sure that a store is not written over the images that it is made from, or among them.
+
+    Raises
+    ------
+    DataError
+        ``path`` is the file or folder of the source, lies in it, or holds it; or it holds ``data.directory``.
+    """
+    source = Path(config.source.partition(":")[2]).expanduser()
+    for one in named_paths(config):
+        if is_within(one, path) or (one == source and is_within(path, one)):
+            raise DataError(f"{path} and {one}, from which it would be made, should lie apart; choose another DEST")
 
 
 def _plan(dataset: Dataset, grid: Grid, provenance: dict[str, Any]) -> Layout:
@@ -89,7 +126,7 @@ def _plan(dataset: Dataset, grid: Grid, provenance: dict[str, Any]) -> Layout:
     official = _official(dataset)
     small = {"labels": dataset.labels} | official
     return Layout(
-        name=dataset.name,
+        name=_utf8(dataset.name),
         samples=n,
         image_shape=tuple(shape),
         type="uint8" if dataset.images.dtype == torch.uint8 else "float32",
@@ -98,7 +135,7 @@ def _plan(dataset: Dataset, grid: Grid, provenance: dict[str, Any]) -> Layout:
         shift=dataset.shift,
         rotation=float(dataset.rotation),
         plane=dataset.plane,
-        source=dataset.source,
+        source={key: _utf8(value) for key, value in dataset.source.items()},
         grid=grid.parts,
         overlap=grid.overlap,
         shard=max(1, min(_BLOCK // size, _MOST_SAMPLES, n)),
@@ -114,25 +151,41 @@ def _official(dataset: Dataset) -> dict[str, Tensor]:
     return {name: samples for name, samples in sets.items() if samples is not None}
 
 
-def _clear(path: Path, layout: Layout, *, force: bool) -> None:
-    """Make sure that what is there, if anything, is an unfinished or damaged store of the same images."""
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        return
-    if not path.is_dir() or not (path / ROOT).is_file():
+def _check_free(path: Path, layout: Layout, *, force: bool) -> bool:
+    """Tell whether an earlier store is to be replaced, not gone on with; raise a `DataError` if it may not be."""
+    if not path.exists():
+        return False
+    if not path.is_dir():
         raise DataError(f"{path} exists and is not a store; choose another DEST")
+    if all(entry.name == _LOCK or entry.name.startswith(_ASIDE) for entry in entries(path)):
+        return False
+    if not is_own(path):
+        if (path / ROOT).is_file() and not force:
+            Layout.read(path)  # says what is wrong with it
+        raise DataError(f"{path} exists and is not a store of ddcnn that is whole; choose another DEST, or remove it")
     try:
-        before: Layout | None = Layout.read(path)
-    except DataError:
+        if _same(Layout.read(path)) == _same(layout):
+            return False
+    except DataError:  # of another version
         if not force:
             raise
-        before = None
-    if before is not None and _same(before) == _same(layout):
-        return
     if not force:
         raise DataError(
             f"{path} is a store of other images or of another grid; choose another DEST, or --force to replace it"
         )
-    shutil.rmtree(path)
+    for entry in path.rglob("*"):
+        name = entry.relative_to(path).as_posix()
+        if (entry.is_symlink() or not entry.is_dir()) and not _OWN.fullmatch(name):
+            raise DataError(f"{entry} is not of the store in {path} and is not replaced; move it elsewhere first")
+    return True
+
+
+def _clear(path: Path, layout: Layout, *, force: bool) -> None:
+    """Move an earlier store aside, if there is one that is not gone on with; its description is moved last."""
+    if _check_free(path, layout, force=force):
+        found = [p for p in entries(path) if p.name != _LOCK and not p.name.startswith(_ASIDE)]
+        aside = next(into for n in itertools.count(1) if not (into := path / f"{_ASIDE}{n}").exists())
+        move_aside(sorted(found, key=lambda p: p.name == ROOT), path, aside)
 
 
 def _same(layout: Layout) -> Layout:
@@ -254,12 +307,17 @@ class _Writer:
         return self.path / name
 
     def _write(self, name: str, content: bytes) -> None:
-        with replacing(self._file(name)) as file:
-            file.write(content)
+        self._file(name).parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(self._file(name), content)
 
 
 def _bytes(values: Tensor) -> bytes:
     return values.numpy().astype("<i8").tobytes()
+
+
+def _utf8(text: str) -> str:
+    """Return text in which bytes of names that are no UTF-8 are shown as the terminal shows them."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _sha256(content: bytes) -> str:

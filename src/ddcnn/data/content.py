@@ -1,0 +1,107 @@
+"""The content of a data set as digests, one per sample: equal pixels give equal digests, whatever the files are called.
+
+They tell whether a run goes on with the images it began with, and whether an image is one that it was trained on.
+SHA-256 is what processors have instructions for: it takes 0.9 s per GB of images of 224x224 on one core, 1.3 s per
+GB of 32x32 (AMD EPYC with SHA-NI, Python 3.11), against 1.7 and 2.3 s of BLAKE2b. All 60,000 images of CIFAR-10's size,
+0.18 GB, take 0.6 s on two busy cores: then it is the calls that cost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Shaped, UInt8
+from torch import Tensor
+
+from ddcnn.data.dataset import Dataset
+from ddcnn.data.lazy import Images, as_images
+from ddcnn.data.store.read import Stored
+from ddcnn.errors import DataError
+
+_BYTES = 16  # of SHA-256: two different images among 2^40 agree with a probability below 2^-48
+_PIECE = 2**24  # bytes of pixels that a thread takes at once
+
+
+def digests(images: Shaped[Tensor, "n C *S"] | Images) -> UInt8[np.ndarray, "n 16"]:
+    """Return a digest of each sample: type, shape and pixels.
+
+    Parameters
+    ----------
+    images
+        Of a store, no pixel is read: its digests follow from the checksums of its chunks. They compare stores of equal
+        grid, overlap and pixels with each other, but not with images in memory.
+
+    Raises
+    ------
+    DataError
+        An image or the checksums of a store cannot be read.
+
+    >>> import torch
+    >>> digests(torch.zeros(2, 1, 1, 1, dtype=torch.uint8))[:, 0].tolist()
+    [73, 73]
+    """
+    images = as_images(images)
+    if isinstance(images, Stored):
+        return _of_store(images)
+    found = np.empty((len(images), _BYTES), np.uint8)
+    head = hashlib.sha256(f"{images.dtype} {tuple(images.shape[1:])} ".encode())
+    step = max(1, _PIECE // max(1, images.dtype.itemsize * int(np.prod(images.shape[1:]))))
+
+    def fill(start: int) -> None:
+        for i in range(start, min(start + step, len(images))):
+            found[i] = _digest(head, images.image(i).contiguous().cpu().numpy().data)
+
+    threads = ThreadPoolExecutor(min(8, os.cpu_count() or 1))  # hashing releases the interpreter lock
+    try:
+        for _ in threads.map(fill, range(0, len(images), step)):
+            pass
+    finally:
+        threads.shutdown(cancel_futures=True)
+    return found
+
+
+def content_of(dataset: Dataset) -> UInt8[Tensor, "n 16"]:
+    """Return a digest of each sample that covers its label, too: whoever is relabelled is another sample."""
+    found = torch.from_numpy(digests(dataset.images))
+    return found ^ torch.from_numpy(dataset.labels.numpy().astype("<i8").view(np.uint8).reshape(-1, 8)).repeat(1, 2)
+
+
+def are_among(found: UInt8[Tensor, "n 16"], others: UInt8[Tensor, "m 16"]) -> Bool[Tensor, " n"]:
+    """Return which samples are among others."""
+    known = {one.tobytes() for one in others.numpy()}
+    return torch.tensor([one.tobytes() in known for one in found.numpy()], dtype=torch.bool)
+
+
+def _of_store(images: Stored) -> UInt8[np.ndarray, "n 16"]:
+    layout = images.store.layout
+    head = hashlib.sha256(f"store {layout.type} {layout.image_shape} {layout.grid} {layout.overlap} ".encode())
+    found = np.empty((layout.samples, _BYTES), np.uint8)
+    for b in range(layout.blocks):
+        sums = _checksums(images, b)
+        for place, i in enumerate(layout.block(b)):
+            found[i] = _digest(head, sums[:, place].tobytes())
+    return found
+
+
+def _digest(head: hashlib._Hash, content: bytes | memoryview) -> UInt8[np.ndarray, "16"]:
+    one = head.copy()
+    one.update(content)
+    return np.frombuffer(one.digest()[:_BYTES], np.uint8)
+
+
+def _checksums(images: Stored, b: int) -> UInt8[np.ndarray, "N shard 32"]:
+    layout = images.store.layout
+    path = images.store.path / "sha256" / "c" / "0" / str(b) / "0"
+    shape = (len(layout.boxes), layout.shard, 32)
+    try:
+        if path.stat().st_size != np.prod(shape):
+            raise DataError(f"{path} is truncated; remove it and run the same ddcnn data prepare again to mend it")
+        return np.fromfile(path, np.uint8).reshape(shape)
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read: {error.strerror}; run the same ddcnn data prepare again to mend it"
+        ) from None

@@ -1,0 +1,93 @@
+"""What labels may be, and what looks odd about them: said with counts, never changed."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from ddcnn.errors import DataError
+from ddcnn.text import name_fault
+
+_MISSING = frozenset({"nan", "none", "null", "na", "n/a", "nil", "?", "-", "undefined", "unknown"})
+_VOID = 255  # what masks call pixels that belong to no class
+_MOST = 2**16  # classes: more are a mistake, and would be made one by one
+
+
+def check_classes(source: str, classes: Sequence[str]) -> None:
+    """Raise a `DataError` unless there are at least two classes, of different names that can be kept."""
+    if len(classes) < 2:
+        raise DataError(f"{source}: at least 2 classes are needed, got {len(classes)}: {', '.join(classes)}")
+    for name in classes:
+        if fault := name_fault(name):
+            raise DataError(f"{source}: the class {name[:40]!r} {fault}; rename it")
+    name, count = Counter(classes).most_common(1)[0]
+    if count > 1:
+        raise DataError(f"{source}: {count} classes are called {name!r}; give each a name of its own")
+
+
+def label_notes(classes: Sequence[str], counts: Sequence[int]) -> tuple[str, ...]:
+    """Return what looks odd about the names of classes, a line each, with the number of images.
+
+    >>> label_notes(["1", "01", "cat", "nan"], [30, 2, 5, 1])
+    ("classes that look alike are kept apart: '1' (30 images), '01' (2 images)", "the class 'nan' (1 image) looks like a missing label")
+    """  # noqa: E501 - the notes
+    alike = defaultdict(list)
+    sizes = {
+        name: f"{name!r} ({count:,} image{'' if count == 1 else 's'})"
+        for name, count in zip(classes, counts, strict=True)
+    }
+    for name in classes:
+        alike[_meaning(name)].append(sizes[name])
+    lines = [f"classes that look alike are kept apart: {', '.join(same)}" for same in alike.values() if len(same) > 1]
+    lines += [f"the class {sizes[name]} looks like a missing label" for name in classes if _meaning(name) in _MISSING]
+    numbers = sorted(int(name) for name in classes if name.isascii() and name.isdigit() and len(name) < 10)
+    if len(numbers) == len(classes) and numbers[-1] == _VOID and numbers[-2] < _VOID - 1:
+        lines.append(f"the class {sizes[str(_VOID)]} may be what masks call void: no class at all")
+    return tuple(lines)
+
+
+def number_classes(source: str, labels: np.ndarray) -> tuple[str, ...]:
+    """Return names for labels 0..K-1 that have none, or raise a `DataError` if they are not such.
+
+    >>> number_classes("a.npz", np.array([1, 0, 2, 1]))
+    ('0', '1', '2')
+    """
+    found = np.unique(labels)
+    classes = len(found)
+    if classes and (int(found[0]) != 0 or int(found[-1]) != classes - 1 or classes > _MOST):
+        shown = ", ".join(map(str, found[:5])) + (f", ..., {found[-1]}" if classes > 5 else "")
+        raise DataError(
+            f"{source}: labels should be 0, 1, ..., K-1, each of some image; got {classes} different: {shown}"
+            f"{label_hint(found, classes)}"
+        )
+    return tuple(map(str, range(classes)))
+
+
+def label_hint(found: np.ndarray, classes: int) -> str:
+    """Return what to do about labels out of range, from their different values, ascending.
+
+    >>> label_hint(np.array([1, 2, 3]), 3)
+    '; they count from 1: give labels - 1'
+    """
+    low, high = int(found[0]), int(found[-1])
+    if high == _VOID and len(found) > 1 and int(found[-2]) < _VOID - 1:
+        return f"; {_VOID} is what masks call void, no class at all: leave these images out"
+    if low >= 1 and high == low + len(found) - 1 and high - low < classes:
+        return f"; they count from {low}: give labels - {low}"
+    if low < 0:
+        return "; leave out images whose label is negative, or number the classes from 0"
+    return "; number them with numpy.unique(labels, return_inverse=True)"
+
+
+def _meaning(name: str) -> str:
+    text = unicodedata.normalize("NFKC", name).casefold()
+    text = " ".join("".join(char for char in text if unicodedata.category(char) not in ("Cf", "Cc")).split())
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return repr(number) if math.isfinite(number) else text

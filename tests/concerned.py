@@ -1,0 +1,37 @@
+"""Print the test files that uncommitted changes concern: those of the changed folders, or all if the root changed.
+
+python tests/concerned.py [BASE]     # changes against a commit; without it, against HEAD
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def main() -> None:
+    """Print them."""
+    base = sys.argv[1] if len(sys.argv) > 1 else "HEAD"
+    changed = subprocess.run(["git", "diff", "--name-only", base], cwd=ROOT, capture_output=True, text=True, check=True)
+    new = subprocess.run(
+        ["git", "ls-files", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    print(*sorted({str(path) for name in (changed.stdout + new.stdout).split() for path in concerned(Path(name))}))
+
+
+def concerned(path: Path) -> list[Path]:
+    """Return the tests of a file."""
+    if path.parts[0] == "tests" and path.name.startswith("test_"):
+        return [path]
+    if path.parts[:2] == ("src", "ddcnn") and len(path.parts) > 3:
+        return [folder for folder in [Path("tests", path.parts[2])] if (ROOT / folder).is_dir()]
+    if path.parts[:2] == ("src", "ddcnn"):
+        return sorted(p.relative_to(ROOT) for p in (ROOT / "tests").glob("test_*.py"))
+    return []
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""Data that moved, that changed under the old name, or that mean something else by their pixels."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import ddcnn
+from ddcnn.config import Config, DataConfig
+from ddcnn.data.npz import read_npz
+from ddcnn.data.sources import SOURCES, register_source
+from ddcnn.errors import DataError, DecompositionError, InterruptionError, RunError
+from ddcnn.training import Progress
+
+
+class Interrupting(Progress):
+    def epoch(self, row: dict[str, Any]) -> None:
+        raise InterruptionError(signal.SIGTERM)
+
+
+@pytest.fixture
+def bars(tmp_path: Path) -> Path:
+    """Write bright left or right halves."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    images = rng.integers(0, 60, (60, 6, 8), dtype=np.uint8)
+    images[labels == 0, :, :4] += 150
+    images[labels == 1, :, 4:] += 150
+    (tmp_path / "old").mkdir()
+    np.savez(tmp_path / "old" / "d.npz", images=images, labels=labels)
+    return tmp_path / "old" / "d.npz"
+
+
+def trained(bars: Path, out: Path, progress: Progress | None = None, **data: Any) -> ddcnn.Comparison:
+    values = {
+        "data": {"source": f"npz:{bars}"} | data,
+        "decomposition": {"grid": "1x2"},
+        "model": {"name": "tests.strategies.tiny:tiny"},
+        "training": {"epochs": 3, "batch_size": 12, "lr": 0.05},
+        "aggregation": {"epochs": 2, "hidden": [4]},
+        "compute": {"device": "cpu", "precision": "float32", "backend": "looped"},
+        "out": out,
+    }
+    return ddcnn.train(Config.parse(values), progress=progress)
+
+
+def edit(path: Path, images: Any = None, labels: Any = None) -> None:
+    arrays = dict(np.load(path))
+    if images is not None:
+        arrays["images"] = images(arrays["images"])
+    if labels is not None:
+        arrays["labels"] = labels(arrays["labels"])
+    np.savez(path, **arrays)
+
+
+class Noting(Progress):
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+EDITS = {
+    "exchanged": {"images": lambda x: x[::-1].copy()},
+    "one is black": {"images": lambda x: np.where(np.arange(60)[:, None, None] == 7, 0, x).astype(np.uint8)},
+    "relabelled": {"labels": lambda y: np.where(np.arange(60) == 5, 1 - y, y)},
+    "turned": {"images": lambda x: x[:, ::-1].copy()},
+}
+
+
+@pytest.mark.parametrize("change", EDITS.values(), ids=EDITS)
+def test_changed_under_the_old_name(bars: Path, tmp_path: Path, change: dict[str, Any]) -> None:
+    trained(bars, tmp_path / "run")
+    with pytest.raises(InterruptionError):
+        trained(bars, tmp_path / "begun", Interrupting())
+    assert ddcnn.evaluate(tmp_path / "run", trust=True)["part"] == "test"
+    edit(bars, **change)
+    with pytest.raises(DataError, match=r"is not what the run was trained on: .* of 60 images or labels were changed"):
+        ddcnn.evaluate(tmp_path / "run", trust=True)
+    with pytest.raises(RunError, match="began with other data or another configuration"):
+        ddcnn.resume(tmp_path / "begun", trust=True)
+
+
+def test_images_were_added(bars: Path, tmp_path: Path) -> None:
+    trained(bars, tmp_path / "run")
+    edit(bars, images=lambda x: np.concatenate([x[:2], x]), labels=lambda y: np.concatenate([y[:2], y]))
+    with pytest.raises(DataError, match="is not what the run was trained on: 2 of 60"):
+        ddcnn.evaluate(tmp_path / "run", trust=True)
+
+
+def test_what_was_learned_from_is_counted(bars: Path, tmp_path: Path) -> None:
+    trained(bars, tmp_path / "run")
+    shutil.copy(bars, tmp_path / "copy.npz")
+    found = ddcnn.evaluate(tmp_path / "run", data=DataConfig(source=f"npz:{tmp_path / 'copy.npz'}"), trust=True)
+    assert (found["part"], found["samples"], found["learned_from"]) == ("all", 60, 48)
+    assert ddcnn.evaluate(tmp_path / "run", trust=True)["learned_from"] == 0
+
+
+def test_what_was_noticed_in_the_data_is_said_and_kept(bars: Path, tmp_path: Path) -> None:
+    arrays = dict(np.load(bars))
+    np.savez(bars, **arrays, classes=np.array(["cat", "Cat"]))
+    progress = Noting()
+    trained(bars, tmp_path / "run", progress)
+    (note,) = json.loads((tmp_path / "run" / "data.json").read_text())["notes"]
+    for each in ("cat", "Cat", "30"):  # with the number of images
+        assert each in note
+    assert f"data: {note}" in progress.notes
+
+
+def test_pixels_of_another_scale(bars: Path, tmp_path: Path) -> None:
+    trained(bars, tmp_path / "run")
+    images = torch.from_numpy(np.load(bars)["images"])[:5, None]
+    network = ddcnn.load(tmp_path / "run", trust=True)
+    with torch.no_grad():
+        expected = network(images)
+        torch.testing.assert_close(network(images.float()), expected)
+    with pytest.raises(DataError, match=r"they look scaled to 0..1"):
+        network(images / 255)
+    np.savez(
+        tmp_path / "unit.npz", images=np.load(bars)["images"].astype(np.float32) / 255, labels=np.load(bars)["labels"]
+    )
+    with pytest.raises(DataError, match=r"was trained on uint8 in .*, got float32"):
+        ddcnn.evaluate(tmp_path / "run", data=DataConfig(source=f"npz:{tmp_path / 'unit.npz'}"), trust=True)
+    trained(tmp_path / "unit.npz", tmp_path / "unit")
+    with pytest.raises(DataError, match="was trained on float32 in 0"):
+        ddcnn.evaluate(tmp_path / "unit", data=DataConfig(source=f"npz:{bars}"), trust=True)
+    with pytest.raises(DataError, match="was trained on float32"):
+        ddcnn.load(tmp_path / "unit", trust=True)(images)
+    with pytest.raises((DataError, DecompositionError), match=r"expected images|take images of"):
+        network(images[..., :5])
+
+
+@pytest.fixture
+def moving() -> Iterator[None]:
+    """Register a source that looks for its file in `data.directory`."""
+
+    @register_source("moving")
+    def _read(config: DataConfig) -> ddcnn.Dataset:
+        return read_npz(config.model_copy(update={"source": f"npz:{config.directory / 'd.npz'}"}))
+
+    yield
+    del SOURCES["moving"]
+
+
+def test_data_that_moved(bars: Path, tmp_path: Path, moving: None) -> None:
+    with pytest.raises(InterruptionError):
+        trained(bars, tmp_path / "begun", Interrupting(), source="moving", directory=tmp_path / "old")
+    expected = trained(bars, tmp_path / "whole", source="moving", directory=tmp_path / "old")
+    (tmp_path / "old").rename(tmp_path / "new")
+    with pytest.raises(DataError, match="does not exist"):
+        ddcnn.resume(tmp_path / "begun", trust=True)
+    resumed = ddcnn.resume(tmp_path / "begun", directory=tmp_path / "new", trust=True)
+    accuracies = [[row["test_accuracy"] for row in one.results["strategies"]] for one in (expected, resumed)]
+    assert accuracies[0] == accuracies[1]
+    assert (expected.run / "locals" / "0.safetensors").read_bytes() == (
+        resumed.run / "locals" / "0.safetensors"
+    ).read_bytes()
