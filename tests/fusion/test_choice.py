@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -79,6 +81,57 @@ def test_a_cache_that_cannot_be_written_costs_a_measurement(monkeypatch: pytest.
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("DDCNN_DATA", str(tmp_path / "file"))
     assert fastest({"a": _waits(0.001)}, [])[0] == "a"
+
+
+def _nested(path: Path) -> None:
+    path.write_text("[" * 100_000 + "]" * 100_000)
+
+
+def _nested_values(path: Path) -> None:
+    path.write_text(json.dumps({"a": json.loads("[" * 900 + "]" * 900), "b": {"fused": {}}, "c": 3}))
+
+
+def _huge(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(2**30)  # sparse: it takes no room on the disk
+
+
+POISON: dict[str, Callable[[Path], object]] = {
+    "nested": _nested,
+    "nested-values": _nested_values,
+    "fifo": os.mkfifo,
+    "folder": Path.mkdir,
+    "huge": _huge,
+    "no-text": lambda path: path.write_bytes(b"\xff\xfe{"),
+    "no-object": lambda path: path.write_text("[1]"),
+    "nan": lambda path: path.write_text('{"a": NaN}'),
+    "dangling-link": lambda path: path.symlink_to(path.parent / "nowhere"),
+    "link-to-itself": lambda path: path.symlink_to(path),
+}
+
+
+@pytest.mark.parametrize("poison", POISON.values(), ids=POISON)
+def test_a_poisoned_cache_costs_a_new_measurement(poison: Callable[[Path], object]) -> None:
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    path = cache_folder() / "backends.json"
+    poison(path)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    first = fastest({"a": _waits(0.001), "b": _waits(0.02)}, ["network", 4])
+    assert first[0] == "a"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**17  # KiB: it was not read
+    if path.is_dir():  # what is not a file of ours stays
+        assert list(cache_folder().iterdir()) == [path]
+    else:
+        assert list(json.loads(path.read_text()).values()) == [first[1]]
+        assert fastest({"a": _fails, "b": _fails}, ["network", 4]) == first
+
+
+@pytest.mark.parametrize("seconds", [{}, {"a": -1.0}, {"a": "1"}, {"c": 1.0}, [1.0], None])
+def test_a_measurement_that_makes_no_sense_is_made_again(seconds: object) -> None:
+    fastest({"a": _waits(0.001)}, ["network"])
+    path = cache_folder() / "backends.json"
+    path.write_text(json.dumps(dict.fromkeys(json.loads(path.read_text()), seconds)))
+    assert fastest({"a": _waits(0.003)}, ["network"]) == ("a", {"a": pytest.approx(0.003)})
 
 
 def test_ratio_in_words() -> None:

@@ -217,7 +217,7 @@ class Hooked(nn.Identity):
 FALLBACKS = {
     "control-flow": (Branching(), "it reads numbers out of a tensor (bool)"),
     "chance": (Chance(), "it reads numbers out of a tensor (bool)"),
-    "chance-of-python": (PythonChance(), "it d"),  # it differs, or it draws random numbers
+    "chance-of-python": (PythonChance(), "it draws random numbers in a way that cannot be compared"),
     "hook": (Hooked(), "a Hooked of it has hooks"),
 }
 

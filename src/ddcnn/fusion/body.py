@@ -113,8 +113,7 @@ class StackedBody(nn.Module):
     def member_gradient(self, n: int) -> dict[str, Tensor]:
         """Return the gradients of network n under the original names; zeros where there is none."""
         names = {key: name for name, key in reversed(self._names.items())}  # of a shared one the first
-        gradients = {key: gradient_of(p) for key, p in self.named_parameters()}
-        return {name: gradients[key][n] for key, name in names.items() if key in gradients}
+        return {names[key]: gradient_of(p, n) for key, p in self.named_parameters()}
 
     def per_parameter(self, values: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
         """Pair each parameter with the (N,) values of its networks, in a shape that broadcasts against it."""

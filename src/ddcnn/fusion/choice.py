@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,13 +13,16 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ddcnn.atomic import write_atomic
 from ddcnn.decomposition import Subimages
 from ddcnn.errors import FusionError
 from ddcnn.fusion.structural_equality import structure
 from ddcnn.machine import cache_folder, device_name
+from ddcnn.strict import parse_json
 
 Name = TypeVar("Name")
 
+_MOST = 2**20  # bytes of the file of measurements: some thousands; a larger one is begun anew
 _HOPELESS = 2.0  # times the fastest: measured once, not five times
 _log = logging.getLogger(__name__)
 
@@ -64,8 +65,8 @@ def fastest(candidates: Mapping[str, Callable[[], object]], about: Sequence[obje
     """
     facts = [*map(str, about), *sorted(candidates), torch.__version__, torch.get_num_threads()]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
-    seconds: dict[str, float] = _remembered().get(key, {})
-    if not _is_measurement(seconds, candidates):
+    seconds = _remembered().get(key, {})
+    if not seconds or not seconds.keys() <= candidates.keys():
         gpus = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
         with torch.random.fork_rng(devices=gpus):
             seconds = {name: min(times) for name, times in measure(candidates).items()}
@@ -94,30 +95,27 @@ def _file() -> Path:
     return cache_folder() / "backends.json"
 
 
-def _remembered() -> dict[str, Any]:
+def _remembered() -> dict[str, dict[str, float]]:
+    """Return the measurements of other times; none where there is something else than the file that we write."""
+    path = _file()
     try:
-        known = json.loads(_file().read_text(encoding="utf-8"))
+        if not path.is_file() or path.stat().st_size > _MOST:  # to open a FIFO would wait for ever
+            return {}
+        known = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return known if isinstance(known, dict) else {}
+    return {k: v for k, v in known.items() if _are_seconds(v)} if isinstance(known, dict) else {}
 
 
-def _is_measurement(seconds: Any, candidates: Mapping[str, object]) -> bool:
-    return (
-        isinstance(seconds, dict)
-        and len(seconds) > 0
-        and seconds.keys() <= candidates.keys()
-        and all(isinstance(s, float) and s > 0 for s in seconds.values())
-    )
+def _are_seconds(values: Any) -> bool:
+    return isinstance(values, dict) and len(values) > 0 and all(isinstance(s, float) and s > 0 for s in values.values())
 
 
 def _remember(key: str, seconds: dict[str, float]) -> None:
     path = _file()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-            json.dump(_remembered() | {key: seconds}, file, indent=1)
-        os.replace(file.name, path)  # noqa: PTH105 - atomic
+        write_atomic(path, json.dumps(_remembered() | {key: seconds}, indent=1).encode())
     except OSError as error:  # a cache that cannot be written costs time, not results
         _log.warning("the measurement of backends cannot be kept in %s: %s", path, error)
 

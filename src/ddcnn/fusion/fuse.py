@@ -14,7 +14,7 @@ from ddcnn.errors import FusionError
 from ddcnn.fusion.body import StackedBody
 from ddcnn.fusion.choice import fastest, network_key, ratio, training_step
 from ddcnn.fusion.loop import LoopBody
-from ddcnn.fusion.proof import find_mismatch, guess_example
+from ddcnn.fusion.proof import find_mismatch, made_up_shape
 from ddcnn.fusion.proofs import Proofs
 from ddcnn.fusion.stacked import NotSupportedError
 from ddcnn.fusion.structural_equality import difference_in_code, structure
@@ -70,11 +70,9 @@ class FusedCNN(nn.Module):
         FusionError
             They are not.
         """
-        self.proved = True
-        looped = FusedCNN(LoopBody(unfuse(self), channels_last=False), self.members, "reference")
-        if reason := find_mismatch(self, looped, example):
-            self.proved = False
+        if reason := find_mismatch(self.body, self.body.extract, example.shape[1:], example.device):
             raise FusionError(f"these networks cannot be {self.backend}: {reason}; use backend='looped' or 'auto'")
+        self.proved = True
 
     def member_state(self, n: int) -> dict[str, Tensor]:
         """Return views of the parameters and buffers of network n, under the names of the original modules."""
@@ -195,8 +193,7 @@ def _proof_shape(
         return example.shape[2:]
     if sample_shape is not None:
         return sample_shape
-    guess = guess_example(modules)
-    return None if guess is None else guess.shape[2:]
+    return made_up_shape(modules[0])
 
 
 def _best(
@@ -205,11 +202,11 @@ def _best(
     sample_shape: Sequence[int] | None,
     proofs: Proofs | None,
 ) -> FusedCNN:
-    candidates = {"looped": build(modules, "looped")}
     if len(modules) == 1:
-        candidates["looped"].reason = "one network alone needs no fusing"
-        return candidates["looped"]
-    obstacles = []
+        network = build(modules, "looped")
+        network.reason = "one network alone needs no fusing"
+        return network
+    candidates, obstacles = {}, []
     for backend in ("fused", "vmapped"):
         try:
             candidates[backend] = fuse(modules, backend, example=example, sample_shape=sample_shape, proofs=proofs)
@@ -219,6 +216,7 @@ def _best(
         if example is None:
             candidates[backend].reason = "it can be fused (no example to measure on)"
             return candidates[backend]
+    candidates["looped"] = build(modules, "looped")  # not before: a copy less while the others are proved
     best, reason = "looped", ""
     if example is not None and len(candidates) > 1:
         steps = {name: training_step(copy.deepcopy(network), example) for name, network in candidates.items()}

@@ -78,9 +78,10 @@ def _crashes_channels_last(layer: nn.Module) -> bool:
     return all(k == 1 for k in layer.kernel_size) and any(s > 1 for s in layer.stride)
 
 
-def gradient_of(parameter: nn.Parameter) -> Tensor:
-    """Return a gradient; zeros where there is none."""
-    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+def gradient_of(parameter: nn.Parameter, n: int | None = None) -> Tensor:
+    """Return a gradient, or that of network n in a stacked parameter; zeros where there is none."""
+    own: Any = ... if n is None else n
+    return torch.zeros_like(parameter.detach()[own]) if parameter.grad is None else parameter.grad[own]
 
 
 def check_scores(scores: Any) -> Tensor:
