@@ -41,6 +41,30 @@ def test_prepare_and_info(call: Callable, arrays: Path, tmp_path: Path) -> None:
     assert again == (0, "", "")
 
 
+def test_a_store_says_what_its_source_said(call: Callable, refused: Callable, tmp_path: Path) -> None:
+    photos, store = tmp_path / "photos", tmp_path / "s.zarr"
+    for name in ("a", "b\x1b[2J"):
+        (photos / name / "@eaDir").mkdir(parents=True)
+        for i in range(9):
+            Image.new("RGBA" if i % 2 else "RGB", (8, 8), (i, 0, 0, 99)).save(photos / name / f"{i}.png")
+        (photos / name / "0.heic").write_bytes(b"")
+    (photos / "a" / "x.png").write_bytes(b"")
+    options = [f"folder:{photos}", "--set", "data.on_bad_file=skip", "--image-size", "6x4"]
+    source = json.loads(call("data", "info", *options, "--json").out)
+    assert (len(source["notes"]), len(source["bad_files"])) == (3, 1)
+    assert call("data", "prepare", options[0], store, *options[1:], "--grid", "2x1").code == 0
+    facts = json.loads(call("data", "info", store, "--json").out)
+    for facts_of in (source, facts):
+        del facts_of["name"], facts_of["store"], facts_of["source"]
+    assert facts == source
+    text = call("data", "info", store).out
+    assert "left out: " in text
+    assert "\x1b" not in text
+    for command in (["info"], ["prepare", "--grid", "2x1"]):
+        line = refused("data", *command, options[0], *([tmp_path / "t.zarr"] * (len(command) > 1)), "--set", "seed=1")
+        assert "--set 'seed=1': here are only fields of the data" in line
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

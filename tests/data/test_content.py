@@ -1,8 +1,9 @@
-"""Digests of samples: equal for equal pixels, wherever they are; of a store without reading a pixel."""
+"""Digests of samples: equal for equal pixels, wherever they are, in a store without reading a pixel."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -73,12 +74,27 @@ def test_of_a_store_no_pixel_is_read_and_only_what_changed_differs(tmp_path: Pat
             shard.unlink()
     assert (digests(one) == digests(two)).all(1).tolist() == [True] * 4 + [False] + [True] * 2
     assert len(np.unique(digests(one), axis=0)) == 7
-    assert not (digests(one) == digests(_store(tmp_path / "3", images, (1, 2)))).all(1).any()
+    assert np.array_equal(digests(one), digests(images))  # of whatever source and grid
+    assert np.array_equal(digests(one), digests(_store(tmp_path / "3", images, (1, 2))))
 
 
-def test_checksums_that_are_gone_or_truncated_are_named(tmp_path: Path) -> None:
+def test_a_store_of_version_1_knows_stores_of_its_kind_only() -> None:
+    store = Stored(Store(Path(__file__).with_name("store") / "version-1"))
+    said = json.loads((store.store.path.parent / "version-1.json").read_text())
+    assert digests(store).tobytes().hex() == said["digests"]
+    assert not (digests(store) == digests(store[torch.arange(4)])).all(1).any()
+
+
+def test_checksums_that_are_gone_truncated_or_of_other_chunks_are_named(tmp_path: Path) -> None:
     images = _store(tmp_path / "1", torch.zeros(4, 1, 8, 8, dtype=torch.uint8))
+    other = _store(tmp_path / "2", torch.ones(4, 1, 8, 8, dtype=torch.uint8))
     file = tmp_path / "1" / "sha256" / "c" / "0" / "0" / "0"
+    for n in range(4):  # files of another store in this one, such as rsync leaves half-way
+        shard = f"subdomains/{n}/c/0/0/0/0"
+        (tmp_path / "1" / shard).write_bytes((other.store.path / shard).read_bytes())
+    file.write_bytes((other.store.path / "sha256/c/0/0/0").read_bytes())
+    with pytest.raises(DataError, match="sha256 is damaged: its SHA-256 differs; run the same ddcnn data prepare"):
+        digests(images)
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(DataError, match=f"{file} is truncated; .* mend"):
         digests(images)

@@ -15,10 +15,14 @@ import torch
 
 import ddcnn
 from ddcnn.config import Config, DataConfig
+from ddcnn.data import open_data
 from ddcnn.data.npz import read_npz
 from ddcnn.data.sources import SOURCES, register_source
+from ddcnn.data.store import write_store
+from ddcnn.decomposition import Grid
 from ddcnn.errors import DataError, DecompositionError, InterruptionError, RunError
 from ddcnn.training import Progress
+from tests.data.volumes import save_nifti, scan
 
 
 class Interrupting(Progress):
@@ -39,7 +43,9 @@ def bars(tmp_path: Path) -> Path:
     return tmp_path / "old" / "d.npz"
 
 
-def trained(bars: Path, out: Path, progress: Progress | None = None, **data: Any) -> ddcnn.Comparison:
+def trained(
+    bars: Path, out: Path, progress: Progress | None = None, *, job: Any = ddcnn.train, **data: Any
+) -> ddcnn.Comparison:
     values = {
         "data": {"source": f"npz:{bars}"} | data,
         "decomposition": {"grid": "1x2"},
@@ -49,7 +55,8 @@ def trained(bars: Path, out: Path, progress: Progress | None = None, **data: Any
         "compute": {"device": "cpu", "precision": "float32", "backend": "looped"},
         "out": out,
     }
-    return ddcnn.train(Config.parse(values), progress=progress)
+    found: ddcnn.Comparison = job(Config.parse(values), progress=progress)
+    return found
 
 
 def edit(path: Path, images: Any = None, labels: Any = None) -> None:
@@ -89,6 +96,25 @@ def test_changed_under_the_old_name(bars: Path, tmp_path: Path, change: dict[str
         ddcnn.evaluate(tmp_path / "run", trust=True)
     with pytest.raises(RunError, match="began with other data or another configuration"):
         ddcnn.resume(tmp_path / "begun", trust=True)
+
+
+def test_folds_do_not_go_on_with_other_images(bars: Path, tmp_path: Path) -> None:
+    """Killed between two folds: the first is complete, of the second there is nothing yet."""
+
+    class Second(Progress):
+        def note(self, text: str) -> None:
+            if text == "fold 2 of 2":
+                raise InterruptionError(signal.SIGTERM)
+
+    with pytest.raises(InterruptionError):
+        trained(bars, tmp_path / "folds", Second(), job=ddcnn.compare, folds="2")
+    assert (tmp_path / "folds/folds/0/manifest.json").is_file()
+    assert not (tmp_path / "folds/folds/1").exists()
+    edit(bars, **EDITS["turned"])
+    with pytest.raises(RunError, match="folds began with other data or another configuration"):
+        ddcnn.resume(tmp_path / "folds", trust=True)
+    edit(bars, **EDITS["turned"])
+    assert ddcnn.resume(tmp_path / "folds", trust=True).results["details"]["folds"] == [2, 1]
 
 
 def test_images_were_added(bars: Path, tmp_path: Path) -> None:
@@ -138,6 +164,37 @@ def test_pixels_of_another_scale(bars: Path, tmp_path: Path) -> None:
         ddcnn.load(tmp_path / "unit", trust=True)(images)
     with pytest.raises((DataError, DecompositionError), match=r"expected images|take images of"):
         network(images[..., :5])
+
+
+def test_a_store_and_its_source_are_the_same_data(tmp_path: Path) -> None:
+    """The window of the scans, the classes that labels make, and the content of each scan are known to the store."""
+    rows = ["file,label"]
+    for i in range(20):
+        save_nifti(tmp_path / f"{i}.nii.gz", scan(i))
+        rows.append(f"{i}.nii.gz,{i % 3}")
+    (tmp_path / "scans.csv").write_text("\n".join(rows))
+    read = DataConfig(
+        source=f"csv:{tmp_path / 'scans.csv'}", window=(-900, 300), classes={"b": ("1", "2"), "a": ("0",)}
+    )
+    write_store(open_data(read), tmp_path / "s.zarr", Grid((1, 2, 1)), workers=1)
+    values = {
+        "data": {"source": f"zarr:{tmp_path / 's.zarr'}", "test": 0.3},
+        "decomposition": {"grid": "1x2x1"},
+        "model": {"name": "tests.strategies.tiny:tiny"},
+        "training": {"epochs": 1, "batch_size": 4},
+        "aggregation": {"name": "average"},
+        "compute": {"device": "cpu", "precision": "float32", "backend": "looped"},
+        "out": tmp_path / "run",
+    }
+    ddcnn.train(Config.parse(values))
+    expected = ddcnn.evaluate(tmp_path / "run", trust=True)
+    assert (expected["part"], expected["samples"], expected["learned_from"]) == ("test", 6, 0)
+    for config in (DataConfig(source=read.source), read):  # the window and the classes are taken over
+        found = ddcnn.evaluate(tmp_path / "run", data=config, trust=True)
+        assert (found["part"], found["samples"], found["learned_from"]) == ("all", 20, 14)
+    for change in ({"window": (-1000, 400)}, {"classes": {"b": ("2",), "a": ("0", "1")}}):
+        with pytest.raises(DataError, match=r"was trained with data\.(window|classes) = .*; read them as then"):
+            ddcnn.evaluate(tmp_path / "run", data=read.model_copy(update=change), trust=True)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +17,8 @@ from ddcnn.data.lazy import Resident
 from ddcnn.data.store import write_store
 from ddcnn.decomposition import Grid
 from ddcnn.engines import ALONE
-from ddcnn.errors import ConfigError
-from ddcnn.planning import MemoryPlan, Setup, choose_fastest, memory, prepare
+from ddcnn.errors import ConfigError, DataError
+from ddcnn.planning import MemoryPlan, Setup, choose_fastest, memory, prepare, setup
 from ddcnn.planning.memory import largest
 from ddcnn.strategies import LocalProbabilities
 from ddcnn.training import Progress
@@ -167,6 +168,39 @@ def test_what_cannot_hold_is_said_before_the_training(
 ) -> None:
     with pytest.raises(ConfigError, match=re.escape(f"compute.memory = {int(limit[:-2]) / 1000:.2f} GB ") + message):
         plan_memory(problem(limit), whole)
+
+
+def test_images_that_do_not_fit_are_refused_while_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What may be used, less what this process has already, is what the reader is given."""
+    np.savez_compressed(tmp_path / "d.npz", images=np.zeros((400, 200, 200), np.uint8), labels=np.arange(400) % 2)
+    monkeypatch.setattr(setup, "resident_memory", lambda: 990_000_000)
+    config = Config.parse(
+        {
+            "data": {"source": f"npz:{tmp_path / 'd.npz'}"},
+            "model": {"name": "tests.strategies.tiny:tiny"},
+            "compute": {"device": "cpu", "memory": "1GB"},
+        }
+    )
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError) as refused:
+            prepare(config)
+        assert tracemalloc.get_traced_memory()[1] < 2e6  # of 16 MB
+    finally:
+        tracemalloc.stop()
+    assert str(refused.value) == (
+        f"npz:{tmp_path / 'd.npz'}: 400 images of 1x200x200 take 0.016 GB, more than the 0.01 GB that may be used of "
+        "1 GB, less what is in use already; make a store of them with ddcnn data prepare, or allow more (--memory)"
+    )
+    monkeypatch.setattr(setup, "resident_memory", lambda: 980_000_000)
+    assert len(prepare(config).data.images) == 400
+    monkeypatch.setattr(setup, "resident_memory", lambda: 2**30)  # nothing is left: the plan says what is in use
+    assert len(prepare(config).data.images) == 400
+    small = config.model_copy(update={"compute": config.compute.model_copy(update={"memory": 15_000_000})})
+    with pytest.raises(DataError, match=r"take 0\.016 GB, more than the 0\.015 GB that may be used; make a store"):
+        prepare(small)
 
 
 def test_a_plan_from_real_measurements(problem: Callable[..., Setup]) -> None:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddcnn.cli.options import SOURCES, BadFileOption, DataDirOption, ImageSizeOption, JsonOption, OfflineOption
+from ddcnn.cli.options import (
+    SOURCES,
+    BadFileOption,
+    DataDirOption,
+    ImageSizeOption,
+    JsonOption,
+    OfflineOption,
+    SetDataOption,
+)
 from ddcnn.text import printable
 
 if TYPE_CHECKING:
@@ -32,6 +40,7 @@ def info(
     offline: OfflineOption = False,
     image_size: ImageSizeOption = None,
     on_bad_file: BadFileOption = None,
+    assignments: SetDataOption = None,
     as_json: JsonOption = False,
     picture: Annotated[
         Path | None, typer.Option("--picture", metavar="FILE", help="Draw a sample of a store with its subdomains.")
@@ -43,6 +52,7 @@ def info(
     For example:
     ddcnn data info mnist5k
     ddcnn data info folder:flowers --image-size 64
+    ddcnn data info csv:scans.csv --set data.window=[-1000,400]
     ddcnn data info scans.zarr --picture scans.png
     """  # noqa: D301
     from ddcnn.cli.display import print_json
@@ -51,7 +61,12 @@ def info(
     if (Path(source) / "zarr.json").is_file():
         source = f"zarr:{source}"
     config = data_config(
-        source=source, directory=data_dir, offline=offline or None, image_size=image_size, on_bad_file=on_bad_file
+        assignments or (),
+        source=source,
+        directory=data_dir,
+        offline=offline or None,
+        image_size=image_size,
+        on_bad_file=on_bad_file,
     )
     dataset = open_data(config)
     facts = describe(dataset, config)
@@ -63,11 +78,17 @@ def info(
         print("\n".join(map(printable, _lines(facts))))
 
 
-def data_config(**given: Any) -> DataConfig:
-    """Return a validated data configuration of those fields that are not None."""
-    from ddcnn.config import Config
+def data_config(assignments: Sequence[str] = (), **given: Any) -> DataConfig:
+    """Return a validated data configuration of those fields that are not None; assignments win over them."""
+    from ddcnn.config import Config, assign
+    from ddcnn.errors import ConfigError
 
-    return Config.parse({"data": {k: v for k, v in given.items() if v is not None}}).data
+    values: dict[str, Any] = {"data": {k: v for k, v in given.items() if v is not None}}
+    for assignment in assignments:
+        assign(values, assignment)
+        if set(values) != {"data"}:
+            raise ConfigError(f"--set {assignment!r}: here are only fields of the data, such as data.window")
+    return Config.parse(values).data
 
 
 def describe(dataset: Dataset, config: DataConfig) -> dict[str, Any]:

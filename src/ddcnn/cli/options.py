@@ -148,6 +148,12 @@ ImageSizeOption = Annotated[
 BadFileOption = Annotated[
     str | None, typer.Option("--on-bad-file", metavar="WORD", help="error (default), warn or skip: leave it out.")
 ]
+SetDataOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="data.FIELD=VALUE", help="Any field of the data: data.window=[-1000,400]. May be repeated."
+    ),
+]
 OfflineOption = Annotated[bool, typer.Option("--offline", help="Never download.")]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddcnn.cli.data import data_config
-from ddcnn.cli.options import SOURCES, DataDirOption, ImageSizeOption, OfflineOption
+from ddcnn.cli.options import SOURCES, BadFileOption, DataDirOption, ImageSizeOption, OfflineOption, SetDataOption
 
 if TYPE_CHECKING:
     from ddcnn.data.store.write import Advance
@@ -41,6 +41,8 @@ def prepare(
     data_dir: DataDirOption = None,
     offline: OfflineOption = False,
     image_size: ImageSizeOption = None,
+    on_bad_file: BadFileOption = None,
+    assignments: SetDataOption = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Threads; default one per core.")] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace another store that is there, once the new one is complete.")
@@ -64,7 +66,14 @@ def prepare(
     from ddcnn.runs.folder import versions
 
     cuts = Config.parse({"decomposition": {"grid": grid, "overlap": overlap}}).decomposition
-    config = data_config(source=source, directory=data_dir, offline=offline or None, image_size=image_size)
+    config = data_config(
+        assignments or (),
+        source=source,
+        directory=data_dir,
+        offline=offline or None,
+        image_size=image_size,
+        on_bad_file=on_bad_file,
+    )
     check_dest(dest, config)
     provenance = {
         "command": shlex.join(["ddcnn", *(context.obj or sys.argv[1:])]),

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +84,7 @@ def read_all(
         A file cannot be read, or has another size than the others (and bad files are errors); or none can be read; or
         they are larger than the memory that may be used.
     """
-    images, kept = _read_all(paths, read, bad, Room(room().memory), "these files")
+    images, kept = _read_all(paths, read, bad, replace(room(), lazily=False), "these files")
     assert not isinstance(images, Lazy)
     return images, kept
 

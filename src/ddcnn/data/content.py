@@ -19,10 +19,8 @@ from torch import Tensor
 
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.lazy import Images, as_images
-from ddcnn.data.store.read import Stored
-from ddcnn.errors import DataError
 
-_BYTES = 16  # of SHA-256: two different images among 2^40 agree with a probability below 2^-48
+BYTES = 16  # of SHA-256: two different images among 2^40 agree with a probability below 2^-48
 _PIECE = 2**24  # bytes of pixels that a thread takes at once
 
 
@@ -32,28 +30,28 @@ def digests(images: Shaped[Tensor, "n C *S"] | Images) -> UInt8[np.ndarray, "n 1
     Parameters
     ----------
     images
-        Of a store, no pixel is read: its digests follow from the checksums of its chunks. They compare stores of equal
-        grid, overlap and pixels with each other, but not with images in memory.
+        Of a store, no pixel is read: it holds the digests that its images had when it was made. In a store of version 1
+        they follow from the checksums of its chunks instead, and compare stores of equal grid, overlap and pixels with
+        each other, but not with other images.
 
     Raises
     ------
     DataError
-        An image or the checksums of a store cannot be read.
+        An image, or what a store knows of its images, cannot be read.
 
     >>> import torch
     >>> digests(torch.zeros(2, 1, 1, 1, dtype=torch.uint8))[:, 0].tolist()
     [73, 73]
     """
     images = as_images(images)
-    if isinstance(images, Stored):
-        return _of_store(images)
-    found = np.empty((len(images), _BYTES), np.uint8)
-    head = hashlib.sha256(f"{images.dtype} {tuple(images.shape[1:])} ".encode())
+    if (known := images.known_digests()) is not None:
+        return known
+    found = np.empty((len(images), BYTES), np.uint8)
     step = max(1, _PIECE // max(1, images.dtype.itemsize * int(np.prod(images.shape[1:]))))
 
     def fill(start: int) -> None:
         for i in range(start, min(start + step, len(images))):
-            found[i] = _digest(head, images.image(i).contiguous().cpu().numpy().data)
+            found[i] = digest_of(images.image(i).cpu())
 
     threads = ThreadPoolExecutor(min(8, os.cpu_count() or 1))  # hashing releases the interpreter lock
     try:
@@ -62,6 +60,19 @@ def digests(images: Shaped[Tensor, "n C *S"] | Images) -> UInt8[np.ndarray, "n 1
     finally:
         threads.shutdown(cancel_futures=True)
     return found
+
+
+def digest_of(image: Shaped[Tensor, "C *S"]) -> UInt8[np.ndarray, "16"]:
+    """Return the digest of one image."""
+    head = f"{image.dtype} {tuple(image.shape)} "
+    return hashed(head, image.contiguous().numpy().data)
+
+
+def hashed(head: str, content: bytes | memoryview) -> UInt8[np.ndarray, "16"]:
+    """Return the first 16 bytes of SHA-256 of some text and bytes."""
+    one = hashlib.sha256(head.encode())
+    one.update(content)
+    return np.frombuffer(one.digest()[:BYTES], np.uint8)
 
 
 def content_of(dataset: Dataset) -> UInt8[Tensor, "n 16"]:
@@ -74,34 +85,3 @@ def are_among(found: UInt8[Tensor, "n 16"], others: UInt8[Tensor, "m 16"]) -> Bo
     """Return which samples are among others."""
     known = {one.tobytes() for one in others.numpy()}
     return torch.tensor([one.tobytes() in known for one in found.numpy()], dtype=torch.bool)
-
-
-def _of_store(images: Stored) -> UInt8[np.ndarray, "n 16"]:
-    layout = images.store.layout
-    head = hashlib.sha256(f"store {layout.type} {layout.image_shape} {layout.grid} {layout.overlap} ".encode())
-    found = np.empty((layout.samples, _BYTES), np.uint8)
-    for b in range(layout.blocks):
-        sums = _checksums(images, b)
-        for place, i in enumerate(layout.block(b)):
-            found[i] = _digest(head, sums[:, place].tobytes())
-    return found
-
-
-def _digest(head: hashlib._Hash, content: bytes | memoryview) -> UInt8[np.ndarray, "16"]:
-    one = head.copy()
-    one.update(content)
-    return np.frombuffer(one.digest()[:_BYTES], np.uint8)
-
-
-def _checksums(images: Stored, b: int) -> UInt8[np.ndarray, "N shard 32"]:
-    layout = images.store.layout
-    path = images.store.path / "sha256" / "c" / "0" / str(b) / "0"
-    shape = (len(layout.boxes), layout.shard, 32)
-    try:
-        if path.stat().st_size != np.prod(shape):
-            raise DataError(f"{path} is truncated; remove it and run the same ddcnn data prepare again to mend it")
-        return np.fromfile(path, np.uint8).reshape(shape)
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be read: {error.strerror}; run the same ddcnn data prepare again to mend it"
-        ) from None

@@ -54,6 +54,8 @@ class Dataset:
         The values of the volumes that became 0 and 255, if values were clipped.
     label_groups
         Which labels of the source make which class, if they were put together.
+    resized
+        Whether files were resized to this size, so that others may be.
     annotation
         Of a sample, by its index, the mask (*S) of what makes its class, for drawings; or None.
     """
@@ -73,6 +75,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     window: tuple[float, float] | None = None
     label_groups: Mapping[str, tuple[str, ...]] | None = None
+    resized: bool = False
     annotation: Callable[[int], Bool[Tensor, "*S"]] | None = None
 
     @property

@@ -61,7 +61,7 @@ class InputDescription:
             classes=dataset.classes,
             window=dataset.window,
             label_groups=dataset.label_groups,
-            resized=config.image_size is not None,
+            resized=dataset.resized or config.image_size is not None,
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -19,6 +20,10 @@ _KINDS: dict[str, Callable[[int], bool]] = {
     "a socket": stat.S_ISSOCK,
     "a device": lambda mode: stat.S_ISCHR(mode) or stat.S_ISBLK(mode),
 }
+
+
+class _NotAFileError(OSError):
+    pass
 
 
 def search_folders(config: DataConfig) -> list[Path]:
@@ -72,22 +77,32 @@ def volume_size(config: DataConfig, default: tuple[int, int, int] | None = None)
 def open_file(path: Path) -> io.BufferedReader:
     """Open a regular file to read it, or raise a `DataError`.
 
-    A named pipe would wait for ever for who writes into it, and a device may do anything: neither is opened, whatever
-    its name.
+    What is no regular file is not opened: see `open_regular`.
     """
     try:
-        mode = path.stat().st_mode
-        if stat.S_ISREG(mode):
-            found = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-            mode = os.fstat(found).st_mode  # of what was opened: names can be exchanged
-            if stat.S_ISREG(mode):
-                return open(found, "rb")  # noqa: PTH123 - it is open already
-            os.close(found)
+        return open_regular(path)
+    except _NotAFileError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; remove it or name another") from None
     except (OSError, ValueError) as error:  # a null byte in the name is a ValueError
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path} cannot be read: {reason}; mend this or remove it") from None
+
+
+def open_regular(path: Path) -> io.BufferedReader:
+    """Open a regular file to read it, or raise an `OSError` that says what it is instead.
+
+    A named pipe would wait for ever for who writes into it, and a device may do anything: neither is opened, whatever
+    its name.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISREG(mode):
+        found = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        mode = os.fstat(found).st_mode  # of what was opened: names can be exchanged
+        if stat.S_ISREG(mode):
+            return open(found, "rb")  # noqa: PTH123 - it is open already
+        os.close(found)
     what = next((name for name, test in _KINDS.items() if test(mode)), "something else")
-    raise DataError(f"{path} cannot be read: it is {what}, not a file; remove it or name another")
+    raise _NotAFileError(errno.EINVAL, f"it is {what}, not a file", str(path))
 
 
 def digest(path: Path, algorithm: str = "md5") -> str:

@@ -7,8 +7,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
-from jaxtyping import Float64, Int64, Shaped
+from jaxtyping import Float64, Int64, Shaped, UInt8
 from torch import Tensor
 
 from ddcnn.data.augmentation import Augmentation
@@ -55,6 +56,10 @@ class Images(ABC):
         """Return sum, sum of squares, minimum and maximum of some images, per channel; None: of all."""
         chosen = range(len(self)) if samples is None else samples.tolist()
         return torch.cat([moments(self.image(i).unsqueeze(0)) for i in chosen])
+
+    def known_digests(self) -> UInt8[np.ndarray, "n 16"] | None:
+        """Return the digests of `ddcnn.data.content` that are known without reading a pixel; None: they are not."""
+        return None
 
     @property
     def resident(self) -> bool:

@@ -69,6 +69,7 @@ def read_mosmed(config: DataConfig) -> Dataset:
         bad_files=bad,
         window=window,
         label_groups=groups,
+        resized=True,
         source={
             "publisher": "Center for Diagnostics and Telemedicine, Moscow (Morozov et al., arXiv 2005.06465)",
             "url": "https://mosmed.ai/datasets/covid19_1110",

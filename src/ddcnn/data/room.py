@@ -21,11 +21,14 @@ class Room:
     ----------
     memory
         Bytes that images may take; None: no limit.
+    limit
+        Bytes that everything together may take, for messages; None: not known.
     lazily
         Whether large images should stay on disk, as `ddcnn.data.lazy.Lazy`.
     """
 
     memory: int | None = None
+    limit: int | None = None
     lazily: bool = False
 
     def leaves_on_disk(self, size: int) -> bool:
@@ -36,11 +39,16 @@ class Room:
         """Raise a `DataError` if images (n, C, *S) of ``item`` bytes a number, and bytes besides, are too large."""
         size = math.prod(shape) * item + besides
         if self.memory is not None and size > self.memory:
+            of = "" if self.limit is None else f" of {_gb(self.limit)}, less what is in use already"
             raise DataError(
-                f"{source}: {shape[0]:,} images of {'x'.join(map(str, shape[1:]))} take {size / 1e9:.3g} GB, more than "
-                f"the {self.memory / 1e9:.3g} GB that may be used; make a store of them with ddcnn data prepare, or "
-                "allow more (--memory)"
+                f"{source}: {shape[0]:,} images of {'x'.join(map(str, shape[1:]))} take {_gb(size)}, more than "
+                f"the {_gb(self.memory)} that may be used{of}; make a store of them with ddcnn data prepare, or allow "
+                "more (--memory)"
             )
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.3g} GB"
 
 
 _ROOM: ContextVar[Room] = ContextVar("room")

@@ -57,7 +57,7 @@ _USERS = {"classes": ("csv:PATH", "mosmed"), "window": ("csv:PATH", "mosmed")}
 _RESIZING = ("folder:PATH", "csv:PATH", "tf_flowers", "mosmed")
 
 
-def open_data(config: DataConfig, *, memory: int | None = None) -> Dataset:
+def open_data(config: DataConfig, *, memory: int | None = None, limit: int | None = None) -> Dataset:
     """Read the data set that ``config.source`` names; nothing is split off or left out.
 
     Its images are in memory, or, from ``zarr:PATH``, in a store.
@@ -67,13 +67,15 @@ def open_data(config: DataConfig, *, memory: int | None = None) -> Dataset:
     memory
         Bytes that the images may take. Readers of files hold it while reading, too; what a source of your own takes is
         known only afterwards.
+    limit
+        Bytes that everything together may take, for the message.
 
     Raises
     ------
     DataError
         The source is unknown, its images or labels cannot be used, or they take more memory.
     """
-    with given(Room(memory)):
+    with given(Room(memory, limit)):
         dataset = _open(config)
         if isinstance(dataset.images, Lazy):
             room().require(config.source, dataset.images.shape, dataset.images.dtype.itemsize)
@@ -109,7 +111,7 @@ def _open(config: DataConfig) -> Dataset:
             f"{config.source} has images of {'x'.join(map(str, dataset.image_size))}, which are not resized; leave "
             f"data.image_size = {'x'.join(map(str, size))} out"
         )
-    return dataset
+    return dataset if size is None else replace(dataset, resized=True)
 
 
 def takes(source: str, field: str) -> bool:

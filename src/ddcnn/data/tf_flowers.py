@@ -58,6 +58,7 @@ def read_tf_flowers(config: DataConfig) -> Dataset:
         classes=tuple(PHOTOS),
         flip_axes=(1,),
         shift=round(min(size) / 20),
+        resized=True,
         source={
             "publisher": "The TensorFlow Team, Flowers, 2019",
             "url": ARCHIVE.url,

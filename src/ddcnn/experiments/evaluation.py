@@ -29,7 +29,8 @@ def evaluate(
     """Return accuracy, cross-entropy, confusion and accuracy per subdomain (None: missing) of a strategy of a run.
 
     ``learned_from`` is how many of the images, with these labels, the run was trained on or chose epochs by; None: it
-    was made by version 0.1, which does not say. A store knows only stores of the same grid and overlap again.
+    was made by version 0.1, which does not say. A store that was made by version 0.1 knows only such stores of the same
+    grid and overlap again.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ from ddcnn.config import Config
 from ddcnn.data import Dataset, make_split
 from ddcnn.data.files import named_paths
 from ddcnn.experiments.missing import mean_of_folds
-from ddcnn.experiments.record import FORMAT, Comparison
+from ddcnn.experiments.record import FORMAT, Comparison, check_begun
 from ddcnn.planning import open_images, prepare
 from ddcnn.runs.folder import BEGUN, RunFolder
 from ddcnn.training import Progress
@@ -51,10 +51,12 @@ def over_folds(
     configs = [_of_fold(config, fold) for fold in range(math.prod(config.data.folds))]
     for one in configs:
         make_split(dataset, one.data, one.seed)
-    prepare(configs[0], dataset)  # whatever cannot be used is found before anything is removed or written
-    if not resuming:
+    setup = prepare(configs[0], dataset)  # whatever cannot be used is found before anything is removed or written
+    if resuming:
+        check_begun(folder, setup.fingerprint)
+    else:
         folder.create(force=config.force, sources=named_paths(config.data))
-        folder.write_json(BEGUN, {"format": FORMAT, "job": "compare"})
+        folder.write_json(BEGUN, {"format": FORMAT, "job": "compare", "fingerprint": setup.fingerprint})
         folder.write_text("config.yaml", config.to_yaml())
     results: list[dict[str, Any]] = []
     for fold, one in enumerate(configs):

@@ -102,11 +102,7 @@ class Begun:
         RunError
             It is of other data, or of another configuration.
         """
-        if self.fingerprint != setup.fingerprint:
-            raise RunError(
-                f"{self.folder.path} began with other data or another configuration than there are now; put them back, "
-                "or start anew with another --out"
-            )
+        _check_fingerprint(self.folder, self.fingerprint, setup.fingerprint)
 
 
 def open_run(folder: RunFolder, setup: Setup, *, job: str, command: str, choices: dict[str, str]) -> None:
@@ -155,18 +151,42 @@ def reopen_run(folder: RunFolder, *, sweep: bool) -> Begun:
     RunError
         It was begun by a version whose checkpoints mean something else.
     """
-    begun = folder.read_json(BEGUN)
-    if begun.get("format") != FORMAT:
-        raise RunError(
-            f"{folder.path} was begun by an earlier version of ddcnn, whose checkpoints this one does not read; finish "
-            "it with that version, or start anew with another --out"
-        )
+    begun = _read_begun(folder)
     if sweep:
         folder.hold()
         folder.sweep()
     told = folder.read_json("environment.json") if folder.has("environment.json") else {}
     command = str(told.get("command", ""))
     return Begun(folder, begun["fingerprint"], dict(begun["choices"]), tuple(begun["proofs"]), command)
+
+
+def check_begun(folder: RunFolder, fingerprint: str) -> None:
+    """Make sure that a comparison over folds, which was begun, goes on as it was begun.
+
+    Raises
+    ------
+    RunError
+        As of `reopen_run` and `Begun.check`.
+    """
+    _check_fingerprint(folder, _read_begun(folder)["fingerprint"], fingerprint)
+
+
+def _read_begun(folder: RunFolder) -> dict[str, Any]:
+    begun = folder.read_json(BEGUN)
+    if begun.get("format") != FORMAT or "fingerprint" not in begun:
+        raise RunError(
+            f"{folder.path} was begun by an earlier version of ddcnn, whose checkpoints this one does not read; finish "
+            "it with that version, or start anew with another --out"
+        )
+    return begun
+
+
+def _check_fingerprint(folder: RunFolder, begun: str, now: str) -> None:
+    if begun != now:
+        raise RunError(
+            f"{folder.path} began with other data or another configuration than there are now; put them back, or start "
+            "anew with another --out"
+        )
 
 
 def is_begun(folder: RunFolder) -> bool:

@@ -97,10 +97,15 @@ def prepare(config: Config, dataset: Dataset | None = None, ranks: Ranks = ALONE
 
 
 def open_images(config: Config) -> Dataset:
-    """Read the data, in what ``compute.memory`` leaves to images; where it leaves nothing, the plan says so."""
-    device, limit = find_device(config.compute.device), config.compute.memory
-    left = 0 if limit is None or device.type != "cpu" else limit - resident_memory()
-    return open_data(config.data, memory=left if left > 0 else None)
+    """Read the data, in what ``compute.memory`` leaves to images; where it leaves nothing, the plan says so.
+
+    Even then no more than the limit is read.
+    """
+    limit = config.compute.memory
+    if limit is None or find_device(config.compute.device).type != "cpu":
+        return open_data(config.data)
+    left = limit - resident_memory()
+    return open_data(config.data, memory=left if left > 0 else limit, limit=limit if left > 0 else None)
 
 
 def network_factory(config: Config, data: TrainingData, proofs: Proofs) -> NetworkFactory:

@@ -23,6 +23,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from ddcnn.atomic import write_atomic
+from ddcnn.data.files import open_regular
 from ddcnn.errors import RunError
 
 _NAME = re.compile(r"([0-9]{9})-([0-9a-f]{64})\.safetensors")
@@ -153,7 +154,8 @@ class Checkpoints:
                 old.unlink(missing_ok=True)
         except OSError as error:
             raise RunError(
-                f"{path} cannot be written: {error.strerror}; the checkpoint before it is whole: make room, then resume"
+                f"{path} cannot be written: {error.strerror or error}; the checkpoint before it is whole: make room, then "
+                "resume"
             ) from None
 
     def newest(self) -> bytes:
@@ -171,9 +173,10 @@ class Checkpoints:
         found = _NAME.fullmatch(path.name)
         assert found is not None
         try:
-            content = path.read_bytes()
+            with open_regular(path) as file:
+                content = file.read()
         except OSError as error:
-            raise RunError(f"{path} cannot be read: {error.strerror}") from None
+            raise RunError(f"{path} cannot be read: {error.strerror or error}; remove it") from None
         if hashlib.sha256(content).hexdigest() != found[2]:
             self.note(f"{path} is damaged: its SHA-256 is not that of its name; it is not used")
             return None

@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ddcnn.atomic import write_atomic
+from ddcnn.data.files import open_regular
 
 _EVERY = 5.0  # seconds: so much is lost if the process is killed
+_MOST = 64  # bytes of a number
 
 
 @contextmanager
@@ -51,7 +53,8 @@ def elapsed_across_restarts(path: Path | None) -> Iterator[float]:
 
 def _read(path: Path) -> float:
     try:
-        seconds = float(path.read_text(encoding="ascii"))
+        with open_regular(path) as file:
+            seconds = float(file.read(_MOST))
     except (OSError, ValueError):
         return 0.0
     return seconds if 0 <= seconds < math.inf else 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 
 from ddcnn.data.store import Store, Stored
 from ddcnn.data.store import layout as layout_module
+from ddcnn.data.store.layout import read_json
 from ddcnn.data.store.shard import DamagedError, compress, content_size, decompress
 from ddcnn.decomposition import Grid
 from ddcnn.errors import DataError
@@ -131,8 +133,13 @@ def _forge(path: Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": 2}, "a store of version 2, this ddcnn reads version 1; prepare it again"),
+        ({"version": 3}, "a store of version 3, this ddcnn reads versions 1 and 2; prepare it again"),
         ({"version": "1"}, "a store of version '1'"),
+        ({"window": [400, -1000]}, r"the window \[400.0, -1000.0\], which should run from low to high"),
+        ({"window": [1]}, "window"),
+        ({"notes": "all"}, "notes"),
+        ({"bad_files": [["a"]]}, "bad_files"),
+        ({"label_groups": {"a": 1}}, "label_groups"),
         ({"samples": 10**15}, "samples = 1000000000000000 is not valid"),
         ({"samples": 10**11}, "does not go with"),
         ({"samples": -1}, "samples = -1 is not valid"),
@@ -181,13 +188,36 @@ def test_a_root_that_is_none(path: Path, content: bytes, message: str) -> None:
         Store(path)
 
 
+@pytest.mark.parametrize("file", ["labels/zarr.json", "labels/c/0", "moments/c/0/0/0", "content/c/0/0", SHARD])
+def test_a_named_pipe_is_not_waited_for(path: Path, file: str) -> None:
+    (path / file).unlink()
+    os.mkfifo(path / file)
+    with pytest.raises(DataError, match=r"cannot be read: it is a named pipe, not a file"):
+        Stored(Store(path)).image(4)
+    (path / "zarr.json").unlink()
+    os.mkfifo(path / "zarr.json")
+    with pytest.raises(DataError, match=r"it has no zarr\.json"):
+        Store(path)
+    with pytest.raises(DataError, match="it is a named pipe, not a file"):
+        read_json(path / "zarr.json")  # exchanged after that look
+
+
+def test_a_pipe_in_the_place_of_checksums_is_not_waited_for(path: Path) -> None:
+    images = Stored(Store(path))
+    (path / "sha256/c/0/1/0").unlink()
+    os.mkfifo(path / "sha256/c/0/1/0")
+    for read in (lambda: images.image(4), images.known_digests):
+        with pytest.raises(DataError, match="cannot be read: it is a named pipe, not a file"):
+            read()
+
+
 def test_no_store_at_all(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"is not a Zarr v3 store: it has no zarr\.json; make one with ddcnn"):
         Store(tmp_path)
 
 
 def test_small_arrays_of_another_size_are_not_read(path: Path) -> None:
-    for name in ("labels/c/0", "moments/c/1/0/0", "official_test/c/0"):
+    for name in ("labels/c/0", "moments/c/1/0/0", "content/c/1/0", "official_test/c/0"):
         content = (path / name).read_bytes()
         (path / name).write_bytes(content + b"12345678")
         with pytest.raises(DataError, match=f"{name.partition('/')[0]} is damaged: its SHA-256 differs"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ import torch
 from ddcnn.config import DataConfig
 from ddcnn.data import Dataset, open_data
 from ddcnn.data.augmentation import Augmentation
+from ddcnn.data.bad_files import BadFile
+from ddcnn.data.description import InputDescription
 from ddcnn.data.lazy import Lazy
 from ddcnn.data.moments import moments
 from ddcnn.data.store import Stored, reading
@@ -74,7 +78,14 @@ def test_windows_are_those_of_the_augmented_whole_image(
 
 
 def test_facts_survive(made: Callable[..., Stored]) -> None:
-    dataset = make_dataset()
+    told: dict[str, Any] = {
+        "notes": ("laid on white: 2 files", "passed over: caf\xe9 \x1b[2J"),
+        "bad_files": (BadFile("x.png", "x.png is empty"),),
+        "window": (-1000.0, 400.5),
+        "label_groups": {"a": ("0",), "b": ("1", "2")},
+        "resized": True,
+    }
+    dataset = replace(make_dataset(), **told)
     path = made(dataset, Grid((2, 2, 1))).store.path
     opened = open_data(DataConfig(source=f"zarr:{path}"))
     assert torch.equal(opened.labels, dataset.labels)
@@ -87,6 +98,19 @@ def test_facts_survive(made: Callable[..., Stored]) -> None:
     assert opened.source["publisher"] == "nobody"
     assert (opened.image_size, opened.channels, opened.images.shape) == ((9, 11, 7), 2, (7, 2, 9, 11, 7))
     assert opened.value_range == (dataset.images.min(), dataset.images.max())
+    assert {name: getattr(opened, name) for name in told} == told
+    assert InputDescription.of(opened, DataConfig()) == InputDescription.of(dataset, DataConfig())
+
+
+def test_a_store_of_version_1_is_read_as_it_was() -> None:
+    """Made by the commit before version 2: `Grid((1, 2))`, and how `version-1.json` says."""
+    path = Path(__file__).with_name("version-1")
+    said = json.loads(path.with_suffix(".json").read_text())
+    opened = open_data(DataConfig(source=f"zarr:{path}"))
+    assert isinstance(opened.images, Stored)
+    assert opened.images[torch.arange(4)].tolist() == said["images"]
+    assert opened.labels.tolist() == said["labels"]
+    assert (opened.notes, opened.window, opened.label_groups, opened.resized) == ((), None, None, False)
 
 
 def test_moments_do_not_depend_on_where_the_images_are(made: Callable[..., Stored]) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from ddcnn.data import Dataset
+from ddcnn.config import DataConfig
+from ddcnn.data import Dataset, open_data
+from ddcnn.data.bad_files import BadFile
 from ddcnn.data.lazy import Lazy
 from ddcnn.data.store import Store, Stored, write_store
 from ddcnn.data.store import write as write_module
@@ -92,6 +96,68 @@ def test_a_missing_shard_is_written_again_and_nothing_else(made: Callable[..., S
     assert shard.read_bytes() == content
     assert times == {p: p.stat().st_mtime_ns for p in times}
     assert seen == [(4, 7), (5, 7), (6, 7), (7, 7)]
+
+
+@pytest.mark.parametrize("file", ["moments/c/1/0/0", "content/c/1/0", "sha256/c/0/1/0"])
+@pytest.mark.parametrize("damage", ["flipped", "gone"])
+def test_damage_is_mended_not_sealed(made: Callable[..., Stored], file: str, damage: str) -> None:
+    dataset = make_dataset()
+    path = made(dataset, GRID).store.path
+    before = _content(path)
+    if damage == "gone":
+        (path / file).unlink()
+    else:
+        (path / file).write_bytes(bytes([before[file][0] ^ 1]) + before[file][1:])
+    write_store(dataset, path, GRID, workers=1)
+    assert _content(path) == before
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_images_that_were_exchanged_are_not_taken_for_those_of_the_store(
+    made: Callable[..., Stored], lazy: bool
+) -> None:
+    """The source says the same of them: their number, labels, names."""
+    path = made(make_dataset(), GRID).store.path
+    before = _content(path)
+    dataset = make_dataset()
+    dataset.images[3 if lazy else 4, 0, 0, 0, 0] ^= 1
+    other = dataset
+    if lazy:
+        other = replace(dataset, images=Lazy(dataset.images.__getitem__, dataset.images.shape, torch.uint8))
+    with pytest.raises(DataError, match=r"is a store of other images or of another grid; .* --force to replace it"):
+        write_store(other, path, GRID, workers=1)
+    assert _content(path) == before
+    write_store(other, path, GRID, workers=1, force=True)
+    assert torch.equal(Stored(Store(path))[torch.arange(7)], dataset.images)
+
+
+def test_a_store_of_version_1_is_left_as_it_is_or_made_anew(tmp_path: Path) -> None:
+    shutil.copytree(Path(__file__).with_name("version-1"), path := tmp_path / "old.zarr")
+    before = _content(path)
+    opened = open_data(DataConfig(source=f"zarr:{path}"))
+    source = {key: value for key, value in opened.source.items() if key != "store"}
+    made_of = replace(
+        opened, name=Store(path).layout.name, images=opened.images[torch.arange(4)], source=source, window=(0.0, 255.0)
+    )
+    write_store(made_of, path, Grid((1, 2)), workers=1)
+    assert _content(path).keys() == before.keys()
+    assert Store(path).layout.version == 1
+    (path / "subdomains/1/c/0/0/0/0").unlink()
+    write_store(made_of, path, Grid((1, 2)), workers=1)
+    assert Store(path).layout.version == 1
+    write_store(made_of, path, Grid((1, 2)), workers=1, force=True)
+    assert (Store(path).layout.version, Store(path).layout.window) == (2, (0.0, 255.0))
+
+
+def test_names_that_take_more_than_a_store_has_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write_module, "MOST_JSON", 2**14)
+    many = tuple(BadFile("x" * 100, "y") for _ in range(1_002))
+    with pytest.raises(DataError, match="the names of classes and files take more than the 16,384 bytes"):
+        write_store(replace(make_dataset(), bad_files=many), tmp_path / "s.zarr", GRID)
+    monkeypatch.undo()
+    write_store(replace(make_dataset(), bad_files=many), tmp_path / "s.zarr", GRID, workers=1)
+    layout = Store(tmp_path / "s.zarr").layout
+    assert (len(layout.bad_files), layout.notes) == (1_000, ("left out: 2 more files",))
 
 
 def test_other_images_are_not_overwritten(made: Callable[..., Stored], tmp_path: Path) -> None:

@@ -8,7 +8,10 @@
     moments                     (samples, C, 4)     float64: sum, sum of squares, minimum, maximum
     official_test               (m,)                int64: samples set aside by the publisher; may be absent
     official_validation         (v,)                the same for the validation
+    content                     (samples, 16)       uint8: the digest of each whole image, as in `ddcnn.data.content`
     sha256                      (N, samples, 32)    uint8: of each chunk as it is in its shard
+
+Version 1, which is still read, has no ``content``, and nothing of what is listed in `Layout` as known since version 2.
 """
 
 from __future__ import annotations
@@ -22,13 +25,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ddcnn.data.files import open_regular
 from ddcnn.decomposition import Box, Grid
 from ddcnn.errors import DataError, DdcnnError
 
-VERSION: Literal[1] = 1
+VERSION: Literal[2] = 2
+VERSIONS = (1, 2)
+SINCE_2 = ("notes", "bad_files", "window", "label_groups", "resized")
 ROOT = "zarr.json"
 ATTRIBUTE = "ddcnn"
-_MOST_JSON = 2**24  # bytes
+MOST_JSON = 2**24  # bytes
 _MOST_PIXELS = 2**33  # per image and channel; a declared size is believed only below
 _MOST_SUBDOMAINS = 2**16
 
@@ -51,17 +57,19 @@ class Layout(BaseModel):
         Samples per shard.
     official_test, official_validation
         How many samples the publisher set aside; None: there is no such set.
+    notes, bad_files, window, label_groups, resized
+        As in `ddcnn.data.Dataset`, of a bad file its name and the reason; known since version 2.
     provenance
         Command, versions and configuration that made the store.
     sha256
-        Of the content of the small arrays, by name; once the store is complete, of ``moments`` as well.
+        Of the content of the small arrays, by name; once the store is complete, of `written` as well.
     complete
         Whether every sample is there.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    version: Literal[1] = 1
+    version: Literal[1, 2] = VERSION
     name: str
     samples: _Count
     image_shape: Annotated[tuple[_Count, ...], Field(min_length=3, max_length=4)]
@@ -77,6 +85,11 @@ class Layout(BaseModel):
     shard: Annotated[int, Field(ge=1, le=2**20)]
     official_test: Annotated[int, Field(ge=1)] | None
     official_validation: Annotated[int, Field(ge=1)] | None
+    notes: tuple[str, ...] = ()
+    bad_files: tuple[tuple[str, str], ...] = ()
+    window: tuple[float, float] | None = None
+    label_groups: dict[str, tuple[str, ...]] | None = None
+    resized: bool = False
     provenance: dict[str, Any]
     sha256: dict[str, str]
     complete: bool = False
@@ -111,6 +124,11 @@ class Layout(BaseModel):
         return Grid(self.grid, overlap=self.overlap).subdomains(self.image_size)
 
     @property
+    def has_content(self) -> bool:
+        """Whether the digests of whole images are there."""
+        return self.version > 1
+
+    @property
     def blocks(self) -> int:
         """Number of shards of each subdomain."""
         return math.ceil(self.samples / self.shard)
@@ -127,6 +145,13 @@ class Layout(BaseModel):
         """Return where block b of subdomain n is, relative to the store."""
         return "/".join(["subdomains", str(n), "c", str(b), *"0" * len(self.image_shape)])
 
+    def written(self) -> dict[str, tuple[str, int]]:
+        """Return the arrays that are written block by block: of each the file, with b for the block, and its bytes."""
+        files = {"moments": ("moments/c/{b}/0/0", self.shard * self.channels * 32)}
+        if self.has_content:
+            files["content"] = ("content/c/{b}/0", self.shard * 16)
+        return files | {"sha256": ("sha256/c/0/{b}/0", len(self.boxes) * self.shard * 32)}
+
     def arrays(self) -> dict[str, dict[str, Any]]:
         """Return the metadata of all arrays but those of the subdomains, by path."""
         small = {
@@ -134,6 +159,8 @@ class Layout(BaseModel):
             "moments": _array((self.samples, self.channels, 4), "float64", (self.shard, self.channels, 4)),
             "sha256": _array((len(self.boxes), self.samples, 32), "uint8", (len(self.boxes), self.shard, 32)),
         }
+        if self.has_content:
+            small["content"] = _array((self.samples, 16), "uint8", (self.shard, 16))
         small |= {name: _array((count,), "int64") for name, count in self.official().items()}
         return small
 
@@ -149,7 +176,7 @@ class Layout(BaseModel):
 
     def to_json(self) -> bytes:
         """Return the content of the root's ``zarr.json``."""
-        values = self.model_dump(mode="json")
+        values = self.model_dump(mode="json", exclude=set() if self.version > 1 else set(SINCE_2))
         values["digest"] = _digest(values)
         return to_json({"zarr_format": 3, "node_type": "group", "attributes": {ATTRIBUTE: values}})
 
@@ -165,9 +192,10 @@ class Layout(BaseModel):
         values = _described(path)
         digest = values.pop("digest", None)
         version = values.get("version")
-        if version != VERSION:
+        if version not in VERSIONS:
+            known = " and ".join(map(str, VERSIONS))
             raise DataError(
-                f"{path} is a store of version {version!r:.40}, this ddcnn reads version {VERSION}; prepare it again"
+                f"{path} is a store of version {version!r:.40}, this ddcnn reads versions {known}; prepare it again"
             )
         if digest != _digest(values):
             raise DataError(f"{path / ROOT} is damaged: its SHA-256 differs; prepare the store again")
@@ -186,6 +214,8 @@ class Layout(BaseModel):
             raise DataError(f"{path} declares images of {_x(size)} pixels, more than {_MOST_PIXELS}; it is not read")
         if math.prod(self.grid) > _MOST_SUBDOMAINS:
             raise DataError(f"{path} declares a grid of {_x(self.grid)}, more than {_MOST_SUBDOMAINS}; it is not read")
+        if self.window is not None and not self.window[0] < self.window[1]:
+            raise DataError(f"{path} declares the window {list(self.window)}, which should run from low to high")
         if any(axis >= axes for axis in self.flip_axes):
             raise DataError(f"{path} declares flips along {self.flip_axes}, but images have {axes} axes")
         try:
@@ -217,12 +247,12 @@ def read_json(path: Path) -> dict[str, Any]:
         The file is missing, too large, or not such an object.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(_MOST_JSON + 1)
+        with open_regular(path) as file:
+            content = file.read(MOST_JSON + 1)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}; prepare the store again") from None
-    if len(content) > _MOST_JSON:
-        raise DataError(f"{path} is larger than {_MOST_JSON} bytes; it is not read")
+    if len(content) > MOST_JSON:
+        raise DataError(f"{path} is larger than {MOST_JSON} bytes; it is not read")
     try:
         value = json.loads(content)
         json.dumps(value)  # neither too deep to be handled

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64, Shaped
+from jaxtyping import Float64, Int64, Shaped, UInt8
 from torch import Tensor
 
 from ddcnn.config import DataConfig
 from ddcnn.data.augmentation import Augmentation, origins
+from ddcnn.data.bad_files import BadFile
+from ddcnn.data.content import BYTES, hashed
 from ddcnn.data.dataset import Dataset
-from ddcnn.data.files import source_path
+from ddcnn.data.files import open_regular, source_path
 from ddcnn.data.lazy import Images
 from ddcnn.data.store.layout import ROOT, Layout, read_json
 from ddcnn.data.store.shard import DamagedError, Shard, decompress, require_codecs
@@ -38,6 +41,8 @@ class Store:
         What it holds.
     labels, moments, official
         The small arrays; ``official`` are the sets of the publisher, by name.
+    content
+        The digests of the whole images, (samples, 16); None in a store of version 1.
     bytes_read
         How much of shards and checksums was read so far.
 
@@ -58,13 +63,53 @@ class Store:
         for n in range(len(layout.boxes)):
             self._check_metadata(f"subdomains/{n}", layout.subdomain_array(n))
         self.labels = torch.from_numpy(self._small("labels", ["labels/c/0"], (layout.samples,), "<i8"))
-        files = [f"moments/c/{b}/0/0" for b in range(layout.blocks)]
-        padded = (layout.blocks * layout.shard, layout.channels, 4)
-        self.moments = torch.from_numpy(self._small("moments", files, padded, "<f8")[: layout.samples])
+        self.moments = torch.from_numpy(self._blocks("moments", (layout.channels, 4), "<f8"))
+        self.content = self._blocks("content", (16,), "u1") if layout.has_content else None
         self.official = {name: torch.from_numpy(self._set(name, count)) for name, count in layout.official().items()}
         self.bytes_read = 0
         self._shards: dict[tuple[int, int], tuple[Shard, bytes]] = {}
         self._starts, self._stops = np.moveaxis(np.array(layout.boxes), 2, 0)
+
+    def digests(self) -> UInt8[np.ndarray, "n 16"]:
+        """Return a digest of each image, without reading a pixel; in version 1, made of the checksums of its chunks.
+
+        Raises
+        ------
+        DataError
+            The checksums of the chunks cannot be read, or are not those of the images that the digests were made of.
+        """
+        layout, whole = self.layout, hashlib.sha256()
+        head = f"store {layout.type} {layout.image_shape} {layout.grid} {layout.overlap} "
+        found = np.empty((layout.samples, BYTES), np.uint8)
+        for b in range(layout.blocks):
+            sums = self._checksums(b)
+            whole.update(sums.data)
+            if self.content is None:
+                for place, i in enumerate(layout.block(b)):
+                    found[i] = hashed(head, sums[:, place].tobytes())
+        if self.content is None:
+            return found
+        if whole.hexdigest() != layout.sha256.get("sha256"):
+            raise DataError(
+                f"{self.path / 'sha256'} is damaged: its SHA-256 differs; run the same ddcnn data prepare again"
+            )
+        return self.content
+
+    def _checksums(self, b: int) -> UInt8[np.ndarray, "N shard 32"]:
+        name, size = self.layout.written()["sha256"]
+        try:
+            path = self._inside(name.format(b=b))
+            with open_regular(path) as file:
+                content = file.read() if os.fstat(file.fileno()).st_size == size else b""
+        except DamagedError as error:
+            raise DataError(f"{self.path}: sha256 cannot be read: {error}") from None
+        except OSError as error:
+            raise DataError(
+                f"{path} cannot be read: {error.strerror}; run the same ddcnn data prepare again to mend it"
+            ) from None
+        if len(content) != size:
+            raise DataError(f"{path} is truncated; remove it and run the same ddcnn data prepare again to mend it")
+        return np.frombuffer(content, np.uint8).reshape(len(self.layout.boxes), self.layout.shard, 32)
 
     def window(self, sample: int, box: Box, chunks: Chunks) -> Shaped[np.ndarray, "C *s"]:
         """Return a box of one image, from as few chunks as possible.
@@ -142,7 +187,7 @@ class Store:
         size = 32 * self.layout.shard
         path = self._inside(f"sha256/c/0/{block}/0")
         try:
-            with path.open("rb", buffering=0) as file:
+            with open_regular(path) as file:
                 file.seek(n * size)
                 sums = file.read(size)
         except OSError as error:
@@ -162,22 +207,29 @@ class Store:
         if read_json(path) != expected:
             raise DataError(f"{path} is damaged: it does not go with {self.path / ROOT}; prepare the store again")
 
+    def _blocks(self, name: str, shape: tuple[int, ...], kind: str) -> np.ndarray:
+        """Return an array that was written block by block, (samples, *shape)."""
+        file, blocks = self.layout.written()[name][0], self.layout.blocks
+        files = [file.format(b=b) for b in range(blocks)]
+        return self._small(name, files, (blocks * self.layout.shard, *shape), kind)[: self.layout.samples]
+
     def _small(self, name: str, files: Sequence[str], shape: tuple[int, ...], kind: str) -> np.ndarray:
         """Return a small array whose SHA-256 is in the root."""
-        expected, found, content = int(np.prod(shape)) * 8, 0, []
+        expected, found, content = int(np.prod(shape)) * np.dtype(kind).itemsize, 0, []
         try:
             for file in files:
                 path = self._inside(file)
-                found += path.stat().st_size
-                if found > expected:
-                    break
-                content.append(path.read_bytes())
+                with open_regular(path) as opened:
+                    found += os.fstat(opened.fileno()).st_size
+                    if found > expected:
+                        break
+                    content.append(opened.read())
         except DamagedError as error:
             raise DataError(f"{self.path}: {name} cannot be read: {error}") from None
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror}; prepare the store again") from None
         joined = b"".join(content)
-        if found != expected or hashlib.sha256(joined).hexdigest() != self.layout.sha256.get(name):
+        if len(joined) != expected or hashlib.sha256(joined).hexdigest() != self.layout.sha256.get(name):
             raise DataError(f"{self.path / name} is damaged: its SHA-256 differs; prepare the store again")
         return np.frombuffer(bytearray(joined), kind).reshape(shape)
 
@@ -204,6 +256,10 @@ class Stored(Images):
     def moments(self, samples: Int64[Tensor, " m"] | None = None) -> Float64[Tensor, "m C 4"]:
         """Return sum, sum of squares, minimum and maximum of some images, per channel; None: of all."""
         return self.store.moments if samples is None else self.store.moments[samples]
+
+    def known_digests(self) -> UInt8[np.ndarray, "n 16"]:
+        """Return what `Store.digests` does."""
+        return self.store.digests()
 
     def take(
         self,
@@ -263,6 +319,11 @@ def read_zarr(config: DataConfig) -> Dataset:
         shift=layout.shift,
         rotation=layout.rotation,
         plane=layout.plane,
+        notes=layout.notes,
+        bad_files=tuple(BadFile(file, reason) for file, reason in layout.bad_files),
+        window=layout.window,
+        label_groups=layout.label_groups,
+        resized=layout.resized,
         source=layout.source | {"store": f"{store.path.resolve()}, made from {layout.name}"},
     )
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ddcnn.data.files import open_regular
 from ddcnn.errors import DataError
 
 _LEVEL = 1  # the fastest; higher levels gain few per cent on images
@@ -131,15 +132,10 @@ class Shard:
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        with open_regular(path) as file:
+            yield file.fileno()
     except OSError as error:
         raise DamagedError(f"its file {path} cannot be read: {error.strerror}") from None
-    try:
-        yield handle
-    except OSError as error:
-        raise DamagedError(f"its file {path} cannot be read: {error.strerror}") from None
-    finally:
-        os.close(handle)
 
 
 def _read(handle: int, length: int, offset: int) -> bytes:
