@@ -19,7 +19,7 @@ from ddcnn.models import LocalCNNs, Normalization, build, width_rule
 from ddcnn.network import CNNDNN
 from ddcnn.seeds import derive_seed
 
-_CHECK_BATCH = 2
+_CHECK_BATCH = 2  # batch norm can do with as many; of one image it may have a single number per channel
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,8 @@ class NetworkFactory:
         return build(model.name, self.channels, self.classes, size, width=width, seed=seed, options=model.options)
 
     def _check(self, module: nn.Module, size: tuple[int, ...], what: str) -> None:
-        shape, wanted = (_CHECK_BATCH, self.channels, *size), (_CHECK_BATCH, self.classes)
+        batch = min(self.config.training.batch_size or _CHECK_BATCH, _CHECK_BATCH)
+        shape, wanted = (batch, self.channels, *size), (batch, self.classes)
         name, where = f"model {self.config.model.name!r}", f"{what}, {'x'.join(map(str, size))} pixels"
         if _shape_of_scores(module, shape) == wanted:
             return
@@ -162,8 +163,10 @@ class NetworkFactory:
             with torch.random.fork_rng(devices=[]):  # dropout draws
                 scores = module.cpu().train()(torch.zeros(shape))
         except (RuntimeError, ValueError) as error:  # whatever a network says of an input that is too small
-            reason = in_one_line(error)
-            raise ModelError(f"{name} does not fit {where}: {reason}; use a coarser grid") from None
+            reason, remedy = in_one_line(error), "use a coarser grid"
+            if batch < _CHECK_BATCH and _shape_of_scores(module, (_CHECK_BATCH, *shape[1:])) is not None:
+                remedy = f"it takes batches of {_CHECK_BATCH}, so use a larger --batch-size"
+            raise ModelError(f"{name} does not fit {where}, in batches of {batch}: {reason}; {remedy}") from None
         if not isinstance(scores, Tensor) or tuple(scores.shape) != wanted:
             got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise ModelError(f"{name} should return scores (B, K) = {wanted} for {where}, got {got}")

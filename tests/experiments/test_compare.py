@@ -143,6 +143,11 @@ def test_one_strategy_alone(make_config, strategy, aggregation, names):
         ({"decomposition": {"grid": "4x4"}, "model": {"name": "vgg9"}}, ModelError, "at least 8 pixels"),
         ({"model": {"name": "vgg"}}, ModelError, "did you mean 'vgg9'"),
         ({"model": {"options": {"depth": 3}}}, ModelError, "cannot be built with options"),
+        (
+            {"model": {"name": "tests.strategies.tiny:with_dense_norm"}, "training": {"batch_size": 1}},
+            ModelError,
+            "does not fit the image, 16x18 pixels, in batches of 1: .*; it takes batches of 2, so use a larger",
+        ),
         ({"compute": {"device": "gpu"}}, ConfigError, "compute.device = 'gpu' cannot be used"),
         ({"data": {"source": "npz:absent.npz"}}, DataError, "absent.npz"),
         ({"data": {"limit_train": 2}}, DataError, "limit_train"),

@@ -19,3 +19,9 @@ def tiny(in_channels: int, classes: int, image_size: Sequence[int], *, width: fl
         nn.Flatten(),
         nn.Linear(hidden * math.prod(image_size), classes),
     )
+
+
+def with_dense_norm(in_channels: int, classes: int, image_size: Sequence[int], *, width: float) -> nn.Module:
+    """Return a linear layer whose outputs are normalised over the batch, and another one."""
+    pixels = in_channels * math.prod(image_size)
+    return nn.Sequential(nn.Flatten(), nn.Linear(pixels, 4), nn.BatchNorm1d(4), nn.Linear(4, classes))

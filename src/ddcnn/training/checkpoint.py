@@ -154,8 +154,8 @@ class Checkpoints:
                 old.unlink(missing_ok=True)
         except OSError as error:
             raise RunError(
-                f"{path} cannot be written: {error.strerror or error}; the checkpoint before it is whole: make room, then "
-                "resume"
+                f"{path} cannot be written: {error.strerror or error}; the checkpoint before it is whole: make room, "
+                "then resume"
             ) from None
 
     def newest(self) -> bytes:
