@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -90,6 +92,23 @@ def test_interrupt(call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, err = call("compare")
     assert (code, out) == (130, "")
     assert err.splitlines() == ["interrupted"]
+
+
+def test_what_libraries_warn_of_is_a_line_that_steers_nothing(call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They quote files: pydicom does, where the header of a slice is odd."""
+
+    def warn(*_: object, **__: object) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn("the value \x1b[2J\nof slice \udcff", UserWarning, stacklevel=1)
+        logging.Logger("library").warning("%s", "and \u202e\x9b")
+        raise DataError("the end")
+
+    monkeypatch.setattr("ddcnn.experiments.compare", warn)
+    before = warnings.showwarning
+    err = call("compare").err
+    assert err == "warning: the value \\x1b[2J of slice \\udcff\nand \\u202e\\x9b\nerror: the end\n"
+    assert warnings.showwarning is before
 
 
 @pytest.mark.parametrize(

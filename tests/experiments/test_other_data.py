@@ -113,8 +113,6 @@ def test_folds_do_not_go_on_with_other_images(bars: Path, tmp_path: Path) -> Non
     edit(bars, **EDITS["turned"])
     with pytest.raises(RunError, match="folds began with other data or another configuration"):
         ddcnn.resume(tmp_path / "folds", trust=True)
-    edit(bars, **EDITS["turned"])
-    assert ddcnn.resume(tmp_path / "folds", trust=True).results["details"]["folds"] == [2, 1]
 
 
 def test_images_were_added(bars: Path, tmp_path: Path) -> None:
@@ -192,7 +190,7 @@ def test_a_store_and_its_source_are_the_same_data(tmp_path: Path) -> None:
     for config in (DataConfig(source=read.source), read):  # the window and the classes are taken over
         found = ddcnn.evaluate(tmp_path / "run", data=config, trust=True)
         assert (found["part"], found["samples"], found["learned_from"]) == ("all", 20, 14)
-    for change in ({"window": (-1000, 400)}, {"classes": {"b": ("2",), "a": ("0", "1")}}):
+    for change in ({"window": (-1000.0, 400.0)}, {"classes": {"b": ("2",), "a": ("0", "1")}}):
         with pytest.raises(DataError, match=r"was trained with data\.(window|classes) = .*; read them as then"):
             ddcnn.evaluate(tmp_path / "run", data=read.model_copy(update=change), trust=True)
 

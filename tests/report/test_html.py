@@ -106,6 +106,19 @@ def test_hostile_words(make_run, synthetic):
     assert "{{ 7 * 7 }}" in text
 
 
+def test_no_name_steers_the_page(make_run, synthetic):
+    odd = ["\u202egnp", "\x1b[2J", "\u2066a\u2069", "soft\xad", "\u2028", "\U000e0041tag", "\x9b", "می\u200cخواهم"]
+    results = synthetic.comparison(classes=odd)
+    results["data"] = results["run"] = results["details"]["command"] = "".join(odd)
+    results["details"]["versions"] = {odd[0]: odd[1]}
+    folder = make_run(results=results)
+    (folder / "config.yaml").write_text("".join(odd))
+    text = page_of(folder)
+    assert not {"\u202e", "\x1b", "\u2066", "\u2069", "\xad", "\u2028", "\U000e0041", "\x9b", "\ufffd"} & set(text)
+    for shown in ("\\u202egnp", "\\x1b[2J", "soft\\xad", "می\u200cخواهم"):
+        assert shown in text
+
+
 @pytest.mark.parametrize("name", ["global", "average", "transfer"])
 def test_run_of_one_strategy(make_run, name, synthetic):
     results = synthetic.comparison(strategies=[name])

@@ -78,7 +78,7 @@ def _said(*arguments: object) -> tuple[object, str, str]:
     return stop.value.code, out.getvalue(), err.getvalue()
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(st.characters(exclude_categories=[]), max_size=10), min_size=2, max_size=3, unique=True))
 @example(["a", "b\0"]).via("the end of strings elsewhere")
 @example(["\ud800", "x"]).via("no character")

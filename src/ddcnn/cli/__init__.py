@@ -16,7 +16,7 @@ import typer
 
 from ddcnn.atomic import advice
 from ddcnn.cli import data, evaluate, predict, prepare, run_commands
-from ddcnn.cli.streams import endure, lost
+from ddcnn.cli.streams import endure, escaped_warnings, lost
 from ddcnn.errors import DdcnnError, EndedError, InterruptionError
 from ddcnn.text import printable
 
@@ -52,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     endure()
     try:
-        code = _invoke(arguments)
+        with escaped_warnings():
+            code = _invoke(arguments)
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except InterruptionError as error:

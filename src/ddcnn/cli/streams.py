@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TextIO, cast
+
+from ddcnn.text import printable
 
 
 class _Enduring(io.FileIO):
@@ -31,6 +37,30 @@ def endure() -> None:
         sys.stdout = _enduring(sys.stdout, 1)
     if sys.stderr in (None, sys.__stderr__):
         sys.stderr = _enduring(sys.stderr, 2)
+
+
+@contextmanager
+def escaped_warnings() -> Iterator[None]:
+    """Print warnings of libraries, which may quote a file, as one line that steers no terminal."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        print(f"warning: {printable(' '.join(str(message).split()))}", file=sys.stderr)
+
+    before, formatter = warnings.showwarning, logging.lastResort and logging.lastResort.formatter
+    warnings.showwarning = show
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_Escaping("%(message)s"))
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
+        if logging.lastResort is not None:
+            logging.lastResort.setFormatter(formatter)
+
+
+class _Escaping(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(" ".join(super().format(record).split()))
 
 
 def lost() -> OSError | None:

@@ -21,6 +21,7 @@ from ddcnn.report.results import Results
 from ddcnn.report.tables import cells, columns, is_best
 from ddcnn.report.verdict import number_of_subdomains, verdict
 from ddcnn.runs.folder import REPORT, RunFolder
+from ddcnn.text import printable
 
 _NBSP = "\N{NO-BREAK SPACE}"
 
@@ -46,12 +47,21 @@ def write_report(run_dir: Path | str) -> Path:
 
 def render(run: RunFiles) -> str:
     """Return the page as text."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_plain
+    )
     environment.filters |= {"percent": percent, "count": count, "by": by}
     folder = files("ddcnn.report")
     template = environment.from_string(folder.joinpath("template.html").read_text("utf-8"))
     style = svg.theme() + folder.joinpath("style.css").read_text("utf-8")
     return template.render(_context(run), style=Markup(style)) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """Return what is put into the page: of text, such as a configuration that a stranger wrote, nothing steers it."""
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return "\n".join(map(printable, value.split("\n")))
 
 
 def _context(run: RunFiles) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
@@ -11,14 +10,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from ddcnn.errors import RunError
 from ddcnn.report.labels_and_formats import STRATEGIES, rank
+from ddcnn.text import printable
 
 
 def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _printable(value: Any) -> Any:
-    return re.sub(r"[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]", "\N{REPLACEMENT CHARACTER}", str(value))
 
 
 _LARGEST = 10**15  # nothing that is counted or timed is more, and drawings of more fail
@@ -26,7 +22,7 @@ Count = Annotated[int, Field(ge=0, le=_LARGEST)]
 Number = Annotated[float | None, BeforeValidator(_finite)]
 Positive = Annotated[Annotated[float, Field(ge=0, le=_LARGEST)] | None, BeforeValidator(_finite)]
 Accuracy = Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(_finite)]
-Text = Annotated[str, BeforeValidator(_printable)]
+Text = Annotated[str, BeforeValidator(printable)]
 
 
 class _Record(BaseModel):
