@@ -115,6 +115,20 @@ def test_folds_do_not_go_on_with_other_images(bars: Path, tmp_path: Path) -> Non
         ddcnn.resume(tmp_path / "folds", trust=True)
 
 
+@pytest.mark.parametrize("job", [ddcnn.train, ddcnn.compare])
+def test_a_run_does_not_become_a_class_of_its_own_data(tmp_path: Path, job: Any) -> None:
+    for name in ("photos/a", "photos/b"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "photos")
+    values: dict[str, Any] = {"data": {"source": f"folder:{tmp_path / 'photos'}"}}
+    for out in (tmp_path / "photos" / "run", tmp_path / "link" / "a" / "run"):
+        for folds in (None, "2"):
+            data = values["data"] | ({"folds": folds} if folds and job is ddcnn.compare else {})
+            with pytest.raises(RunError, match=r"run would lie in .*photos, among the images; choose another --out"):
+                job(Config.parse({"data": data, "out": out}))
+    assert sorted(path.name for path in (tmp_path / "photos").rglob("*")) == ["a", "b"]
+
+
 def test_images_were_added(bars: Path, tmp_path: Path) -> None:
     trained(bars, tmp_path / "run")
     edit(bars, images=lambda x: np.concatenate([x[:2], x]), labels=lambda y: np.concatenate([y[:2], y]))

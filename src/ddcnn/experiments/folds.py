@@ -17,7 +17,7 @@ import numpy as np
 
 from ddcnn.config import Config
 from ddcnn.data import Dataset, make_split
-from ddcnn.data.files import named_paths
+from ddcnn.data.files import named_paths, source_folder
 from ddcnn.experiments.missing import mean_of_folds
 from ddcnn.experiments.record import FORMAT, Comparison, check_begun
 from ddcnn.planning import open_images, prepare
@@ -46,7 +46,7 @@ def over_folds(
     if resuming:
         folder.hold()
     else:
-        folder.check_free(force=config.force, sources=named_paths(config.data))
+        folder.check_free(force=config.force, sources=named_paths(config.data), images=source_folder(config.data))
     dataset = open_images(config)
     configs = [_of_fold(config, fold) for fold in range(math.prod(config.data.folds))]
     for one in configs:

@@ -9,7 +9,7 @@ from types import TracebackType
 
 from ddcnn.config import Config
 from ddcnn.data import Dataset
-from ddcnn.data.files import named_paths
+from ddcnn.data.files import named_paths, source_folder
 from ddcnn.engines import ALONE, Engine, Ranks, build_engine
 from ddcnn.experiments.record import Comparison, Recorder, finish_run, open_run, reopen_run, write_facts
 from ddcnn.machine import staying_below
@@ -72,7 +72,8 @@ class Session:
         if options.resuming:
             begun = reopen_run(folder or RunFolder(config.out), sweep=ranks.first)
         elif folder is not None:
-            folder.check_free(force=config.force, sources=named_paths(config.data))
+            sources, images = named_paths(config.data), source_folder(config.data)
+            folder.check_free(force=config.force, sources=sources, images=images)
         setup = prepare(config, dataset, ranks, begun.proofs if begun else ())
         engine = options.engine or build_engine(config.compute, setup.compute.device.type)
         if begun is None:

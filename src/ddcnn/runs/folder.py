@@ -89,7 +89,7 @@ class RunFolder:
         self._known: Manifest | None = None
         self.replaced: Path | None = None
 
-    def check_free(self, *, force: bool, sources: Iterable[Path] = ()) -> None:
+    def check_free(self, *, force: bool, sources: Iterable[Path] = (), images: Path | None = None) -> None:
         """Make sure that the folder can be a run's, and that nothing is lost which was not written by one.
 
         Parameters
@@ -99,6 +99,8 @@ class RunFolder:
             ``checkpoints/run.json``. Whatever else is in its folder, and no other process may be training it.
         sources
             Files and folders that the run reads; none may lie in its folder.
+        images
+            A folder all of whose files are data; the run may not lie in it.
 
         Raises
         ------
@@ -109,6 +111,8 @@ class RunFolder:
             for source in sources:
                 if is_within(source, self.path):
                     raise RunError(f"{source} would be read, but lies in {self.path}; choose another --out")
+            if images is not None and is_within(self.path, images):
+                raise RunError(f"{self.path} would lie in {images}, among the images; choose another --out")
             if not self.path.exists():
                 return
             if not self.path.is_dir():

@@ -153,9 +153,9 @@ class Checkpoints:
             for _, old in self._generations()[:-_GENERATIONS]:
                 old.unlink(missing_ok=True)
         except OSError as error:
+            kept = "the checkpoint before it is whole" if number > 1 else "there is no checkpoint before it"
             raise RunError(
-                f"{path} cannot be written: {error.strerror or error}; the checkpoint before it is whole: make room, "
-                "then resume"
+                f"{path} cannot be written: {error.strerror or error}; {kept}: make room, then resume"
             ) from None
 
     def newest(self) -> bytes:
