@@ -46,16 +46,17 @@ def escaped_warnings() -> Iterator[None]:
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
         print(f"warning: {printable(' '.join(str(message).split()))}", file=sys.stderr)
 
-    before, formatter = warnings.showwarning, logging.lastResort and logging.lastResort.formatter
+    before, handler = warnings.showwarning, logging.lastResort
+    formatter = None if handler is None else handler.formatter
     warnings.showwarning = show
-    if logging.lastResort is not None:
-        logging.lastResort.setFormatter(_Escaping("%(message)s"))
+    if handler is not None:
+        handler.setFormatter(_Escaping("%(message)s"))
     try:
         yield
     finally:
         warnings.showwarning = before
-        if logging.lastResort is not None:
-            logging.lastResort.setFormatter(formatter)
+        if handler is not None:
+            handler.setFormatter(formatter)
 
 
 class _Escaping(logging.Formatter):
