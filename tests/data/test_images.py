@@ -279,6 +279,31 @@ def test_damaged_exif_is_named(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+_FIELD = struct.pack("<HHI4s", 0x112, 3, 1, bytes([6, 0, 0, 0]))  # orientation 6, a SHORT: turn by 90 degrees
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        struct.pack("<2sHIH", b"II", 42, 8, 1) + _FIELD[:-2],  # truncated
+        struct.pack("<2sHIH", b"II", 42, 8, 2) + _FIELD,  # two fields, of which one is there
+        struct.pack("<2sHIH", b"II", 42, 8, 1) + struct.pack("<HHI4s", 0x112, 3, 9000, b"\0\0\0\6"),  # elsewhere
+        struct.pack("<2sHI", b"II", 42, 4000),
+        b"II*\0",
+    ],
+)
+def test_exif_that_pillow_only_warns_of_is_named(tmp_path: Path, suffix: str, content: bytes) -> None:
+    """Which way is up would be lost without a word."""
+    path = tmp_path / f"x{suffix}"
+    Image.new("RGB", (4, 6)).save(path, exif=b"Exif\0\0" + content)
+    with pytest.raises(DataError, match=f"{path}: its EXIF data are damaged .*so which way is up is not known"):
+        read_image(path)
+    whole = struct.pack("<2sHIH", b"II", 42, 8, 1) + _FIELD + bytes(4)
+    Image.new("RGB", (4, 6)).save(path, exif=b"Exif\0\0" + whole)
+    assert read_image(path).shape == (3, 4, 6)
+
+
 def test_an_image_without_pixels_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.gif").write_bytes(b"GIF89a" + struct.pack("<HH", 0, 3) + b"\0\0\0;")
     with pytest.raises(DataError, match=r"a\.gif (has 3x0 pixels|cannot be read|is not an image)"):

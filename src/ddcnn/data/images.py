@@ -7,6 +7,7 @@ floating-point values into 8 bits is a decision that belongs to who knows them. 
 
 from __future__ import annotations
 
+import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from jaxtyping import Int64, UInt8
-from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 from torch import Tensor
 
 from ddcnn.data.bad_files import BadFiles, read_all, read_or_leave
@@ -148,12 +149,27 @@ def _numbers(value: Any) -> tuple[int, ...]:
 def _upright(path: Path, image: Image.Image) -> Image.Image:
     image.load()  # so that what is wrong with the pixels is not taken for EXIF's
     try:
+        if _loses_orientation(image):
+            raise ValueError("truncated, or a field that cannot be")  # of which Pillow only warns, and names no file
         return ImageOps.exif_transpose(image)
     except Exception as error:  # whatever a damaged header leads to
         raise DataError(
             f"{path}: its EXIF data are damaged ({in_one_line(error)}), so which way is up is not known; remove them, "
             "with exiftool -all= for example, or replace the file"
         ) from None
+
+
+def _loses_orientation(image: Image.Image) -> bool:
+    """Tell whether EXIF data end before their list of fields does, or name an orientation that Pillow leaves out."""
+    exif = image.info.get("exif") or b""
+    data = exif.removeprefix(b"Exif\0\0") if isinstance(exif, bytes) else b""
+    if data[:2] not in (b"II", b"MM"):
+        return False  # none, or what Pillow refuses
+    order = "<" if data[:2] == b"II" else ">"
+    (start,) = struct.unpack_from(f"{order}I", data, 4)
+    (count,) = struct.unpack_from(f"{order}H", data, start)
+    fields = [struct.unpack_from(f"{order}H10x", data, start + 2 + 12 * n)[0] for n in range(count)]
+    return ExifTags.Base.Orientation in fields and ExifTags.Base.Orientation not in image.getexif()
 
 
 def _on_white(image: Image.Image, done: BadFiles) -> Image.Image:
@@ -194,4 +210,6 @@ def _bombs_are_errors() -> Iterator[None]:
     # Pillow only warns of images up to twice its limit; ours decides, so the warning would be one line too many
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        # nor does it name the file of whose header it warns; what matters of that is an error of ours
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
         yield
