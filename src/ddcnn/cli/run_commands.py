@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _CHECKPOINTS = "checkpoints"
 _HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # of PyTorch, which reads it when it makes the first tensor
 
-_ENGINE = ("compute.engine", "compute.workers", "compute.ray_address")
+_ENGINE = ("compute.engine", "compute.workers", "compute.threads", "compute.ray_address")
 _DIRECTORY = "data.directory"
 _COMPARE_FIELDS = [field for field in FIELDS if field.option != "--strategy"]
 

@@ -1,0 +1,105 @@
+"""With how many threads this process computes: all cores, or fewer where other programs keep some of them busy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+
+from ddcnn.cores import busy_with_others, threads_beside, usable_cores
+
+_CHOSEN = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # by the user, before Python started
+
+
+class Threads(NamedTuple):
+    """A number of threads.
+
+    Attributes
+    ----------
+    count
+        So many.
+    line
+        Why, in one line; None: it is the usual number, and there is nothing to say.
+    decided
+        Whether it was decided here, so that a run that goes on must be told.
+    """
+
+    count: int
+    line: str | None = None
+    decided: bool = False
+
+
+def choose_threads(asked: int | None, device: torch.device, *, alone: bool = True) -> Threads:
+    """Decide before a run with how many threads this process computes.
+
+    A network whose threads wait for each other many times a second is slowed down by another program on the same cores
+    far more than by half, so fewer threads are faster: `benchmarks/busy.py`. It is decided once: another number of
+    threads adds in another order, and is equal within rounding only.
+
+    Parameters
+    ----------
+    asked
+        ``compute.threads`` where it means this process; None: not asked for.
+    device
+        Where the networks are; on a GPU, threads matter little, and nothing is decided.
+    alone
+        Whether there are no other ranks, which have shared the cores already.
+    """
+    usual = torch.get_num_threads()
+    if asked is not None:
+        return Threads(asked, f"{asked}: as asked")
+    if not alone or device.type != "cpu" or usual == 1 or _chosen_by_user():
+        return Threads(usual)
+    cores = usable_cores()
+    if (others := busy_with_others()) is None:
+        others = 0.0
+    best = min(usual, threads_beside(others, cores))
+    if best == usual:
+        return Threads(usual)
+    if best == min(usual, cores):
+        return Threads(best, f"{best}: this process may use {cores} of {os.cpu_count()} cores", decided=True)
+    busy = f"other programs kept {others:.1f} of {cores} cores busy"
+    return Threads(best, f"{best} instead of {min(usual, cores)}: {busy}; --threads sets another number", decided=True)
+
+
+def keep_threads(asked: int | None, decided: int | None) -> Threads:
+    """Return with how many threads a run goes on: as many as were decided on when it began, so that it ends bit-equal.
+
+    Parameters
+    ----------
+    asked
+        As in `choose_threads`; it wins, and so does the environment.
+    decided
+        What was decided then; None: nothing, the usual number was taken.
+    """
+    if asked is not None:
+        return Threads(asked, f"{asked}: as asked")
+    return Threads(torch.get_num_threads() if decided is None or _chosen_by_user() else decided)
+
+
+def _chosen_by_user() -> bool:
+    return any(os.environ.get(name) for name in _CHOSEN)
+
+
+@contextmanager
+def computing_with(threads: int) -> Iterator[None]:
+    """Compute with so many threads.
+
+    >>> before = torch.get_num_threads()
+    >>> with computing_with(3):
+    ...     torch.get_num_threads()
+    3
+    >>> torch.get_num_threads() == before
+    True
+    """
+    before = torch.get_num_threads()
+    if threads != before:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)
