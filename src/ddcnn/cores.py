@@ -16,11 +16,15 @@ _SHORT, _LONG = 0.2, 0.8  # seconds of a look at the load, and of another one be
 _SOME = 0.5  # of a core: less is what any machine does beside
 
 
+def allowed_cores() -> int:
+    """Return on how many cores this process may run."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def usable_cores() -> int:
     """Return how many cores this process may use: those it may run on, or fewer where a control group limits it."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = core_quota()
-    return cores if quota is None else min(cores, max(1, round(quota)))
+    return allowed_cores() if quota is None else min(allowed_cores(), max(1, round(quota)))
 
 
 def core_quota() -> float | None:
@@ -118,7 +122,7 @@ class CoreTimes:
 
 
 def busy_with_others() -> float | None:
-    """Return how many cores others keep busy now; None: it is not known.
+    """Return how many of the cores that this process may run on others keep busy now; None: it is not known.
 
     It takes 0.2 s. Where that is half a core or more, it is looked at for another 0.8 s, and what is less counts: a
     program that just starts or ends is no load.

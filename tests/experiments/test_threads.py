@@ -44,6 +44,7 @@ def others(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     now = [2.0]
     monkeypatch.setattr(threads, "busy_with_others", lambda: now[0])
     monkeypatch.setattr(threads, "usable_cores", lambda: 2)
+    monkeypatch.setattr(threads, "allowed_cores", lambda: 2)
     with computing_with(2):
         yield now
 

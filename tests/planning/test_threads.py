@@ -18,9 +18,10 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
 
-    def make(others: float | None, *, cores: int = 4) -> None:
+    def make(others: float | None, *, usable: int = 4, cores: int = 4) -> None:
         monkeypatch.setattr(threads, "busy_with_others", lambda: others)
-        monkeypatch.setattr(threads, "usable_cores", lambda: cores)
+        monkeypatch.setattr(threads, "usable_cores", lambda: usable)
+        monkeypatch.setattr(threads, "allowed_cores", lambda: cores)
 
     with computing_with(4):
         yield make
@@ -39,12 +40,14 @@ def test_fewer_threads_beside_others(machine: Callable, others: float, count: in
     assert choose_threads(None, CPU) == Threads(count, line, decided=True)
 
 
-def test_a_limit_of_the_container_counts(machine: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine(0.0, cores=2)
-    monkeypatch.setattr("os.cpu_count", lambda: 16)
-    assert choose_threads(None, CPU) == Threads(2, "2: this process may use 2 of 16 cores", decided=True)
-    machine(2.0, cores=2)
-    assert choose_threads(None, CPU).count == 1
+def test_a_limit_of_the_container_counts(machine: Callable) -> None:
+    limited = Threads(3, "3: this process may use no more of 8 cores", decided=True)
+    machine(0.0, usable=3, cores=8)
+    assert choose_threads(None, CPU) == limited
+    machine(2.0, usable=3, cores=8)  # on six other cores there is room for three threads
+    assert choose_threads(None, CPU) == limited
+    machine(5.0, usable=3, cores=4)
+    assert choose_threads(None, CPU).count == 2
 
 
 def test_the_user_decides(machine: Callable, monkeypatch: pytest.MonkeyPatch) -> None:

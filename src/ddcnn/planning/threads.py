@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from ddcnn.cores import busy_with_others, threads_beside, usable_cores
+from ddcnn.cores import allowed_cores, busy_with_others, threads_beside, usable_cores
 
 _CHOSEN = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # by the user, before Python started
 
@@ -53,16 +53,15 @@ def choose_threads(asked: int | None, device: torch.device, *, alone: bool = Tru
         return Threads(asked, f"{asked}: as asked")
     if not alone or device.type != "cpu" or usual == 1 or _chosen_by_user():
         return Threads(usual)
-    cores = usable_cores()
-    if (others := busy_with_others()) is None:
-        others = 0.0
-    best = min(usual, threads_beside(others, cores))
+    most, cores = min(usual, usable_cores()), allowed_cores()
+    others = busy_with_others() or 0.0  # None: it is not known
+    best = min(most, threads_beside(others, cores))
     if best == usual:
         return Threads(usual)
-    if best == min(usual, cores):
-        return Threads(best, f"{best}: this process may use {cores} of {os.cpu_count()} cores", decided=True)
+    if best == most:
+        return Threads(best, f"{best}: this process may use no more of {cores} cores", decided=True)
     busy = f"other programs kept {others:.1f} of {cores} cores busy"
-    return Threads(best, f"{best} instead of {min(usual, cores)}: {busy}; --threads sets another number", decided=True)
+    return Threads(best, f"{best} instead of {most}: {busy}; --threads sets another number", decided=True)
 
 
 def keep_threads(asked: int | None, decided: int | None) -> Threads:
