@@ -13,7 +13,7 @@ _STAT = Path("/proc/stat")
 _OWN_GROUPS = Path("/proc/self/cgroup")
 _GROUPS = Path("/sys/fs/cgroup")
 _SHORT, _LONG = 0.2, 0.8  # seconds of a look at the load, and of another one before it is believed
-_SOME = 0.5  # of a core: less is what any machine does beside
+SOME = 0.5  # of a core: less is what any machine does beside
 
 
 def allowed_cores() -> int:
@@ -82,7 +82,7 @@ class CoreTimes:
         Their number.
     busy, total
         Time in ticks, summed over the cores: spent on processes or taken by a host, and all. Processes that have
-        lowered their priority count where this one has, too: else they give way.
+        lowered their priority count as well: where sessions are scheduled as groups, they do not give way to others.
     own
         Seconds of this process, all threads.
     when
@@ -103,10 +103,9 @@ class CoreTimes:
         mine = {f"cpu{core}" for core in os.sched_getaffinity(0)}
         lines = [line.split() for line in _STAT.read_text(encoding="ascii").splitlines()]
         ticks = [[int(number) for number in rest[:8]] for name, *rest in lines if name in mine]
-        polite = os.getpriority(os.PRIO_PROCESS, 0) > 0
-        free = [idle + iowait + (0 if polite else nice) for _user, nice, _system, idle, iowait, *_ in ticks]
+        free = sum(idle + iowait for _user, _nice, _system, idle, iowait, *_ in ticks)
         total = sum(map(sum, ticks))
-        return cls(len(ticks), total - sum(free), total, time.process_time(), time.perf_counter())
+        return cls(len(ticks), total - free, total, time.process_time(), time.perf_counter())
 
     def others_since(self, earlier: CoreTimes) -> float | None:
         """Return how many cores others have kept busy since then; None: the machine does not tell.
@@ -128,7 +127,7 @@ def busy_with_others() -> float | None:
     program that just starts or ends is no load.
     """
     found = _look(_SHORT)
-    if found is None or found < _SOME:
+    if found is None or found < SOME:
         return found
     again = _look(_LONG)
     return found if again is None else min(found, again)
@@ -147,4 +146,4 @@ def threads_beside(others: float, cores: int) -> int:
     >>> [threads_beside(others, 2) for others in (0.0, 0.4, 1.0, 2.0)]
     [2, 2, 1, 1]
     """
-    return max(1, cores // 2, cores - int(others + _SOME))
+    return max(1, cores // 2, cores - int(others + SOME))

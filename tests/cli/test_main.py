@@ -14,7 +14,6 @@ import pytest
 import torch
 
 import ddcnn
-from ddcnn.cli import let_threads_sleep
 from ddcnn.errors import DataError
 
 
@@ -132,21 +131,6 @@ def test_names_that_cannot_be(refused: Callable, command: list[str], name: str) 
     """300 characters, or bytes that are no UTF-8."""
     line = refused(*(word.replace("LONG", name) for word in command))
     assert name.encode(errors="backslashreplace").decode() in line.replace("\\udc", "\\udc")
-
-
-@pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"])
-def test_threads_that_wait_sleep_unless_the_user_has_said_how(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for each in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
-        monkeypatch.setenv(each, "to be put back")
-        monkeypatch.delenv(each)
-    let_threads_sleep({"torch": torch})  # which has read it already
-    assert "OMP_WAIT_POLICY" not in os.environ
-    monkeypatch.setenv(name, "1000")
-    let_threads_sleep({})
-    assert os.environ.get("OMP_WAIT_POLICY") == ("1000" if name == "OMP_WAIT_POLICY" else None)
-    monkeypatch.delenv(name)
-    let_threads_sleep({})
-    assert os.environ["OMP_WAIT_POLICY"] == "passive"
 
 
 def test_help_does_without_torch() -> None:

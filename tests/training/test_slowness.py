@@ -48,13 +48,13 @@ def lines(steps: list[tuple[float, float]], *, threads: int = 2, between: float 
 
 
 def test_a_slow_stage_says_so_once() -> None:
-    """20 first steps of 0.1 s; then 0.5 s each: the third such window of 5 s is never looked at."""
-    said = lines([(3.0, 0)] + [(0.1, 0)] * 20 + [(0.5, 1.1)] * 50)
+    """The first 2 s are 16 steps; the next 5 s are 10."""
+    said = lines([(3.0, 0)] + [(0.125, 0)] * 16 + [(0.5, 1.1)] * 50)
     line = (
-        "a step takes 0.5 s, 5.0 times as long as at first; other programs keep 1.1 of 2 cores busy, and this one "
+        "a step takes 0.5 s, 4.0 times as long as at first; other programs keep 1.1 of 2 cores busy, and this one "
         "computes with 2 threads; go on with --resume and --threads 1"
     )
-    assert said == [(30, line)]
+    assert said == [(26, line)]
 
 
 @pytest.mark.parametrize(
@@ -79,13 +79,13 @@ def test_what_lies_between_steps_does_not_count() -> None:
 @pytest.mark.parametrize(
     ("others", "threads", "cause"),
     [
-        (1.0, 1, "other programs keep 1.0 of 2 cores busy, which is not the cause: "),
-        (0.1, 2, "other programs keep 0.1 of 2 cores busy, which is not the cause: "),
+        (1.0, 1, "other programs keep 1.0 of 2 cores busy, which is not the cause; "),
+        (0.1, 2, "other programs keep 0.1 of 2 cores busy, which is not the cause; "),
         (1.9, 1, "other programs keep 1.9 of 2 cores busy, and this one computes with 1 thread"),
     ],
 )
 def test_the_likely_cause(others: float, threads: int, cause: str) -> None:
-    ((_, line),) = lines([(0.1, 0)] * 21 + [(0.5, others)] * 30, threads=threads)
+    ((_, line),) = lines([(3.0, 0)] + [(0.125, 0)] * 16 + [(0.5, others)] * 30, threads=threads)
     assert line.partition("at first; ")[2].startswith(cause)
     assert "--threads" not in line
 
@@ -101,7 +101,7 @@ class _Notes(Progress):
 
     def epoch(self, row: dict[str, Any]) -> None:
         self.epochs += 1
-        self.machine.passes(100.0)
+        self.machine.passes(100.0, 0.0 if self.epochs < 3 else 1.0)
 
     def note(self, text: str) -> None:
         self.notes.append((self.epochs, text))

@@ -9,7 +9,7 @@ import importlib.metadata
 import os
 import signal
 import sys
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -21,8 +21,6 @@ from ddcnn.errors import DdcnnError, EndedError, InterruptionError
 from ddcnn.text import printable
 
 __all__ = ["app", "main"]
-
-_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # how threads of OpenMP wait, set by the user
 
 app = typer.Typer(
     name="ddcnn",
@@ -53,7 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     endure()
-    let_threads_sleep()
     try:
         code = _invoke(arguments)
     except (KeyboardInterrupt, typer.Abort):
@@ -74,16 +71,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if code in (75, 130) and os.environ.get("RANK", "0") == "0":
         print("interrupted", file=sys.stderr)
     sys.exit(code)
-
-
-def let_threads_sleep(loaded: Container[str] = sys.modules) -> None:
-    """Let threads that wait for each other sleep, here and in workers, instead of keeping their cores busy.
-
-    Beside another program they would keep each other from what they wait for: `benchmarks/busy.py`. PyTorch's OpenMP
-    reads it when it is loaded.
-    """
-    if "torch" not in loaded and not any(os.environ.get(name) for name in _WAITING):
-        os.environ["OMP_WAIT_POLICY"] = "passive"
 
 
 def _invoke(arguments: list[str]) -> int:

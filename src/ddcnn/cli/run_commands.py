@@ -27,6 +27,7 @@ from ddcnn.cli.options import (
     in_words_of_options,
     with_fields,
 )
+from ddcnn.cli.waiting import let_threads_sleep
 from ddcnn.errors import ConfigError, InterruptionError, RankError
 from ddcnn.text import printable
 
@@ -128,6 +129,8 @@ class Source:
 
 
 def _run(command: str, source: Source, *, as_json: bool, quiet: bool) -> None:
+    let_threads_sleep()
+
     from ddcnn.training.interruption import listening
 
     with in_words_of_options(source.given.fields, source.assignments), listening():

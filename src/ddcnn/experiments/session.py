@@ -170,7 +170,9 @@ def _threads(setup: Setup, engine: Engine, begun: Begun | None) -> Threads:
     """Return with how many threads this process computes."""
     asked = setup.config.compute.threads if engine.serial else None  # else they are those of the workers
     device, alone = setup.compute.device, setup.ranks.alone
-    return choose_threads(asked, device, alone=alone) if begun is None else keep_threads(asked, begun.threads)
+    if begun is None:
+        return choose_threads(asked, device, alone=alone)
+    return keep_threads(asked, begun.threads, device, alone=alone)
 
 
 def _whole(strategies: Sequence[str]) -> list[str]:

@@ -53,30 +53,45 @@ def choose_threads(asked: int | None, device: torch.device, *, alone: bool = Tru
         return Threads(asked, f"{asked}: as asked")
     if not alone or device.type != "cpu" or usual == 1 or _chosen_by_user():
         return Threads(usual)
-    most, cores = min(usual, usable_cores()), allowed_cores()
-    others = busy_with_others() or 0.0  # None: it is not known
-    best = min(most, threads_beside(others, cores))
+    most, best, busy = _best(usual)
     if best == usual:
         return Threads(usual)
     if best == most:
-        return Threads(best, f"{best}: this process may use no more of {cores} cores", decided=True)
-    busy = f"other programs kept {others:.1f} of {cores} cores busy"
+        return Threads(best, f"{best}: this process may use no more of {allowed_cores()} cores", decided=True)
     return Threads(best, f"{best} instead of {most}: {busy}; --threads sets another number", decided=True)
 
 
-def keep_threads(asked: int | None, decided: int | None) -> Threads:
-    """Return with how many threads a run goes on: as many as were decided on when it began, so that it ends bit-equal.
+def keep_threads(asked: int | None, decided: int | None, device: torch.device, *, alone: bool = True) -> Threads:
+    """Return with how many threads a run goes on: as many as it began with, so that it ends bit-equal.
+
+    Where fewer are likely to be faster now, the line says so.
 
     Parameters
     ----------
-    asked
-        As in `choose_threads`; it wins, and so does the environment.
+    asked, device, alone
+        As in `choose_threads`; what is asked for wins, and so does the environment.
     decided
-        What was decided then; None: nothing, the usual number was taken.
+        What was decided when it began; None: nothing, the usual number was taken.
     """
+    usual = torch.get_num_threads()
     if asked is not None:
         return Threads(asked, f"{asked}: as asked")
-    return Threads(torch.get_num_threads() if decided is None or _chosen_by_user() else decided)
+    if not alone or device.type != "cpu" or _chosen_by_user():
+        return Threads(usual)
+    kept = usual if decided is None else decided
+    if kept > 1:
+        _, best, busy = _best(kept)
+        if best < kept:
+            line = f"{kept}, as the run began, though {busy}; --threads {best} is likely faster, equal within rounding"
+            return Threads(kept, line)
+    return Threads(kept)
+
+
+def _best(usual: int) -> tuple[int, int, str]:
+    """Return the most threads that are of use, the best number of them now, and what others do."""
+    most, cores = min(usual, usable_cores()), allowed_cores()
+    others = busy_with_others() or 0.0  # None: it is not known
+    return most, min(most, threads_beside(others, cores)), f"other programs kept {others:.1f} of {cores} cores busy"
 
 
 def _chosen_by_user() -> bool:

@@ -27,10 +27,10 @@ class StepWatch:
     clock, look
         Time in seconds, and what the cores have done until now.
 
-    >>> seconds = iter([0.0, 9.0] + [t for i in range(100) for t in (i, i + 0.5)] + [0.0, 2.0] * 5)
+    >>> seconds = iter([0.0, 9.0] + [t for i in range(95) for t in (i, i + 0.5)] + [0.0, 2.0] * 5)
     >>> watch = StepWatch(lambda: next(seconds), lambda: None)
     >>> lines = []
-    >>> for _ in range(106):
+    >>> for _ in range(101):
     ...     watch.begin()
     ...     lines.append(watch.end())
     >>> set(lines[:-1]), lines[-1]
