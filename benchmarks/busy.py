@@ -1,11 +1,12 @@
 """The demo beside another OpenMP program on the same cores: what it takes, and what helps.
 
-    python benchmarks/busy.py [--epochs 1] [--rounds 1] [--ways "as it is,..."|all] [--out FILE]
+    python benchmarks/busy.py [--epochs 1] [--rounds 1] [--images N] [--ways "as it is;..."|all] [--out FILE]
 
 The job is `make demo`'s command with fewer epochs. It runs quiet, beside another program, and quiet again, in
 processes of its own; the other program multiplies matrices and convolves with a thread per core, in PyTorch's default
 environment, where threads that wait spin. What the job measures to decide on precision and backend is measured anew
-each time. Target: beside the other program at most three times the quiet time.
+each time. Target: beside the other program at most three times the quiet time. One way takes some minutes; all of them,
+with what was before, a quarter of an hour or more.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--images", type=int, help="train with so many only")
     parser.add_argument("--ways", default="as it is", help="all, or some of: " + "; ".join(WAYS))
     parser.add_argument("--out", type=Path)
     parser.add_argument("--other", action="store_true", help=argparse.SUPPRESS)
@@ -48,9 +50,11 @@ def main() -> None:
     if arguments.other:
         _compute()
         return
-    ways = list(WAYS) if arguments.ways == "all" else arguments.ways.split(",")
+    ways = list(WAYS) if arguments.ways == "all" else arguments.ways.split(";")
     command = f"python benchmarks/busy.py --epochs {arguments.epochs} --rounds {arguments.rounds}"
     job = f"ddcnn compare --data mnist5k --model vgg9 --grid 2x2 --epochs {arguments.epochs}"
+    if arguments.images:
+        command, job = f"{command} --images {arguments.images}", f"{job} --limit-train {arguments.images}"
     device = torch.device("cpu")
     lines = [
         "# Beside another OpenMP program on the same cores",
