@@ -93,16 +93,12 @@ class Session:
         if begun is None:
             _tell_of_files(setup, options.progress)
             setup, choices, plan = decide(setup, _whole(strategies), engine)
-            if threads.line is not None:
-                choices["threads"] = threads.line
+            choices |= threads.choices
             if folder is not None:
-                kept = threads.count if threads.decided else None
-                open_run(folder, setup, job=job, command=command, choices=choices, threads=kept)
+                open_run(folder, setup, job=job, command=command, choices=choices, threads=threads.to_keep)
         else:
             begun.check(setup)
-            choices, command = dict(begun.choices), begun.command or command
-            if threads.line is not None:
-                choices["threads"] = threads.line
+            choices, command = begun.choices | threads.choices, begun.command or command
             if folder is not None:
                 write_facts(folder, setup, command)
         if not ranks.alone:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 
@@ -14,7 +14,8 @@ from ddcnn.cores import allowed_cores, busy_with_others, threads_beside, usable_
 _CHOSEN = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # by the user, before Python started
 
 
-class Threads(NamedTuple):
+@dataclass(frozen=True)
+class Threads:
     """A number of threads.
 
     Attributes
@@ -30,6 +31,16 @@ class Threads(NamedTuple):
     count: int
     line: str | None = None
     decided: bool = False
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """What the run says of it."""
+        return {} if self.line is None else {"threads": self.line}
+
+    @property
+    def to_keep(self) -> int | None:
+        """What the run remembers; None: the usual number."""
+        return self.count if self.decided else None
 
 
 def choose_threads(asked: int | None, device: torch.device, *, alone: bool = True) -> Threads:
