@@ -66,6 +66,7 @@ _AUTO = (BeforeValidator(_auto), PlainSerializer(lambda value: "auto" if value i
 Axes = Annotated[tuple[int, ...], BeforeValidator(_axes)]
 Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
+MOST_THREADS = 1024  # of a process; a number that the system refuses ends it without a word
 AutoInt = Annotated[Annotated[int, Field(ge=1)] | None, *_AUTO]
 AutoFloat = Annotated[Annotated[float, Field(gt=0)] | None, *_AUTO]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -266,8 +267,9 @@ class ComputeConfig(_Section):
 
     ``engine`` says where local CNNs are trained: here one group after the other, in ``processes`` of this machine, on a
     ``ray`` cluster (at ``ray_address``; None starts one here), or by ``module:function`` of your own. ``workers`` is
-    how many groups are trained at the same time, with ``threads`` each; None: one per GPU, or per core. ``retries`` is
-    how often a task that fails goes on from its checkpoint.
+    how many groups are trained at the same time, with ``threads`` each; None: one per GPU, or per core. Without
+    workers, ``threads`` are those of this process; None: as many as cores, or fewer beside other programs. ``retries``
+    is how often a task that fails goes on from its checkpoint.
 
     ``replicas`` is for the coherent model over ranks: so many groups of them each have all subdomains, and compute a
     share of each batch.
@@ -280,7 +282,7 @@ class ComputeConfig(_Section):
     group: PositiveInt | None = None
     engine: str = "in_process"
     workers: PositiveInt | None = None
-    threads: PositiveInt | None = None
+    threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] | None = None
     ray_address: str | None = None
     retries: Annotated[int, Field(ge=0)] = 1
     replicas: PositiveInt = 1

@@ -37,11 +37,6 @@ def processor() -> str:
     return platform.processor()
 
 
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def resident_memory() -> int:
     """Return the bytes of this process that are in memory now; 0 where that is not known (other than Linux)."""
     statm = Path("/proc/self/statm")

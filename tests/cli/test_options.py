@@ -38,6 +38,7 @@ VALUES = {
     "--memory": ("8GB", 8_000_000_000),
     "--engine": ("processes", "processes"),
     "--workers": ("3", 3),
+    "--threads": ("2", 2),
     "--ray-address": ("auto", "auto"),
     "--out": ("there", Path("there")),
     "--force": (None, True),

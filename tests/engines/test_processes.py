@@ -17,6 +17,7 @@ import pytest
 import torch
 
 import ddcnn
+from ddcnn.cores import usable_cores
 from ddcnn.engines import InProcess, Processes, task
 from ddcnn.errors import EngineError, InterruptionError, TrainingError
 from ddcnn.planning import Setup
@@ -177,7 +178,7 @@ def test_a_folder_is_needed(problem: Callable[..., Setup]) -> None:
 
 
 def test_cores_are_shared() -> None:
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     assert Processes().workers == cores
     assert Processes().threads == 1
     assert Processes(1).threads == cores

@@ -91,6 +91,7 @@ FIELDS = (
     Field("--memory", "compute.memory", str, COMPUTE, "At most, such as 8GB: fewer local CNNs at once.", "SIZE"),
     Field("--engine", "compute.engine", str, COMPUTE, "in_process (default), processes, ray or module:name.", "NAME"),
     Field("--workers", "compute.workers", str, COMPUTE, "Of the engine; default one per GPU, or per core.", "N"),
+    Field("--threads", "compute.threads", str, COMPUTE, "Of this process, or of each worker; default free cores.", "N"),
     Field("--ray-address", "compute.ray_address", str, COMPUTE, "auto or ray://HOST:PORT; default a new one.", "URL"),
     Field("--out", "out", Path, OUTPUT, "Folder of the run; default runs/COMMAND-DATA-MODEL-GRID-sSEED."),
     Field("--force", "force", bool, OUTPUT, "Replace a run that is in that folder."),

@@ -27,6 +27,7 @@ from ddcnn.cli.options import (
     in_words_of_options,
     with_fields,
 )
+from ddcnn.cli.waiting import let_threads_sleep
 from ddcnn.errors import ConfigError, InterruptionError, RankError
 from ddcnn.text import printable
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 _CHECKPOINTS = "checkpoints"
 _HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # of PyTorch, which reads it when it makes the first tensor
 
-_ENGINE = ("compute.engine", "compute.workers", "compute.ray_address")
+_ENGINE = ("compute.engine", "compute.workers", "compute.threads", "compute.ray_address")
 _DIRECTORY = "data.directory"
 _COMPARE_FIELDS = [field for field in FIELDS if field.option != "--strategy"]
 
@@ -128,6 +129,8 @@ class Source:
 
 
 def _run(command: str, source: Source, *, as_json: bool, quiet: bool) -> None:
+    let_threads_sleep()
+
     from ddcnn.training.interruption import listening
 
     with in_words_of_options(source.given.fields, source.assignments), listening():

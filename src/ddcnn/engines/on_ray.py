@@ -22,11 +22,11 @@ from typing import Any, Self, TypeVar
 import numpy as np
 import torch
 
+from ddcnn.cores import usable_cores
 from ddcnn.engines.events import Mailbox, TellingProgress, describe, replay_event
 from ddcnn.engines.task import Failure, Task, each_once, perform
 from ddcnn.engines.task_payload import TaskPayload
 from ddcnn.errors import EngineError, in_one_line
-from ddcnn.machine import usable_cores
 from ddcnn.training import Checkpoints, Progress
 from ddcnn.training.interruption import INTERRUPTION
 

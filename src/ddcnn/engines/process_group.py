@@ -18,10 +18,10 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
+from ddcnn.cores import usable_cores
 from ddcnn.engines.launcher_environment import LauncherEnvironment
 from ddcnn.engines.ranks import ALONE, Ranks, answered, patience
 from ddcnn.errors import ConfigError, EndedError, InterruptionError
-from ddcnn.machine import usable_cores
 
 _LONGEST_NAME = 256  # characters of the name of a machine
 _SEEING_OFF = 5.0  # seconds; one that was killed never leaves a note

@@ -18,10 +18,10 @@ from typing import Any, Self, TypeVar
 
 import torch
 
+from ddcnn.cores import usable_cores
 from ddcnn.engines.events import replay_event
 from ddcnn.engines.task import Failure, Task, each_once
 from ddcnn.errors import EngineError
-from ddcnn.machine import usable_cores
 from ddcnn.training import Progress
 from ddcnn.training.interruption import INTERRUPTION
 

@@ -89,7 +89,8 @@ def resume(
     progress, command, engine
         As in `compare`.
     compute
-        Fields of ``config.compute`` that change nothing in the result: engine, workers, ray_address, retries.
+        Fields of ``config.compute`` that change nothing in the result: engine, workers, ray_address, retries; and
+        threads, within rounding.
     directory
         Where the data are now, if they have been moved: as ``config.data.directory``. Their content must be the same.
     trust

@@ -38,7 +38,7 @@ def over_folds(
 
     The run's folder holds a complete run per fold in ``folds/0``, ``folds/1``, ..., and a ``comparison.json`` whose
     figures are means over the folds, with ``"intervals"`` (95 %) and the figures of all ``"folds"`` per strategy.
-    ``auto`` choices are made on the first fold and hold for all.
+    ``auto`` choices are made on the first fold and hold for all, but for the number of threads.
     """
     assert config.out is not None
     assert config.data.folds is not None

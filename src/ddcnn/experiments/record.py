@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ddcnn.config import Config
+from ddcnn.config import MOST_THREADS, Config
 from ddcnn.data.files import named_paths
 from ddcnn.errors import RunError
 from ddcnn.experiments.results import comparison_of
@@ -86,13 +86,17 @@ class Recorder(Progress):
 
 @dataclass(frozen=True)
 class Begun:
-    """What a run knew when it was begun: the choices that were made for it, and what was proved of its networks."""
+    """What a run knew when it was begun: the choices that were made for it, and what was proved of its networks.
+
+    ``threads`` is the number of threads that was decided on; None: the usual one.
+    """
 
     folder: RunFolder
     fingerprint: str
     choices: dict[str, str]
     proofs: tuple[str, ...]
     command: str
+    threads: int | None = None
 
     def check(self, setup: Setup) -> None:
         """Make sure that the run goes on as it was begun.
@@ -105,7 +109,9 @@ class Begun:
         _check_fingerprint(self.folder, self.fingerprint, setup.fingerprint)
 
 
-def open_run(folder: RunFolder, setup: Setup, *, job: str, command: str, choices: dict[str, str]) -> None:
+def open_run(
+    folder: RunFolder, setup: Setup, *, job: str, command: str, choices: dict[str, str], threads: int | None = None
+) -> None:
     """Make the folder of a run, and write what is known before the training."""
     folder.create(force=setup.config.force, sources=named_paths(setup.config.data))
     begun = {
@@ -114,6 +120,7 @@ def open_run(folder: RunFolder, setup: Setup, *, job: str, command: str, choices
         "fingerprint": setup.fingerprint,
         "choices": choices,
         "proofs": setup.networks.proofs.certificates(),
+        "threads": threads,
     }
     folder.write_json(BEGUN, begun)
     folder.write_text("config.yaml", setup.config.to_yaml())
@@ -157,7 +164,15 @@ def reopen_run(folder: RunFolder, *, sweep: bool) -> Begun:
         folder.sweep()
     told = folder.read_json("environment.json") if folder.has("environment.json") else {}
     command = str(told.get("command", ""))
-    return Begun(folder, begun["fingerprint"], dict(begun["choices"]), tuple(begun["proofs"]), command)
+    threads = begun.get("threads")
+    return Begun(
+        folder,
+        begun["fingerprint"],
+        dict(begun["choices"]),
+        tuple(begun["proofs"]),
+        command,
+        threads if type(threads) is int and 0 < threads <= MOST_THREADS else None,
+    )
 
 
 def check_begun(folder: RunFolder, fingerprint: str) -> None:

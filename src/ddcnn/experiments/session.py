@@ -11,9 +11,9 @@ from ddcnn.config import Config
 from ddcnn.data import Dataset
 from ddcnn.data.files import named_paths, source_folder
 from ddcnn.engines import ALONE, Engine, Ranks, build_engine
-from ddcnn.experiments.record import Comparison, Recorder, finish_run, open_run, reopen_run, write_facts
+from ddcnn.experiments.record import Begun, Comparison, Recorder, finish_run, open_run, reopen_run, write_facts
 from ddcnn.machine import staying_below
-from ddcnn.planning import MemoryPlan, Setup, decide, prepare
+from ddcnn.planning import MemoryPlan, Setup, Threads, choose_threads, computing_with, decide, keep_threads, prepare
 from ddcnn.runs.folder import CHECKPOINTS, RunFolder
 from ddcnn.strategies import STRATEGIES, StrategyContext, StrategyResult, needed_for
 from ddcnn.training import Progress, StageTimer, Workspace, peak_of_process
@@ -65,6 +65,19 @@ class Session:
         cls, config: Config, job: str, strategies: Sequence[str], options: RunOptions, dataset: Dataset | None = None
     ) -> Session:
         """Begin a run, or go on with it; whatever cannot be used is found before its folder is made."""
+        with ExitStack() as contexts:
+            return cls._of(config, job, strategies, options, dataset, contexts)
+
+    @classmethod
+    def _of(
+        cls,
+        config: Config,
+        job: str,
+        strategies: Sequence[str],
+        options: RunOptions,
+        dataset: Dataset | None,
+        contexts: ExitStack,
+    ) -> Session:
         assert config.out is not None
         plan, ranks, command = None, options.ranks, options.command
         folder = RunFolder(config.out) if ranks.first else None
@@ -76,14 +89,17 @@ class Session:
             folder.check_free(force=config.force, sources=sources, images=images)
         setup = prepare(config, dataset, ranks, begun.proofs if begun else ())
         engine = options.engine or build_engine(config.compute, setup.compute.device.type)
+        threads = _threads(setup, engine, begun)
+        contexts.enter_context(computing_with(threads.count))
         if begun is None:
             _tell_of_files(setup, options.progress)
             setup, choices, plan = decide(setup, _whole(strategies), engine)
+            choices |= threads.choices
             if folder is not None:
-                open_run(folder, setup, job=job, command=command, choices=choices)
+                open_run(folder, setup, job=job, command=command, choices=choices, threads=threads.to_keep)
         else:
             begun.check(setup)
-            choices, command = dict(begun.choices), begun.command or command
+            choices, command = begun.choices | threads.choices, begun.command or command
             if folder is not None:
                 write_facts(folder, setup, command)
         if not ranks.alone:
@@ -92,7 +108,7 @@ class Session:
             options.progress.note(f"{what} {text}")
         workspace = Workspace(config.out / CHECKPOINTS, setup.fingerprint, options.progress.note)
         recorder = options.progress if folder is None else Recorder(folder, options.progress)
-        return cls(setup, folder, recorder, workspace, engine, choices, plan, command)
+        return cls(setup, folder, recorder, workspace, engine, choices, plan, command, contexts.pop_all())
 
     def __enter__(self) -> Session:
         """Open the engine, and look to it that the memory stays below its limit."""
@@ -145,6 +161,15 @@ class Session:
 def as_rank(options: RunOptions, ranks: Ranks) -> RunOptions:
     """Return the options of one of several ranks: only the first one shows progress."""
     return replace(options, ranks=ranks, progress=options.progress if ranks.first else Progress())
+
+
+def _threads(setup: Setup, engine: Engine, begun: Begun | None) -> Threads:
+    """Return with how many threads this process computes."""
+    asked = setup.config.compute.threads if engine.serial else None  # else they are those of the workers
+    device, alone = setup.compute.device, setup.ranks.alone
+    if begun is None:
+        return choose_threads(asked, device, alone=alone)
+    return keep_threads(asked, begun.threads, device, alone=alone)
 
 
 def _whole(strategies: Sequence[str]) -> list[str]:

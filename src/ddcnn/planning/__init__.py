@@ -5,14 +5,19 @@ from ddcnn.planning.compute import ComputePlan, find_device
 from ddcnn.planning.measured_choices import choose_fastest, seconds_alone
 from ddcnn.planning.memory import MemoryPlan, plan_memory
 from ddcnn.planning.setup import Setup, decide, open_images, prepare
+from ddcnn.planning.threads import Threads, choose_threads, computing_with, keep_threads
 
 __all__ = [
     "ComputePlan",
     "MemoryPlan",
     "Setup",
+    "Threads",
     "choose_fastest",
+    "choose_threads",
+    "computing_with",
     "decide",
     "find_device",
+    "keep_threads",
     "open_images",
     "plan_memory",
     "prepare",

@@ -25,6 +25,7 @@ from ddcnn.training.members import TrainableMembers
 from ddcnn.training.objective import Objective, cross_entropy_of
 from ddcnn.training.precision import PrecisionName
 from ddcnn.training.progress import Progress
+from ddcnn.training.slowness import StepWatch
 from ddcnn.training.stage_timer import peak_memory
 from ddcnn.training.step import Step, deterministic_layers
 
@@ -138,6 +139,7 @@ class _Training:
         self.rows: list[dict[str, Any]] = []
         self.steps = 0
         self.epoch = 1  # that is under way, or comes next
+        self._watch = StepWatch()
         self._start = time.perf_counter()
         self._earlier_seconds = 0.0
         self._earlier_peak: int | None = None
@@ -171,8 +173,12 @@ class _Training:
                 epoch.load(under_way.numbers["done"], under_way.numbers["samples"], under_way.part("epoch"))
                 _set_random_state(under_way.part("random"), self.train.device)
             with closing(epoch.run(progress)) as steps:
+                self._watch.begin()
                 for _ in steps:
+                    if (line := self._watch.end()) is not None:
+                        progress.note(f"{self.stage}: {line}")
                     self._pause(epoch, checkpoints)
+                    self._watch.begin()
         self._end_epoch(epoch, progress)
         if checkpoints is not None and self.selector.active and self.epoch <= self.config.epochs:
             (due,) = self.distribution.broadcast_metrics(self.step.network, torch.tensor(checkpoints.due))
