@@ -27,7 +27,6 @@ from ddcnn.fusion.choice import measure as timed
 from ddcnn.planning import Setup, decide, prepare
 from ddcnn.strategies import StrategyContext
 from ddcnn.strategies.local import aggregate, train_local_cnns
-from ddcnn.strategies.local_probabilities import LocalProbabilities
 from ddcnn.training import MemberOptimizer, Step, WholeNetwork
 
 FEATURES = ("probability", "log", "logit", "penultimate")
@@ -58,9 +57,7 @@ def main() -> None:
             for features in FEATURES if name != "average" else FEATURES[:1]:
                 other = _with(setup, _config(values, seed, name, features))
                 context = StrategyContext(other, InProcess())
-                said = LocalProbabilities(other, local.network, features=features == "penultimate")
-                said._known = local.probabilities._known  # computed once, features included
-                result = aggregate(context, replace(local, probabilities=said), name)
+                result = aggregate(context, local, name)
                 decisions = judge(other, result)
                 handed = max(widths or ()) if features == "penultimate" else other.data.classes
                 seconds = sum(stage.seconds for stage in result.stages if stage.name == "dnn")

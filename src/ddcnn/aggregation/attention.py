@@ -14,6 +14,8 @@ from ddcnn.aggregation.handed import HandedOver
 from ddcnn.config import Features
 from ddcnn.errors import AggregationError
 
+_DEEPEST = 64  # layers that a run of a stranger may ask for
+
 
 class Attention(nn.Module):
     """A small transformer on what the subdomains hand over.
@@ -38,7 +40,7 @@ class Attention(nn.Module):
     Raises
     ------
     AggregationError
-        The heads do not share the width equally, or another number is not as it should be.
+        The heads do not share the width equally, or there are less than 1 or more than 64 layers.
 
     References
     ----------
@@ -61,10 +63,10 @@ class Attention(nn.Module):
         subdomain_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if min(width, heads, depth) < 1 or width % heads:
+        if min(width, heads, depth) < 1 or width % heads or depth > _DEEPEST:
             raise AggregationError(
-                f"attention of width {width}, {heads} heads and depth {depth} should have positive numbers, and a "
-                "width that the heads share equally"
+                f"attention of width {width}, {heads} heads and depth {depth} should have positive numbers, a width "
+                f"that the heads share equally, and at most {_DEEPEST} layers"
             )
         self.subdomain_dropout = check_dropout(subdomain_dropout)
         self.handed = HandedOver.of(features, subdomains, classes, widths)
