@@ -16,7 +16,7 @@ from ddcnn.decomposition import Grid
 from ddcnn.engines import ALONE, Ranks
 from ddcnn.engines.ranks import patience, shares
 from ddcnn.errors import ConfigError
-from tests.engines.on_ranks import CASES, DROPOUT, STEPS, B, K, ended, start, trained
+from tests.engines.on_ranks import CASES, DROPOUT, SIZE, STEPS, B, K, ended, start, trained
 
 Results = Callable[[int], dict[str, Tensor]]
 

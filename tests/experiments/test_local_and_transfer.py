@@ -159,9 +159,9 @@ def test_subdomain_dropout_acts_wherever_the_dnn_is_trained(problem, monkeypatch
     seen = []
     drop = dense_module.drop
 
-    def watched(p, probability):
+    def watched(p, probability, value):
         seen.append((p.requires_grad, probability))
-        return drop(p, probability)
+        return drop(p, probability, value)
 
     monkeypatch.setattr(dense_module, "drop", watched)
     tiny = {"name": "tests.strategies.tiny:tiny", "width_factor": 0.5}
