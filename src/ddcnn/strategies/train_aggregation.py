@@ -34,7 +34,6 @@ def train_aggregation(
     with StageTimer("dnn", context.setup.compute.device) as stage:
         aggregation, learned = _inputs(network, local.learned_from())
         if own is not None:
-            learned = silence(learned, local.missing, None if network.handed is None else network.handed.silent)
             with deterministic_layers(torch.device("cpu"), derive_seed(context.setup.config.seed, "dnn", "fit")):
                 own(aggregation, learned, context.setup.data.dataset.labels[local.samples])
             history = History()
@@ -60,8 +59,10 @@ class _Deciding(Single):
 
 
 def _inputs(network: CNNDNN, outputs: LocalOutputs) -> tuple[nn.Module, Tensor]:
-    """Return what of the aggregation is trained, and what it learns from, on the CPU."""
-    return uncalibrated(network.aggregation, outputs.handed(network.handed))
+    """Return what of the aggregation is trained, and what it learns from, on the CPU; of missing ones, nothing."""
+    over = network.handed
+    aggregation, handed = uncalibrated(network.aggregation, outputs.handed(over))
+    return aggregation, silence(handed, network.missing, None if over is None else over.silent)
 
 
 def _fit(
