@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from typing import Any as _Any
 
 if TYPE_CHECKING:
-    from ddcnn.aggregation import Average, Dense, Vote
+    from ddcnn.aggregation import Attention, Average, Dense, Gated, Vote, WeightedAverage
     from ddcnn.config import Config
     from ddcnn.data import Dataset, open_data
     from ddcnn.decomposition import Decomposition, Grid, Subdomain, cut, reassemble
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ddcnn.runs import load
 
 _PLACES = {
-    "aggregation": ("Average", "Dense", "Vote"),
+    "aggregation": ("Attention", "Average", "Dense", "Gated", "Vote", "WeightedAverage"),
     "config": ("Config",),
     "data": ("Dataset", "open_data"),
     "decomposition": ("Decomposition", "Grid", "Subdomain", "cut", "reassemble"),
@@ -43,6 +43,7 @@ __all__ = [
     "CNN3D",
     "CNNDNN",
     "VGG9",
+    "Attention",
     "Average",
     "Comparison",
     "Config",
@@ -51,11 +52,13 @@ __all__ = [
     "Decomposition",
     "Dense",
     "FusedCNN",
+    "Gated",
     "Grid",
     "LocalCNNs",
     "ResNet20",
     "Subdomain",
     "Vote",
+    "WeightedAverage",
     "compare",
     "cut",
     "evaluate",

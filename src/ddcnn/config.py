@@ -70,6 +70,8 @@ MOST_THREADS = 1024  # of a process; a number that the system refuses ends it wi
 AutoInt = Annotated[Annotated[int, Field(ge=1)] | None, *_AUTO]
 AutoFloat = Annotated[Annotated[float, Field(gt=0)] | None, *_AUTO]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Features = Literal["probability", "log", "logit", "penultimate"]
+"""What local CNNs hand over to an aggregation; of probabilities it may take the logarithms."""
 _LONGEST = 200  # characters of a value in a message
 
 
@@ -147,14 +149,19 @@ class ModelConfig(_Section):
 
 
 class AggregationConfig(_Section):
-    """How local probabilities become the global decision, and how the dense network (DNN) for it is trained.
+    """How what local CNNs say becomes the global decision, and how the dense network (DNN) for it is trained.
 
     ``aggregate_on`` says from which probabilities the DNN learns. ``train``: those of the training images.
     ``holdout``: those of a part, ``holdout_fraction`` of the training images, that the local CNNs never saw.
     ``crossfit``: those of all training images, each computed by local CNNs that did not see it, which trains the
     local CNNs ``folds`` more times. ``name`` is registered, or ``module:function`` of your own, called with the number
-    of subdomains, the number of classes and the ``options``. ``hidden``, ``features``, ``shortcut`` and
-    ``subdomain_dropout`` are those of `ddcnn.aggregation.Dense`.
+    of subdomains, the number of classes and the ``options``. ``hidden``, ``shortcut`` and ``subdomain_dropout`` are
+    those of `ddcnn.aggregation.Dense`.
+
+    ``features`` is what local CNNs hand over: their ``probability`` for each class, as published, its ``log``, the
+    ``logit`` before the softmax, or the ``penultimate`` features that their last linear layer sees. Average, vote and
+    weighted average use probabilities. ``calibrate`` finds a temperature for each local CNN, before the aggregation
+    learns, and one for the decision, both on the validation images.
     """
 
     name: str = "dense"
@@ -163,13 +170,23 @@ class AggregationConfig(_Section):
     holdout_fraction: Fraction = 0.2
     folds: Annotated[int, Field(ge=2)] = 3
     hidden: Annotated[Axes, Field(max_length=64)] = (256, 128)
-    features: Literal["probability", "log"] = "probability"
+    features: Features = "probability"
     shortcut: bool = True
     subdomain_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     epochs: PositiveInt = 30
     batch_size: PositiveInt = 256
     lr: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    calibrate: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> AggregationConfig:
+        if self.features == "penultimate" and self.aggregate_on == "crossfit":
+            raise ConfigError(
+                "aggregation.features = penultimate cannot go with aggregate_on = crossfit: the features of local CNNs "
+                "that were trained apart mean different things; use holdout, or features = logit"
+            )
+        return self
 
 
 class SubdomainConfig(_Section):

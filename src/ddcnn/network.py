@@ -1,18 +1,35 @@
-"""Image -> decomposition -> subimages -> local CNNs -> local probabilities -> aggregation -> global decision."""
+"""Image -> decomposition -> subimages -> local CNNs -> what they hand over -> aggregation -> global decision."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from ddcnn.aggregation.absent import checked, decide, silence
+from ddcnn.aggregation.handed import HandedOver, LocalOutputs, handed_to
 from ddcnn.decomposition import Decomposition, Subimages
-from ddcnn.errors import DecompositionError
+from ddcnn.errors import AggregationError, DecompositionError
 from ddcnn.fusion import Backend
 from ddcnn.models import LocalCNNs
+
+
+class Said(NamedTuple):
+    """What local CNNs say of some images.
+
+    Attributes
+    ----------
+    probabilities
+        (B, N, K).
+    handed
+        (B, N, F), what they hand over to the aggregation; it may be the probabilities themselves.
+    """
+
+    probabilities: Tensor
+    handed: Tensor
 
 
 class CNNDNN(nn.Module):
@@ -28,7 +45,8 @@ class CNNDNN(nn.Module):
     local_cnns
         One network per subdomain, (B, C, *s) -> (B, K); or `LocalCNNs`, already fused.
     aggregation
-        (B, N, K) -> (B, K).
+        (B, N, K) -> (B, K); or (B, N, F) -> (B, K) if its attribute ``handed`` says that it takes something else than
+        probabilities, as that of `ddcnn.Dense`.
     image_size
         (H, W) or (D, H, W); not needed with `LocalCNNs`.
     normalization
@@ -87,7 +105,29 @@ class CNNDNN(nn.Module):
 
     def forward(self, images: Shaped[Tensor, "B C *S"]) -> Float[Tensor, "B K"]:
         """Return global scores; their softmax is the probability of each class."""
-        return self.decide(self.local_probabilities(images))
+        return self.decide(self.said(images).handed)
+
+    @property
+    def handed(self) -> HandedOver | None:
+        """What the local CNNs hand over to the aggregation, which `said` returns; None: probabilities."""
+        return handed_to(self.aggregation)
+
+    def said(self, images: Shaped[Tensor, "B C *S"] | Subimages) -> Said:
+        """Return the class probabilities of each local CNN, and what it hands over, on whole images or its subimages.
+
+        Of a missing one, all classes are equally probable, and the features are 0.
+        """
+        over = self.handed
+        if over is None:
+            p = self.local_probabilities(images)
+            return Said(p, p)
+        images = images if isinstance(images, Subimages) else self.cut(images)
+        if over.by_class:
+            outputs = LocalOutputs(self.local_cnns(images))
+        else:
+            outputs = LocalOutputs(*self.local_cnns.with_features(images))
+        handed = silence(outputs.handed(over), self.missing, over.silent)
+        return Said(silence(outputs.probabilities, self.missing), handed)
 
     def local_probabilities(self, images: Shaped[Tensor, "B C *S"] | Subimages) -> Float[Tensor, "B N K"]:
         """Return the class probabilities of each local CNN, on whole images or its subimages; 1/K if it is missing."""
@@ -109,10 +149,22 @@ class CNNDNN(nn.Module):
             self.input_check(images)
         return Subimages.of(images, self.local_cnns.subdomains)
 
-    def decide(self, probabilities: Float[Tensor, "B N K"]) -> Float[Tensor, "B K"]:
-        """Return global scores from local probabilities, always computed in float32."""
-        with torch.autocast(probabilities.device.type, enabled=False):
-            return decide(self.aggregation, probabilities, self.missing)
+    def decide(self, handed: Float[Tensor, "B N F"]) -> Float[Tensor, "B K"]:
+        """Return global scores from what all local CNNs hand over (`said`), always computed in float32.
+
+        Raises
+        ------
+        AggregationError
+            The aggregation takes something else.
+        """
+        over = self.handed
+        if over is not None and handed.shape[2] != over.width:
+            raise AggregationError(
+                f"this aggregation decides from {over.width} numbers of each subdomain, got {handed.shape[2]}; "
+                "give what network.said(images).handed returns"
+            )
+        with torch.autocast(handed.device.type, enabled=False):
+            return decide(self.aggregation, handed, self.missing)
 
     def unfused_state(self) -> dict[str, Tensor]:
         """Return views of what is there, ``locals.<subdomain>.<name>`` and ``aggregation.<name>``.

@@ -10,11 +10,11 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from ddcnn.aggregation import Average, build_aggregation
+from ddcnn.aggregation import build_aggregation, check_aggregation
 from ddcnn.config import Config
 from ddcnn.decomposition import Decomposition, Grid, Subdomain, Subimages, build_decomposition
-from ddcnn.errors import ModelError, in_one_line
-from ddcnn.fusion import Backend, Proofs
+from ddcnn.errors import FusionError, ModelError, in_one_line
+from ddcnn.fusion import Backend, Proofs, classifier_of
 from ddcnn.models import LocalCNNs, Normalization, build, width_rule
 from ddcnn.network import CNNDNN
 from ddcnn.seeds import derive_seed
@@ -102,32 +102,63 @@ class NetworkFactory:
         """Return the global CNN, as the only local CNN of a decomposition into one subdomain."""
         return self._fused(self.whole_image, [module or self.global_module()], None, "looped", None)
 
+    @cached_property
+    def feature_widths(self) -> tuple[int, ...] | None:
+        """How many features each local CNN hands over, N numbers; None: the configuration asks for none.
+
+        Raises
+        ------
+        ModelError
+            A network has none.
+        """
+        if self.config.aggregation.features != "penultimate":
+            return None
+        known: dict[tuple[int, ...], int] = {}
+        for subdomain in self.subdomains:
+            if subdomain.shape not in known:
+                try:
+                    module = self.local_module(subdomain.index)
+                    known[subdomain.shape] = classifier_of(module, (self.channels, *subdomain.shape))[1]
+                except FusionError as error:
+                    raise ModelError(f"model {self.config.model.name!r}: {error}") from None
+        return tuple(known[subdomain.shape] for subdomain in self.subdomains)
+
     def aggregation(self, name: str, purpose: str = "dnn") -> nn.Module:
         """Build an aggregation on the device."""
-        seed = derive_seed(self.config.seed, purpose)
-        built = build_aggregation(name, len(self.decomposition), self.classes, self.config.aggregation, seed=seed)
-        return built.to(self.device)
+        config, seed = self.config.aggregation, derive_seed(self.config.seed, purpose)
+        widths = self.feature_widths
+        return build_aggregation(name, len(self.decomposition), self.classes, config, seed=seed, widths=widths).to(
+            self.device
+        )
+
+    def global_aggregation(self) -> nn.Module:
+        """Build the aggregation of the global CNN, an average of one."""
+        return build_aggregation("average", 1, self.classes, self.config.aggregation).to(self.device)
 
     def global_network(self, local_cnns: LocalCNNs) -> CNNDNN:
         """Return the global CNN as a `CNNDNN` of one subdomain, whose average is its own probability."""
-        return CNNDNN(self.whole_image, local_cnns, Average())
+        return CNNDNN(self.whole_image, local_cnns, self.global_aggregation())
 
     def network(self, local_cnns: LocalCNNs, aggregation: nn.Module, missing: Sequence[int] = ()) -> CNNDNN:
         """Return the whole network from its parts."""
         return CNNDNN(self.decomposition, local_cnns, aggregation, missing=missing)
 
     def check(self) -> None:
-        """Make sure that each network takes its images and returns a score per class.
+        """Make sure that each network takes its images and returns a score per class, and that all can be put together.
 
         Raises
         ------
         ModelError
             One does not: the image is too small for it, or it returns something else.
+        AggregationError
+            The aggregation cannot be trained as the configuration says.
         """
+        check_aggregation(self.config.aggregation)
         shapes = {s.shape: s.index for s in self.subdomains}
         self._check(self.global_module(), self.image_size, "the image")
         for shape, index in shapes.items():
             self._check(self.local_module(index), shape, f"the subimage of subdomain {index}")
+        self.aggregation(self.config.aggregation.name)
 
     def _fused(
         self,

@@ -24,6 +24,8 @@ class Registry(MutableMapping[str, Entry], Generic[Entry]):
         Those to begin with.
     adapt
         Makes an entry of what was imported by a name ``module:function``; it raises a `DdcnnError` if it cannot.
+    families
+        Makes an entry of the rest of a name ``family:rest``, by the family: nothing of the user's own is imported.
 
     Examples
     --------
@@ -43,8 +45,10 @@ class Registry(MutableMapping[str, Entry], Generic[Entry]):
         entries: Mapping[str, Entry] | None = None,
         *,
         adapt: Callable[[str, Any], Entry] | None = None,
+        families: Mapping[str, Callable[[str], Entry]] | None = None,
     ) -> None:
         self.kind, self.error, self._adapt = kind, error, adapt
+        self._families = dict(families or {})
         self._entries: dict[str, Entry] = dict(entries or {})
 
     def __getitem__(self, name: str) -> Entry:
@@ -88,7 +92,8 @@ class Registry(MutableMapping[str, Entry], Generic[Entry]):
 
     def is_foreign(self, name: str) -> bool:
         """Tell whether a name stands for code of the user's own, which `find` would import."""
-        return name not in self._entries and ":" in name
+        family, colon, _ = name.partition(":")
+        return name not in self._entries and bool(colon) and family not in self._families
 
     def find(self, name: str) -> Entry:
         """Return the entry of that name, or import ``module:function``, which runs the module's code.
@@ -100,6 +105,9 @@ class Registry(MutableMapping[str, Entry], Generic[Entry]):
         """
         if name in self._entries:
             return self._entries[name]
+        family, colon, rest = name.partition(":")
+        if colon and family in self._families:
+            return self._families[family](rest)
         if not self.is_foreign(name):
             hint = nearest(name, self._entries)
             raise self.error(f"{self.kind} {name!r} is unknown: {hint}; or give module:function")

@@ -22,6 +22,8 @@ RESULT = {
     "samples": 4,
     "accuracy": 0.75,
     "loss": 0.5,
+    "brier": 0.375,
+    "ece": 0.0625,
     "classes": {"[red]a": {"accuracy": 0.5, "samples": 4}, "b": {"accuracy": None, "samples": 0}},
     "confusion": [[2, 2], [0, 0]],
     "subdomains": [{"index": 0, "accuracy": 0.25}, {"index": 1, "accuracy": 0.125}],
@@ -45,7 +47,7 @@ def test_tables(call: Callable, seen: dict, made_run: Path) -> None:
     code, out, err = call("evaluate", made_run, "--strategy", "vote")
     assert (code, err) == (0, "")
     assert (seen["run"], seen["data"].source, seen["strategy"]) == (made_run, "mnist5k", "vote")
-    for part in ("[red]a", "75.0", "0.5000", "25.0", "12.5"):
+    for part in ("[red]a", "75.0", "0.5000", "0.3750", "6.2", "25.0", "12.5"):
         assert part in out
 
 

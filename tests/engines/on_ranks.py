@@ -15,11 +15,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ddcnn.aggregation import Dense
-from ddcnn.config import TrainingConfig
+from ddcnn.config import Features, TrainingConfig
 from ddcnn.data.batches import Batches
 from ddcnn.data.lazy import Resident
 from ddcnn.decomposition import Grid
 from ddcnn.engines import RankDistribution, Ranks, joined
+from ddcnn.engines.ranks import shares
 from ddcnn.models import LocalCNNs
 from ddcnn.network import CNNDNN
 from ddcnn.training import CrossEntropy, Distribution, FadingLocalLosses, MemberOptimizer, Step, WholeNetwork
@@ -39,6 +40,15 @@ class Case:
     label_smoothing: float = 0.0
     class_weights: bool = False
     dropout: float = 0.0
+    features: Features = "probability"
+    uneven: bool = False
+
+    def numbers(self, subdomains: int, ranks: int) -> int:
+        """Return how many numbers of an image the rank that has most of them hands over."""
+        widths = [K] * subdomains
+        if self.features == "penultimate":
+            widths = [_features(subdomain.shape, self.uneven) for subdomain in Grid((1, subdomains)).subdomains(SIZE)]
+        return max(sum(widths[n] for n in part) for part in shares(subdomains, ranks))
 
 
 CASES = {
@@ -47,6 +57,9 @@ CASES = {
     "adam, smoothed": Case(1.0, {"optimizer": "adam", "lr": 0.01}, 0.1, class_weights=True),
     "adamw, clipped": Case(0.0, {"optimizer": "adamw", "lr": 0.03, "weight_decay": 0.1, "clip_norm": 0.2}),
     "sgd, clipped, local losses": Case(1.0, {"optimizer": "sgd", "clip_norm": 0.5}, 0.1),
+    "logits": Case(1.0, {"optimizer": "sgd", "lr": 0.03}, features="logit"),
+    "features, clipped, local losses": Case(1.0, {"optimizer": "sgd", "clip_norm": 0.5}, features="penultimate"),
+    "features, uneven": Case(0.5, {"optimizer": "sgd", "lr": 0.03}, features="penultimate", uneven=True),
 }
 DROPOUT = Case(1.0, {"optimizer": "sgd"}, dropout=0.5)
 
@@ -89,9 +102,14 @@ def trained(case: Case, subdomains: int, ranks: Ranks, *, samples: int = B, norm
     """
     grid = Grid((1, subdomains))
     torch.manual_seed(0)
-    networks = [_cnn(case.dropout, norm=norm) for _ in range(subdomains)]
-    aggregation = _aggregation(subdomains, case.dropout)
+    shapes = [subdomain.shape for subdomain in grid.subdomains(SIZE)]
+    networks = [_cnn(case.dropout, norm=norm, shape=shape if case.uneven else None) for shape in shapes]
+    aggregation: nn.Module = _aggregation(subdomains, case.dropout)
     nn.init.normal_(aggregation[0].layers[-1].weight, std=0.1)
+    if case.features != "probability":
+        widths = [_features(shape, case.uneven) for shape in shapes]
+        aggregation = Dense(subdomains, K, hidden=(6,), features=case.features, widths=widths)
+        nn.init.normal_(aggregation.layers[-1].weight, std=0.1)
     data = [(torch.randn(samples, 1, *SIZE), torch.randint(K, (samples,))) for _ in range(STEPS // 5)]
     own = ranks.owned(subdomains)
     local_cnns = LocalCNNs(grid, [networks[n] for n in own], image_size=SIZE, indices=own, backend="fused")
@@ -113,11 +131,19 @@ def trained(case: Case, subdomains: int, ranks: Ranks, *, samples: int = B, norm
     return {"losses": torch.stack(losses)} | network.member_state(0) | {f"state {k}": v for k, v in state.items()}
 
 
-def _cnn(dropout: float, *, norm: bool = True) -> nn.Module:
-    """Return a network of which no parameter has a gradient of rounding errors alone, which Adam would enlarge."""
+def _cnn(dropout: float, *, norm: bool = True, shape: tuple[int, ...] | None = None) -> nn.Module:
+    """Return a network of which no parameter has a gradient of rounding errors alone, which Adam would enlarge.
+
+    With the shape of its subimages, its classifier sees all pixels instead of four.
+    """
     layers = [nn.Conv2d(1, 3, 2, bias=False), nn.BatchNorm2d(3) if norm else nn.GroupNorm(1, 3), nn.ReLU()]
-    layers += [nn.AdaptiveAvgPool2d(2), nn.Flatten()]
-    return nn.Sequential(*layers, *([nn.Dropout(dropout)] if dropout else []), nn.Linear(12, K))
+    layers += [nn.Flatten()] if shape else [nn.AdaptiveAvgPool2d(2), nn.Flatten()]
+    features = _features(shape or SIZE, shape is not None)
+    return nn.Sequential(*layers, *([nn.Dropout(dropout)] if dropout else []), nn.Linear(features, K))
+
+
+def _features(shape: tuple[int, ...], uneven: bool) -> int:
+    return 3 * (shape[0] - 1) * (shape[1] - 1) if uneven else 12
 
 
 def _aggregation(subdomains: int, dropout: float) -> nn.Sequential:

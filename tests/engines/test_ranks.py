@@ -16,7 +16,7 @@ from ddcnn.decomposition import Grid
 from ddcnn.engines import ALONE, Ranks
 from ddcnn.engines.ranks import patience, shares
 from ddcnn.errors import ConfigError
-from tests.engines.on_ranks import CASES, DROPOUT, STEPS, B, K, ended, start, trained
+from tests.engines.on_ranks import CASES, DROPOUT, SIZE, STEPS, B, K, ended, start, trained
 
 Results = Callable[[int], dict[str, Tensor]]
 
@@ -52,12 +52,21 @@ def test_equal_to_one_process(results: Results, count: int, subdomains: int, nam
     assert float(losses[-4:].mean()) < float(losses[:4].mean()) - 0.05  # it does learn, or equality shows little
     for rank in range(count):
         torch.testing.assert_close(found.pop(f"rank {rank} losses"), losses, rtol=1e-4, atol=1e-5)
-        assert int(found.pop(f"rank {rank} received")) == STEPS * B * K * count * -(-subdomains // count)
+        assert int(found.pop(f"rank {rank} received")) == STEPS * B * count * CASES[name].numbers(subdomains, count)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_each_step_moves_b_n_k_numbers(results: Results) -> None:
     assert int(results(4)["4/sgd/rank 3 received"]) == STEPS * (B * 4 * K)
+    assert int(results(4)["4/logits/rank 3 received"]) == STEPS * (B * 4 * K)
+
+
+def test_each_step_moves_the_features_of_all_subdomains(results: Results) -> None:
+    assert int(results(4)["4/features, clipped, local losses/rank 3 received"]) == STEPS * (B * 4 * 12)
+    columns = [subdomain.shape[1] for subdomain in Grid((1, 5)).subdomains(SIZE)]
+    assert columns == [3, 3, 3, 2, 2]  # of 13; a convolution leaves one less, times 3 rows and 3 channels
+    most = max(9 * (2 + 2 + 2), 9 * (1 + 1))
+    assert int(results(2)["5/features, uneven/rank 0 received"]) == STEPS * B * 2 * most
 
 
 def test_dropout_differs_in_the_local_cnns_and_is_the_same_in_the_aggregation(results: Results) -> None:

@@ -45,6 +45,10 @@ def test_the_results_say_what_they_should(compared):
             "test_accuracy",
             "test_auc",
             "test_f1",
+            "test_nll",
+            "test_brier",
+            "test_ece",
+            "handed_over",
             "parameters",
             "epochs",
             "seconds",
@@ -52,6 +56,8 @@ def test_the_results_say_what_they_should(compared):
             "peak_memory_bytes",
         }
         assert 0 <= row["test_accuracy"] <= 1
+        numbers = 3 if row["name"] == "global" else 6 * 3
+        assert row["handed_over"] == {"features": "probability", "numbers": numbers}
     epochs = {row["name"]: row["epochs"] for row in results["strategies"]}
     assert epochs == {"global": 3, "average": 3, "vote": 3, "cnn-dnn": 3, "coherent": 3, "transfer": 6}
     seconds = {row["name"]: row["seconds"] for row in results["strategies"]}

@@ -11,7 +11,7 @@ import ddcnn
 from ddcnn.config import Config
 from ddcnn.data.batches import Batches
 from ddcnn.strategies import local_probabilities
-from ddcnn.training import predict_scores
+from ddcnn.training import predict_outputs
 from tests.bars import write_bars
 
 
@@ -21,9 +21,9 @@ def test_each_part_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     def watched(network: Any, batches: Batches, **options: Any) -> Any:
         seen.append(tuple(batches.indices.tolist()))
-        return predict_scores(network, batches, **options)
+        return predict_outputs(network, batches, **options)
 
-    monkeypatch.setattr(local_probabilities, "predict_scores", watched)
+    monkeypatch.setattr(local_probabilities, "predict_outputs", watched)
     values = {
         "data": {"source": write_bars(tmp_path, (8, 12))},
         "decomposition": {"grid": "1x2"},

@@ -55,9 +55,10 @@ def test_crossfit_probabilities_come_from_networks_that_did_not_see_the_sample(p
     assert sum(map(len, held)) == len(everything)
     assert [set(part.tolist()) for part in local.samples.split([len(fold) for fold in held])] == held
     assert local.unseen is not None
-    assert tuple(local.unseen.shape) == (len(everything), 4, 3)
+    unseen = local.unseen.probabilities
+    assert tuple(unseen.shape) == (len(everything), 4, 3)
     seen_by_all = local.probabilities.of_samples(local.samples)
-    assert not torch.allclose(local.unseen, seen_by_all, atol=1e-3)  # other networks
+    assert not torch.allclose(unseen, seen_by_all, atol=1e-3)  # other networks
 
 
 def test_transfer_starts_where_the_local_cnns_ended(problem):
@@ -158,9 +159,9 @@ def test_subdomain_dropout_acts_wherever_the_dnn_is_trained(problem, monkeypatch
     seen = []
     drop = dense_module.drop
 
-    def watched(p, probability):
+    def watched(p, probability, value):
         seen.append((p.requires_grad, probability))
-        return drop(p, probability)
+        return drop(p, probability, value)
 
     monkeypatch.setattr(dense_module, "drop", watched)
     tiny = {"name": "tests.strategies.tiny:tiny", "width_factor": 0.5}

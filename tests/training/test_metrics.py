@@ -1,13 +1,14 @@
-"""AUC and F1, against scikit-learn and by hand."""
+"""AUC, F1 and how sure decisions are, against scikit-learn and by hand."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
+from sklearn.metrics import brier_score_loss, confusion_matrix, f1_score, log_loss, roc_auc_score
 
-from ddcnn.training import auc, macro_f1
+from ddcnn.training import auc, macro_f1, sureness
+from ddcnn.training.metrics import expected_calibration_error
 
 
 def _problem(classes: int, *, seed: int, ties: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
@@ -47,3 +48,29 @@ def test_where_they_are_not_defined() -> None:
 
 def test_constant_scores_are_worth_a_guess() -> None:
     assert auc(torch.full((6, 2), 0.5), torch.tensor([0, 0, 0, 0, 1, 1])) == 0.5
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_nll_and_brier_score_equal_scikit_learn(classes: int) -> None:
+    scores, labels = _problem(classes, seed=classes)
+    p = scores.mul(7).softmax(1)
+    found = sureness(scores * 7, labels)
+    assert found["nll"] == pytest.approx(log_loss(labels, p, labels=range(classes)))
+    expected = brier_score_loss(np.eye(classes)[labels], p, scale_by_half=False)
+    assert found["brier"] == pytest.approx(expected)
+
+
+def test_the_calibration_error_by_hand() -> None:
+    """Bins of 1/15: 0.6 is the upper edge of one, 0.62 and 0.66 lie in the next, 0.95 in the last."""
+    sure = torch.tensor([0.6, 0.62, 0.66, 0.95, 0.95, 1.0], dtype=torch.float64)
+    p = torch.stack([sure, 1 - sure], 1)
+    labels = torch.tensor([1, 0, 1, 0, 0, 1])  # wrong, right, wrong, right, right, wrong
+    bins = [abs(0 - 0.6), abs(1 - (0.62 + 0.66)), abs(2 - (0.95 + 0.95 + 1.0))]
+    assert expected_calibration_error(p, labels) == pytest.approx(sum(bins) / 6)
+    assert expected_calibration_error(p, labels, bins=1) == pytest.approx(abs(3 - float(sure.sum())) / 6)
+
+
+def test_scores_that_are_not_finite_say_nothing_of_sureness() -> None:
+    nothing = {"nll": None, "brier": None, "ece": None}
+    assert sureness(torch.tensor([[0.0, torch.nan]]), torch.tensor([0])) == nothing
+    assert sureness(torch.empty(0, 2), torch.empty(0, dtype=torch.long)) == nothing

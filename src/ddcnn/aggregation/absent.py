@@ -5,25 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from ddcnn.aggregation.handed import handed_to
 from ddcnn.errors import AggregationError
 
 
-def decide(aggregation: nn.Module, p: Float[Tensor, "B N K"], missing: Sequence[int] = ()) -> Float[Tensor, "B K"]:
-    """Return global scores from the local probabilities of the subdomains that are present.
+def decide(aggregation: nn.Module, p: Float[Tensor, "B N F"], missing: Sequence[int] = ()) -> Float[Tensor, "B K"]:
+    """Return global scores from what the subdomains that are present hand over.
 
     An aggregation that ``takes_any_number`` of subdomains (a class attribute, as of `Average` and `Vote`) is given
     those that are present alone, so its mean or majority is theirs. Any other is given all N, with `silence` for
-    those that are missing.
+    those that are missing; one that ``takes_missing`` is told which these are, as its second argument.
 
     Parameters
     ----------
     aggregation
-        (B, N, K) -> (B, K).
+        (B, N, F) -> (B, K).
     p
-        Local probabilities. Rows of missing subdomains play no part, not even if they are NaN.
+        What is handed over: local probabilities (F = K), or what the aggregation's attribute ``handed`` says. Rows of
+        missing subdomains play no part, not even if they are NaN.
     missing
         Subdomains without a local CNN, 0..N-1.
 
@@ -43,13 +45,15 @@ def decide(aggregation: nn.Module, p: Float[Tensor, "B N K"], missing: Sequence[
     if missing and getattr(aggregation, "takes_any_number", False):
         p = p[:, [n for n in range(p.shape[1]) if n not in missing]]
     else:
-        p = silence(p, missing)
-    scores: Tensor = aggregation(p)
+        over = handed_to(aggregation)
+        p = silence(p, missing, None if over is None else over.silent)
+    told = [missing] if missing and getattr(aggregation, "takes_missing", False) else []
+    scores: Tensor = aggregation(p, *told)
     return scores
 
 
-def silence(p: Float[Tensor, "B N K"], missing: Sequence[int]) -> Float[Tensor, "B N K"]:
-    """Return local probabilities in which missing subdomains say nothing: each class has 1/K.
+def silence(p: Float[Tensor, "B N F"], missing: Sequence[int], value: float | None = None) -> Float[Tensor, "B N F"]:
+    """Return what is handed over where missing subdomains say nothing: ``value``, or of probabilities 1/K.
 
     >>> silence(torch.tensor([[[0.9, 0.1], [0.3, 0.7]]]), [0])
     tensor([[[0.5000, 0.5000],
@@ -57,18 +61,41 @@ def silence(p: Float[Tensor, "B N K"], missing: Sequence[int]) -> Float[Tensor, 
     """
     if not missing:
         return p
-    return p.index_fill(1, torch.tensor(missing, device=p.device), 1 / p.shape[2])
+    return p.index_fill(1, torch.tensor(missing, device=p.device), 1 / p.shape[2] if value is None else value)
 
 
-def drop(p: Float[Tensor, "B N K"], probability: float) -> Float[Tensor, "B N K"]:
-    """Return local probabilities in which subdomains were silenced at random, per sample, but never all of a sample's.
+def drop(p: Float[Tensor, "B N F"], probability: float, value: float | None = None) -> Float[Tensor, "B N F"]:
+    """Return what is handed over with subdomains silenced at random, per sample, but never all of a sample's.
 
     What is kept is not scaled up, as in ordinary dropout: probabilities stay probabilities, and a decision by more
     subdomains is meant to be a surer one.
     """
-    draws = torch.rand(p.shape[:2], device=p.device)
-    kept = (draws >= probability).scatter(1, draws.argmax(1, keepdim=True), True)
-    return torch.where(kept.unsqueeze(2), p, 1 / p.shape[2])
+    return torch.where(kept(p, probability).unsqueeze(2), p, 1 / p.shape[2] if value is None else value)
+
+
+def kept(p: Float[Tensor, "B N F"], probability: float, missing: Sequence[int] = ()) -> Bool[Tensor, "B N"]:
+    """Return which subdomains say something: none that is missing, and of the others a random part per sample.
+
+    Each is left out with this probability, but never all of a sample's.
+    """
+    there = torch.tensor([n not in missing for n in range(p.shape[1])], device=p.device).expand(p.shape[:2])
+    if not probability:
+        return there
+    draws = torch.rand(p.shape[:2], device=p.device).masked_fill(~there, -1.0)
+    return (draws >= probability).scatter(1, draws.argmax(1, keepdim=True), True)
+
+
+def check_dropout(probability: float) -> float:
+    """Return a probability with which subdomains are silenced.
+
+    Raises
+    ------
+    AggregationError
+        It is not at least 0 and below 1.
+    """
+    if not 0 <= probability < 1:
+        raise AggregationError(f"subdomain_dropout = {probability} should be at least 0 and below 1")
+    return probability
 
 
 def checked(missing: Iterable[int], subdomains: int) -> tuple[int, ...]:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ddcnn.aggregation.absent import drop
-from ddcnn.aggregation.average import TINY
-from ddcnn.errors import AggregationError
+from ddcnn.aggregation.absent import check_dropout, drop
+from ddcnn.aggregation.handed import HandedOver
+from ddcnn.config import Features
 
 
 class Dense(nn.Module):
-    """A multilayer perceptron on the N*K local probabilities.
+    """A multilayer perceptron on the N*K local probabilities, or on what else local CNNs hand over.
 
     Parameters
     ----------
@@ -35,11 +34,13 @@ class Dense(nn.Module):
     subdomain_dropout
         Probability, below 1, with which a subdomain says nothing while the DNN is trained, drawn for each sample and
         subdomain (`ddcnn.aggregation.absent.drop`), so that it learns to decide without some of them.
+    widths
+        How many features each subdomain hands over, where it hands over features.
 
     Raises
     ------
     AggregationError
-        ``subdomain_dropout`` is not a probability below 1.
+        ``subdomain_dropout`` is not a probability below 1, or ``widths`` are not N numbers.
 
     References
     ----------
@@ -58,20 +59,20 @@ class Dense(nn.Module):
         classes: int,
         *,
         hidden: Sequence[int] = (256, 128),
-        features: Literal["probability", "log"] = "probability",
+        features: Features = "probability",
         shortcut: bool = True,
         subdomain_dropout: float = 0.0,
+        widths: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        if not 0 <= subdomain_dropout < 1:
-            raise AggregationError(f"subdomain_dropout = {subdomain_dropout} should be at least 0 and below 1")
-        self.subdomain_dropout = subdomain_dropout
-        widths = [subdomains * classes, *hidden]
+        self.subdomain_dropout = check_dropout(subdomain_dropout)
+        self.handed = HandedOver.of(features, subdomains, classes, widths)
+        shortcut = shortcut and self.handed.by_class
+        units = [self.handed.numbers, *hidden]
         layers: list[nn.Module] = []
-        for before, after in itertools.pairwise(widths):
+        for before, after in itertools.pairwise(units):
             layers += [nn.Linear(before, after), nn.ReLU()]
-        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], classes))
-        self.features = features
+        self.layers = nn.Sequential(*layers, nn.Linear(units[-1], classes))
         self.scale = nn.Parameter(torch.ones(())) if shortcut else None
         for layer in self.layers:
             if isinstance(layer, nn.Linear):
@@ -80,11 +81,9 @@ class Dense(nn.Module):
         if shortcut:
             nn.init.zeros_(self.layers[-1].weight)  # type: ignore[arg-type]
 
-    def forward(self, p: Float[Tensor, "B N K"]) -> Float[Tensor, "B K"]:
+    def forward(self, p: Float[Tensor, "B N F"]) -> Float[Tensor, "B K"]:
         """Return global scores."""
         if self.training and self.subdomain_dropout:
-            p = drop(p, self.subdomain_dropout)
-        logs = p.clamp_min(TINY).log()
-        logs = logs - logs.mean(2, keepdim=True)
-        scores: Tensor = self.layers((logs if self.features == "log" else p).flatten(1))
-        return scores if self.scale is None else scores + self.scale * logs.sum(1)
+            p = drop(p, self.subdomain_dropout, self.handed.silent)
+        scores: Tensor = self.layers(self.handed.flat(self.handed.numbers_of(p)))
+        return scores if self.scale is None else scores + self.scale * self.handed.experts(p).sum(1)

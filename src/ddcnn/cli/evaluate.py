@@ -92,10 +92,19 @@ def _tables(result: dict[str, Any]) -> list[Table]:
 
     classes, matrix = result["classes"], result["confusion"]
     whole = Table("run", "strategy", "data", "part")
-    for name in ("samples", "accuracy %", "loss"):
+    for name in ("samples", "accuracy %", "loss", "Brier", "ECE %"):
         whole.add_column(name, justify="right")
-    numbers = (f"{result['samples']:,}", _percent(result["accuracy"]), f"{result['loss']:.4f}")
-    whole.add_row(*_texts(result[key] for key in ("run", "strategy", "data", "part")), *numbers)
+    brier = "-" if result["brier"] is None else f"{result['brier']:.4f}"
+    numbers = (
+        f"{result['samples']:,}",
+        _percent(result["accuracy"]),
+        f"{result['loss']:.4f}",
+        brier,
+        _percent(result["ece"]),
+    )
+    whole.add_row(
+        *_texts(result[key] for key in ("run", "strategy", "data", "part")), *numbers, _percent(result["ece"])
+    )
     if result["learned_from"] is None:
         whole.caption = "this run does not say which images it has learned from"
     elif result["learned_from"]:

@@ -24,6 +24,7 @@ SOURCES = (
     "mnist5k, cifar10, tf_flowers, mosmed, phantom[:size=128x128x64,n=200], folder:PATH, csv:PATH, npz:PATH, "
     "medmnist3d:PATH or zarr:PATH"
 )
+AGGREGATIONS = "dense, average, vote, weighted, attention, gated, sklearn:NAME or module:name"
 DATA, METHOD, TRAINING, COMPUTE, OUTPUT = "Data", "Method", "Training", "Compute", "Output"
 
 
@@ -78,7 +79,9 @@ FIELDS = (
     Field("--overlap", "decomposition.overlap", str, METHOD, "Pixels a subdomain grows, per side: 2 or 2x0.", "PIXELS"),
     Field("--width-factor", "model.width_factor", str, METHOD, "Of local CNNs; default 1/sqrt(subdomains).", "X"),
     Field("--strategy", "strategy", str, METHOD, "global, local (default), coherent, transfer, module:name.", "NAME"),
-    Field("--aggregation", "aggregation.name", str, METHOD, "dense (default), average, vote or module:name.", "NAME"),
+    Field("--aggregation", "aggregation.name", str, METHOD, f"{AGGREGATIONS}; default dense.", "NAME"),
+    Field("--features", "aggregation.features", str, METHOD, "probability (default), log, logit, penultimate.", "X"),
+    Field("--calibrate", "aggregation.calibrate", bool, METHOD, "Make probabilities as sure as they are right."),
     Field("--aggregate-on", "aggregation.aggregate_on", str, METHOD, "For the DNN: train, holdout, crossfit.", "PART"),
     Field("--recipe", "recipe", str, TRAINING, "fast (default) or paper: fills what you do not set.", "NAME"),
     Field("--epochs", "training.epochs", str, TRAINING, "Epochs of each stage.", "N"),
@@ -129,7 +132,7 @@ StrategyOption = Annotated[
     typer.Option(
         "--strategy",
         metavar="NAME",
-        help="global, average, vote, cnn-dnn, coherent or transfer; default: the best on the validation images.",
+        help="global, average, vote, cnn-dnn, coherent, transfer; default: the best on the validation images.",
     ),
 ]
 TrustOption = Annotated[

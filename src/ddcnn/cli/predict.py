@@ -100,8 +100,8 @@ def _predict(
     rows: list[dict[str, Any]] = []
     for names, images in read_batches(paths, wanted, batch_size, bad):
         with torch.inference_mode():
-            local = network.local_probabilities(torch.from_numpy(images))
-            together = network.decide(local).softmax(1)
+            local, handed = network.said(torch.from_numpy(images))
+            together = network.decide(handed).softmax(1)
         for name, p, votes in zip(names, together, local, strict=True):
             rows.append({"file": name, **_vote(classes, p.tolist())})
             rows[-1]["probabilities"] = {c: round(v, 6) for c, v in zip(classes, p.tolist(), strict=True)}

@@ -35,12 +35,22 @@ class RankDistribution(Distribution):
         self._everywhere: set[int] = set()
 
     def forward(self, network: TrainableMembers, inputs: Inputs) -> Tensor:
-        """Return the scores that follow from the local probabilities of all ranks."""
+        """Return the scores that follow from what the local CNNs of all ranks hand over.
+
+        Where that is something else than probabilities, each rank has the local losses of its own local CNNs alone:
+        others give them no gradient.
+        """
         whole = _whole(network)
+        over = whole.network.handed
         self._everywhere = {id(p) for p in whole.network.aggregation.parameters()}
         with self.randomness.drawn(inputs.device):
-            own = whole.network.local_probabilities(inputs)
-        return whole.decide(self.ranks.gather_replicas(self.ranks.gather(own, self.subdomains)))
+            own = whole.network.said(inputs)
+        widths = None if over is None else over.widths
+        handed = self.ranks.gather_replicas(self.ranks.gather(own.handed, self.subdomains, widths))
+        p = handed if over is None else own.probabilities
+        if over is not None and whole.shows_local_scores:
+            p = self.ranks.gather_replicas(p)
+        return whole.decide(handed, p)
 
     def reduce_gradients(self, network: TrainableMembers) -> None:
         """Sum the gradients of the local CNNs over replicas, which have seen other images of the batch."""

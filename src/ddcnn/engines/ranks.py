@@ -1,8 +1,9 @@
 """One coherent model spread over several processes: which subdomains each owns, and what they exchange.
 
-Every rank computes the local probabilities of its own subdomains. One all-gather then gives all ranks (B, N, K), from
-where each computes the same decision and the same loss, with its own copy of the aggregation. Backward needs no
-communication: a rank keeps the part of the gradient that belongs to its own probabilities.
+Every rank computes the local probabilities of its own subdomains, or what else they hand over to the aggregation. One
+all-gather then gives all ranks (B, N, K), from where each computes the same decision and the same loss, with its own
+copy of the aggregation. Backward needs no communication: a rank keeps the part of the gradient that belongs to its own
+subdomains.
 
 Ranks can also form replicas, each of which has all subdomains and computes a share of each batch. The probabilities of
 the whole batch are then gathered, too, and only the gradients of local CNNs are summed over the replicas.
@@ -20,6 +21,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from jaxtyping import Float
 from safetensors.torch import load, save
 from torch import Tensor
@@ -46,7 +48,7 @@ class Ranks:
     exchange
         Where numbers that are exchanged have to be: a GPU for NCCL, else the CPU.
     received
-        How many local probabilities were received so far, those of this rank included.
+        How many numbers that subdomains hand over were received so far, those of this rank included.
     store
         Where ranks leave each other short notes; None: there are no others.
     replicas
@@ -106,15 +108,43 @@ class Ranks:
         """
         return shares(subdomains, self._shares)[self.rank % self._shares]
 
-    def gather(self, p: Float[Tensor, "B n K"], subdomains: int) -> Float[Tensor, "B N K"]:
-        """Return the local probabilities of all subdomains; gradients reach those of this rank alone."""
+    def gather(
+        self, p: Float[Tensor, "B n F"], subdomains: int, widths: Sequence[int] | None = None
+    ) -> Float[Tensor, "B N F"]:
+        """Return what all subdomains hand over; gradients reach what is of this rank alone.
+
+        Parameters
+        ----------
+        p
+            What the subdomains of this rank hand over: probabilities, or so many numbers as ``widths`` says.
+        widths
+            How many numbers each of N subdomains hands over, at most F; None: all F. No others are exchanged.
+        """
         if self._shares == 1:
             return p
         numbers = [len(part) for part in shares(subdomains, self._shares)]
+        if widths is not None and len(set(widths)) > 1:
+            return self._gather_uneven(p, subdomains, widths)
         sent = p.new_zeros(p.shape[0], max(numbers), p.shape[2], device=self.exchange)
         sent[:, : p.shape[1]] = p.detach()
         parts = self._gathered(sent, "subdomain", self._shares)
         rows = [part[:, :number].to(p.device) for part, number in zip(parts, numbers, strict=True)]
+        rows[self.rank % self._shares] = p
+        return torch.cat(rows, 1)
+
+    def _gather_uneven(
+        self, p: Float[Tensor, "B n F"], subdomains: int, widths: Sequence[int]
+    ) -> Float[Tensor, "B N F"]:
+        """Gather different numbers of values per subdomain, one subdomain after the other."""
+        parts = [[widths[n] for n in part] for part in shares(subdomains, self._shares)]
+        sent = p.new_zeros(p.shape[0], max(map(sum, parts)), device=self.exchange)
+        own = parts[self.rank % self._shares]
+        packed = torch.cat([p.detach()[:, i, :width] for i, width in enumerate(own)], 1)
+        sent[:, : packed.shape[1]] = packed
+        rows = []
+        for found, part in zip(self._gathered(sent, "subdomain", self._shares), parts, strict=True):
+            values = found[:, : sum(part)].to(p.device).split(part, 1)
+            rows.append(torch.stack([F.pad(value, (0, p.shape[2] - value.shape[1])) for value in values], 1))
         rows[self.rank % self._shares] = p
         return torch.cat(rows, 1)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ddcnn.planning import Setup
 from ddcnn.strategies import StrategyResult
-from ddcnn.training import accuracy_of, auc, macro_f1
+from ddcnn.training import accuracy_of, auc, macro_f1, sureness
 
 PARTS = ("train", "validation", "test")
 
@@ -28,12 +28,15 @@ class Decisions:
         (K, K) counts on the test part: rows are true classes.
     auc, f1
         Area under the ROC curve and macro F1 on the test part, 0..1; None where they are not defined.
+    sureness
+        How well the probabilities of the test part tell how sure the decisions are: `ddcnn.training.sureness`.
     """
 
     accuracy: dict[str, float]
     confusion: list[list[int]]
     auc: float | None
     f1: float | None
+    sureness: dict[str, float | None]
 
 
 def judge(setup: Setup, result: StrategyResult) -> Decisions:
@@ -42,7 +45,8 @@ def judge(setup: Setup, result: StrategyResult) -> Decisions:
     labels = {part: _labels(setup, part) for part in PARTS}
     accuracy = {part: float((scores[part].argmax(1) == labels[part]).double().mean()) for part in PARTS}
     counts = confusion(labels["test"], scores["test"].argmax(1), setup.data.classes)
-    return Decisions(accuracy, counts, auc(scores["test"].double().log_softmax(1), labels["test"]), macro_f1(counts))
+    area = auc(scores["test"].double().log_softmax(1), labels["test"])
+    return Decisions(accuracy, counts, area, macro_f1(counts), sureness(scores["test"], labels["test"]))
 
 
 def judge_local(setup: Setup, local: StrategyResult) -> list[dict[str, Any]]:
@@ -73,8 +77,8 @@ def confusion(labels: Int64[Tensor, " n"], decided: Int64[Tensor, " n"], classes
 @torch.no_grad()
 def _scores(setup: Setup, result: StrategyResult, part: str) -> Float[Tensor, "n K"]:
     result.network.aggregation.eval()
-    probabilities = result.local_probabilities.of(part).to(setup.compute.device)
-    return result.network.decide(probabilities).float().cpu()
+    handed = result.local_probabilities.handed(part, result.network.handed).to(setup.compute.device)
+    return result.network.decide(handed).float().cpu()
 
 
 def _labels(setup: Setup, part: str) -> Int64[Tensor, " n"]:

@@ -20,13 +20,15 @@ from ddcnn.experiments.decisions import confusion
 from ddcnn.runs.folder import RunFolder
 from ddcnn.runs.networks import best_strategy, load
 from ddcnn.runs.run_validation import read_config, read_data, untrusted
-from ddcnn.training import accuracy_of, auc, macro_f1, member_losses, predict_scores
+from ddcnn.training import accuracy_of, auc, macro_f1, member_losses, predict_outputs, sureness
 
 
 def evaluate(
     run: Path | str, *, data: DataConfig | None = None, strategy: str | None = None, trust: bool = False
 ) -> dict[str, Any]:
     """Return accuracy, cross-entropy, confusion and accuracy per subdomain (None: missing) of a strategy of a run.
+
+    ``loss`` is the cross-entropy (NLL), ``brier`` and ``ece`` are those of `ddcnn.training.sureness`.
 
     ``learned_from`` is how many of the images, with these labels, the run was trained on or chose epochs by; None: it
     was made by version 0.1, which does not say. A store that was made by version 0.1 knows only such stores of the same
@@ -61,9 +63,12 @@ def evaluate(
     labels = dataset.labels[part]
     subdomains = network.local_cnns.subdomains
     batches = Batches(as_images(dataset.images), dataset.labels, part, subdomains=subdomains)
-    local = predict_scores(network.local_cnns, batches).softmax(2)
+    over = network.handed
+    outputs = predict_outputs(network.local_cnns, batches, features=over is not None and not over.by_class)
+    local = outputs.probabilities
     with torch.no_grad():
-        scores = network.decide(local)
+        scores = network.decide(outputs.handed(over))
+    sure = sureness(scores, labels)
     counts = confusion(labels, scores.argmax(1), len(dataset.classes))
     return {
         "run": str(folder.path),
@@ -76,6 +81,8 @@ def evaluate(
         "auc": auc(scores.double().log_softmax(1), labels),
         "f1": macro_f1(counts),
         "loss": float(member_losses(scores.unsqueeze(1), labels)[0]),
+        "brier": sure["brier"],
+        "ece": sure["ece"],
         "classes": {
             name: {"accuracy": row[k] / sum(row) if sum(row) else None, "samples": sum(row)}
             for k, (name, row) in enumerate(zip(dataset.classes, counts, strict=True))

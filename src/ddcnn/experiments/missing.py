@@ -22,7 +22,7 @@ SETS = 10
 
 @torch.no_grad()
 def without_some(
-    network: CNNDNN, p: Float[Tensor, "n N K"], labels: Int64[Tensor, " n"], seed: int
+    network: CNNDNN, p: Float[Tensor, "n N F"], labels: Int64[Tensor, " n"], seed: int
 ) -> dict[str, Any] | None:
     """Return the accuracies, 0..1, of a network in eval mode with subdomains missing.
 
@@ -31,7 +31,7 @@ def without_some(
     network
         Only its decision is computed again, not its local CNNs.
     p, labels
-        Its local probabilities, and the true classes.
+        What its local CNNs hand over, and the true classes.
     seed
         Which sets are missing depends on this and on the subdomains, so that strategies are compared on the same ones.
 

@@ -6,8 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
+from ddcnn.aggregation import HandedOver
 from ddcnn.experiments.decisions import judge, judge_local
 from ddcnn.experiments.missing import without_some
+from ddcnn.network import CNNDNN
 from ddcnn.planning import Setup
 from ddcnn.strategies import StrategyResult
 from ddcnn.strategies.registry import known_results
@@ -36,6 +38,8 @@ def comparison_of(setup: Setup, results: dict[str, StrategyResult]) -> dict[str,
                 **{f"{part}_accuracy": value for part, value in decisions[name].accuracy.items()},
                 "test_auc": decisions[name].auc,
                 "test_f1": decisions[name].f1,
+                **{f"test_{measure}": value for measure, value in decisions[name].sureness.items()},
+                "handed_over": _handed_over(result.network, setup.data.classes),
                 "parameters": sum(p.numel() for p in result.network.parameters()),
                 "epochs": result.epochs,
                 "seconds": result.seconds,
@@ -62,6 +66,12 @@ def _labels(name: str) -> dict[str, str]:
     return {} if known is None else {"label": known[0], "sentence": known[1]}
 
 
+def _handed_over(network: CNNDNN, classes: int) -> dict[str, Any]:
+    """Return what local CNNs hand over to the aggregation, and how many numbers of one image."""
+    over = network.handed or HandedOver.of("probability", network.local_cnns.members, classes)
+    return {"features": over.features, "numbers": over.numbers}
+
+
 def _subdomains(local: StrategyResult, judged: list[dict[str, Any]]) -> list[dict[str, Any]]:
     network, history, missing = local.network.local_cnns, local.histories["local"], local.network.missing
     return [
@@ -84,5 +94,5 @@ def judge_missing(setup: Setup, result: StrategyResult) -> dict[str, Any] | None
     device = setup.compute.device
     result.network.aggregation.eval()
     labels: Tensor = setup.data.dataset.labels[setup.data.split.test]
-    probabilities = result.local_probabilities.of("test").to(device)
-    return without_some(result.network, probabilities, labels.to(device), setup.config.seed)
+    handed = result.local_probabilities.handed("test", result.network.handed).to(device)
+    return without_some(result.network, handed, labels.to(device), setup.config.seed)

@@ -5,5 +5,17 @@ from ddcnn.fusion.operators import fuses
 from ddcnn.fusion.proofs import Proofs
 from ddcnn.fusion.stacked import Stacked
 from ddcnn.fusion.structural_equality import structure
+from ddcnn.fusion.tap import classifier_of
 
-__all__ = ["Backend", "BackendName", "FusedCNN", "Proofs", "Stacked", "fuse", "fuses", "structure", "unfuse"]
+__all__ = [
+    "Backend",
+    "BackendName",
+    "FusedCNN",
+    "Proofs",
+    "Stacked",
+    "classifier_of",
+    "fuse",
+    "fuses",
+    "structure",
+    "unfuse",
+]

@@ -16,6 +16,7 @@ from ddcnn.fusion import layers, pointwise, shapes  # noqa: F401 - they fill the
 from ddcnn.fusion.loop import CHANNELS_LAST, check_scores, gradient_of
 from ddcnn.fusion.operators import LAYERS, Fusing, quiet
 from ddcnn.fusion.stacked import NotSupportedError, Stacked, fold, lead
+from ddcnn.fusion.tap import Tap
 
 
 class StackedBody(nn.Module):
@@ -66,32 +67,43 @@ class StackedBody(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C, *s) -> (B, N, K)."""
+        scores, _ = self.tapped(x, None)
+        return scores
+
+    def tapped(self, x: Tensor, layer: str | None) -> tuple[Tensor, Tensor | None]:
+        """Return scores (B, N, K), and what reached a layer, (B, N, F), by its name in one network; None: nothing."""
         (template,) = self._template
         if self._mode != self.training:
             template.train(self.training)
             self._mode = self.training
-        return self._fused(template, x) if self.backend == "fused" else self._vmapped(template, x)
+        return (self._fused if self.backend == "fused" else self._vmapped)(template, x, layer)
 
-    def _fused(self, template: nn.Module, x: Tensor) -> Tensor:
+    def _fused(self, template: nn.Module, x: Tensor, layer: str | None) -> tuple[Tensor, Tensor | None]:
         value = Stacked(x, self.members, 1)
         if x.ndim - 1 in CHANNELS_LAST:
             value = fold(x.flatten(1, 2).contiguous(memory_format=CHANNELS_LAST[x.ndim - 1]), self.members)
-        with self._filled(), Fusing(self.members):
+        with self._filled(), Fusing(self.members), Tap(template, layer) as tap:
             scores = check_scores(template(value))
-        if type(scores) is not Stacked:  # the same for all networks
-            return scores.unsqueeze(1).expand(-1, self.members, *scores.shape[1:])
-        return scores.apart(1)
+        return self._apart(scores), None if layer is None else self._apart(tap.value).flatten(2)
 
-    def _vmapped(self, template: nn.Module, x: Tensor) -> Tensor:
+    def _apart(self, value: Tensor) -> Tensor:
+        """Return the values of all networks, (B, N, ...)."""
+        if type(value) is not Stacked:  # the same for all networks
+            return value.unsqueeze(1).expand(-1, self.members, *value.shape[1:])
+        return value.apart(1)
+
+    def _vmapped(self, template: nn.Module, x: Tensor, layer: str | None) -> tuple[Tensor, Tensor | None]:
         names = [f"{layer}.{name}" if layer else name for layer, _, name, _ in _places(template)]
         values = {name: getattr(self, key) for name, key in zip(names, self._keys, strict=True)}
 
-        def of_one(state: dict[str, Tensor], part: Tensor) -> Tensor:
-            return check_scores(functional_call(template, state, (part,)))
+        def of_one(state: dict[str, Tensor], part: Tensor) -> tuple[Tensor, ...]:
+            with Tap(template, layer) as tap:
+                scores = check_scores(functional_call(template, state, (part,)))
+            return (scores,) if layer is None else (scores, tap.value.flatten(1))
 
         with quiet():
-            scores: Tensor = torch.vmap(of_one, in_dims=(0, 1), out_dims=1, randomness="different")(values, x)
-        return scores
+            found = torch.vmap(of_one, in_dims=(0, 1), out_dims=1, randomness="different")(values, x)
+        return found[0], None if layer is None else found[1]
 
     @contextmanager
     def _filled(self) -> Iterator[None]:

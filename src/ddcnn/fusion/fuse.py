@@ -48,19 +48,29 @@ class FusedCNN(nn.Module):
 
     def forward(self, x: Shaped[Tensor, "B N C *s"]) -> Float[Tensor, "B N *K"]:
         """Return the scores of all N networks, each on its own subimages."""
+        scores, _ = self.tapped(x)
+        return scores
+
+    def tapped(
+        self, x: Shaped[Tensor, "B N C *s"], layer: str | None = None
+    ) -> tuple[Float[Tensor, "B N *K"], Float[Tensor, "B N F"] | None]:
+        """Return the scores of all N networks, and what reached a layer of them, by its name in one network.
+
+        The proof holds for the classifier as well: the gradient of its weights, which is compared, is made of it.
+        """
         if x.ndim < 3 or x.shape[1] != self.members:
             raise FusionError(f"{self.members} networks take input (B, {self.members}, C, *s), got {tuple(x.shape)}")
         if not self.proved:
             self.prove(x)
         try:
-            scores: Tensor = self.body(x)
+            found = self.body.tapped(x, layer)
         except RuntimeError as reason:  # vmap does not know all operators in all precisions
             if self.backend == "vmapped" or isinstance(reason, NotSupportedError):
                 raise FusionError(
                     f"these networks cannot be {self.backend}: {reason}; use backend='looped'"
                 ) from reason
             raise
-        return scores
+        return found
 
     def prove(self, example: Shaped[Tensor, "B N C *s"]) -> None:
         """Prove that these networks are equal to the loop over them: outputs, gradients, statistics.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ddcnn.errors import FusionError
+from ddcnn.fusion.tap import Tap
 
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of axes
 
@@ -34,11 +35,22 @@ class LoopBody(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C, *s) -> (B, N, K)."""
+        scores, _ = self.tapped(x, None)
+        return scores
+
+    def tapped(self, x: Tensor, layer: str | None) -> tuple[Tensor, Tensor | None]:
+        """Return scores (B, N, K), and what reached a layer, (B, N, F), by its name in one network; None: nothing."""
         form = CHANNELS_LAST.get(x.ndim - 1, torch.contiguous_format)
         if not self.channels_last or not self._takes(x, form):
             form = torch.contiguous_format
         parts = (part.contiguous(memory_format=form) for part in x.unbind(1))
-        return torch.stack([check_scores(net(part)) for net, part in zip(self.networks, parts, strict=True)], 1)
+        scores, seen = [], []
+        for network, part in zip(self.networks, parts, strict=True):
+            with Tap(network, layer) as tap:
+                scores.append(check_scores(network(part)))
+            if layer is not None:
+                seen.append(tap.value.flatten(1))
+        return torch.stack(scores, 1), torch.stack(seen, 1) if seen else None
 
     def _takes(self, x: Tensor, form: torch.memory_format) -> bool:
         """Tell whether the networks work with this layout: tried once, on a copy."""

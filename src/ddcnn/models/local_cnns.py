@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -14,6 +15,7 @@ from ddcnn.errors import FusionError
 from ddcnn.fusion.fuse import Backend, FusedCNN, fuse
 from ddcnn.fusion.proofs import Proofs
 from ddcnn.fusion.structural_equality import structure
+from ddcnn.fusion.tap import classifier_of
 
 
 class LocalCNNs(nn.Module):
@@ -80,6 +82,7 @@ class LocalCNNs(nn.Module):
         self.indices = tuple(subdomain.index for subdomain in subdomains)
         self.order = [position for group in groups for position in group]
         self.fused = nn.ModuleList(fused)
+        self._classifiers: dict[int, str] = {}  # by group, once they are asked for
 
     def subset(self, members: Sequence[int]) -> LocalCNNs:
         """Return copies of some of the local CNNs, in that order; they run on the same backends as here."""
@@ -115,9 +118,37 @@ class LocalCNNs(nn.Module):
         """Return the scores of every local CNN on its subimages, which are raw pixels."""
         self._check(images)
         scores = [network(self._stacked(images, group)) for group, network in zip(self.groups, self.fused, strict=True)]
-        if len(scores) == 1:
-            return cast(Tensor, scores[0])
-        joined = torch.cat(scores, 1)
+        return self._in_order(scores)
+
+    def with_features(self, images: Subimages) -> tuple[Float[Tensor, "B N K"], Float[Tensor, "B N F"]]:
+        """Return the scores, and the features from which the classifier of each local CNN makes them.
+
+        F is the largest number of features; where a local CNN has less, zeros follow.
+
+        Raises
+        ------
+        FusionError
+            A local CNN has no features: see `ddcnn.fusion.classifier_of`.
+        """
+        self._check(images)
+        scores, features = [], []
+        for position, (group, network) in enumerate(zip(self.groups, self._fused(), strict=True)):
+            x = self._stacked(images, group)
+            if position not in self._classifiers:
+                self._classifiers[position], _ = classifier_of(network.extract(0), x.shape[2:])
+            found, seen = network.tapped(x, self._classifiers[position])
+            assert seen is not None
+            scores.append(found)
+            features.append(seen)
+        width = max(part.shape[2] for part in features)
+        padded = [F.pad(part, (0, width - part.shape[2])) for part in features]
+        return self._in_order(scores), self._in_order(padded)
+
+    def _in_order(self, parts: list[Tensor]) -> Tensor:
+        """Join what groups computed, in the order of the subdomains."""
+        if len(parts) == 1:
+            return parts[0]
+        joined = torch.cat(parts, 1)
         return joined[:, torch.tensor(self.order).argsort()]
 
     def member_state(self, n: int) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from ddcnn.report.labels_and_formats import STRATEGIES, by, count, percent
 from ddcnn.report.missing import missing_section
 from ddcnn.report.read import RunFiles, read_run
 from ddcnn.report.results import Results
-from ddcnn.report.tables import cells, columns, is_best
+from ddcnn.report.tables import cells, columns, is_best, sureness_rows
 from ddcnn.report.verdict import number_of_subdomains, verdict
 from ddcnn.runs.folder import REPORT, RunFolder
 from ddcnn.text import printable
@@ -78,6 +78,7 @@ def _context(run: RunFiles) -> dict[str, Any]:
         "nbsp": _NBSP,
         "columns": columns(results),
         "rows": [_row(results, i) for i in range(len(results.strategies))],
+        "sureness": sureness_rows(results),
         "explained": [(s.name, *STRATEGIES[s.name]) for s in results.strategies if s.name in STRATEGIES],
         "accuracy": sections.accuracy(results, samples),
         "drawings": sections.drawings(run),

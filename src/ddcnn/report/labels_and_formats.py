@@ -58,6 +58,15 @@ def share(value: float | int | None) -> str:
     return MISSING if value is None else f"{value:.3f}"
 
 
+def decimals(value: float | int | None) -> str:
+    """Write a number with three decimals, and one too large for that with fewer.
+
+    >>> decimals(0.83456), decimals(None)
+    ('0.835', '-')
+    """
+    return MISSING if value is None else f"{value:.3f}" if value < 1000 else f"{value:.3g}"
+
+
 def count(value: float | int | None) -> str:
     """Write a whole number with separators of thousands; what is not whole keeps one decimal.
 

@@ -36,6 +36,13 @@ class _Record(BaseModel):
         return {k: v for k, v in values.items() if v is not None} if isinstance(values, Mapping) else values
 
 
+class HandedOver(_Record):
+    """What local CNNs hand over to the aggregation of a strategy: which numbers, and how many of one image."""
+
+    features: Text = ""
+    numbers: Count | None = None
+
+
 class Strategy(_Record):
     """What one strategy reached, and at what cost; over folds, the means, with their 95 % intervals by name."""
 
@@ -45,6 +52,10 @@ class Strategy(_Record):
     test_accuracy: Accuracy = None
     test_auc: Accuracy = None
     test_f1: Accuracy = None
+    test_nll: Positive = None
+    test_brier: Positive = None
+    test_ece: Accuracy = None
+    handed_over: HandedOver | None = None
     intervals: dict[str, tuple[Accuracy, Accuracy] | None] = {}
     parameters: Positive = None
     epochs: Positive = None

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from ddcnn.report.labels_and_formats import count, mebibytes, percent, seconds, share, strategy_label
+from ddcnn.report.labels_and_formats import count, decimals, mebibytes, percent, seconds, share, strategy_label
 from ddcnn.report.results import Results, Strategy
 from ddcnn.text import printable
 
@@ -61,6 +61,27 @@ def cells(strategy: Strategy, results: Results) -> tuple[str, ...]:
         mebibytes(strategy.peak_memory_bytes),
     )
     return _chosen(row, results)
+
+
+def sureness_rows(results: Results) -> list[tuple[str, ...]]:
+    """Return for each strategy what it decides from, NLL, Brier score and ECE (%); empty where none was measured."""
+    if all(strategy.test_nll is None for strategy in results.strategies):
+        return []
+    return [
+        (
+            strategy_label(strategy.name),
+            _handed(strategy),
+            decimals(strategy.test_nll),
+            decimals(strategy.test_brier),
+            percent(strategy.test_ece),
+        )
+        for strategy in results.strategies
+    ]
+
+
+def _handed(strategy: Strategy) -> str:
+    over = strategy.handed_over
+    return "-" if over is None or not over.features else f"{over.features} ({count(over.numbers)})"
 
 
 def _chosen(row: tuple[str, ...], results: Results) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
-from ddcnn.aggregation import AGGREGATIONS, Average
+from ddcnn.aggregation import AGGREGATIONS
 from ddcnn.config import Config, mapping_of
 from ddcnn.decomposition import DECOMPOSITIONS
 from ddcnn.errors import ConfigError, ModelError, RunError, in_one_line
@@ -208,7 +208,9 @@ def check_parameters(
         subdomains = factory.whole_image.subdomains(factory.image_size) if saved.whole_image else factory.subdomains
         present = [n for n in range(len(subdomains)) if n not in missing]
         with torch.device("meta"):
-            last = _shapes(Average() if saved.whole_image else factory.aggregation(saved.aggregation))
+            last = _shapes(
+                factory.global_aggregation() if saved.whole_image else factory.aggregation(saved.aggregation)
+            )
         files = _files(folder, name, saved, present, aggregation=bool(last))
         needed: dict[tuple[int, ...], Shapes] = {}
         standing_in = 0

@@ -11,6 +11,7 @@ from ddcnn.engines import RankCheckpoints, RankDistribution
 from ddcnn.models import LocalCNNs
 from ddcnn.network import CNNDNN
 from ddcnn.planning import Setup
+from ddcnn.strategies.calibration import calibrate_decision
 from ddcnn.strategies.local_probabilities import LocalProbabilities
 from ddcnn.strategies.strategy import Results, Strategy, StrategyContext, StrategyResult
 from ddcnn.training import (
@@ -103,7 +104,10 @@ def train_whole(
     stage.epochs = len(history.rows)
     stage.critical_path_seconds = stage.seconds
     network = _of_all_ranks(setup, network)
-    probabilities = LocalProbabilities(setup, network.local_cnns)
+    probabilities = LocalProbabilities(
+        setup, network.local_cnns, features=network.handed is not None and not network.handed.by_class
+    )
+    calibrate_decision(network, probabilities)
     return StrategyResult(network, [stage], {name: history}, probabilities, setup.config.aggregation.name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ddcnn.strategies.calibration import calibrate_decision
 from ddcnn.strategies.local_probabilities import LocalProbabilities
 from ddcnn.strategies.strategy import Results, Strategy, StrategyContext, StrategyResult
 from ddcnn.training import StageTimer, fit
@@ -28,6 +29,7 @@ def train_global(context: StrategyContext, _earlier: Results) -> dict[str, Strat
     stage.critical_path_seconds = stage.seconds
     whole = setup.networks.global_network(network)
     probabilities = LocalProbabilities(setup, network)
+    calibrate_decision(whole, probabilities)
     return {"global": StrategyResult(whole, [stage], {"global": history}, probabilities, "average")}
 
 

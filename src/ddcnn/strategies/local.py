@@ -1,4 +1,4 @@
-"""Strategy "local": local CNNs without any communication, then an aggregation of their probabilities."""
+"""Strategy "local": local CNNs without any communication, then an aggregation of what they hand over."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from ddcnn.aggregation import AGGREGATIONS
+from ddcnn.aggregation import AGGREGATIONS, LocalOutputs
 from ddcnn.data import folds, hold_out
 from ddcnn.engines import Failure, Task
 from ddcnn.errors import TrainingError
 from ddcnn.models import LocalCNNs
 from ddcnn.planning import seconds_alone
 from ddcnn.seeds import derive_seed
+from ddcnn.strategies.calibration import calibrate_decision, calibrate_local
 from ddcnn.strategies.local_probabilities import LocalProbabilities
 from ddcnn.strategies.local_task import GroupResult, LocalInputs, collect_group, joined, train_group
 from ddcnn.strategies.strategy import Results, Strategy, StrategyContext, StrategyResult
@@ -33,8 +34,8 @@ class LocalResult:
     probabilities
         What the local CNNs say of each part of the data.
     samples, unseen
-        (m,) samples of the data set from which an aggregation learns, chosen as ``aggregate_on`` says, and (m, N, K)
-        probabilities of local CNNs that did not see them; None: those of ``probabilities``.
+        (m,) samples of the data set from which an aggregation learns, chosen as ``aggregate_on`` says, and what local
+        CNNs that did not see them say of them; None: those of ``probabilities``.
     missing
         Subdomains whose local CNN could not be trained.
     """
@@ -43,7 +44,7 @@ class LocalResult:
     history: History
     probabilities: LocalProbabilities
     samples: Tensor
-    unseen: Tensor | None = None
+    unseen: LocalOutputs | None = None
     missing: tuple[int, ...] = ()
 
     @property
@@ -51,14 +52,14 @@ class LocalResult:
         """The local CNNs."""
         return self.probabilities.local_cnns
 
-    def learned_from(self) -> Tensor:
-        """Return (m, N, K) probabilities of `samples`."""
+    def learned_from(self) -> LocalOutputs:
+        """Return what is said of `samples`."""
         if self.unseen is not None:
             return self.unseen
         split = self.probabilities.setup.data.split
         if self.samples is split.train:
-            return self.probabilities.of("train")
-        return self.probabilities.of_samples(self.samples)
+            return self.probabilities.outputs("train")
+        return self.probabilities.outputs_of_samples(self.samples)
 
 
 @dataclass
@@ -105,8 +106,8 @@ def train_local_cnns(context: StrategyContext) -> LocalResult:
             samples, found = torch.cat(held), []
             for number, fold in enumerate(held):
                 other = trainings.train(train[~torch.isin(train, fold)], f"local/fold{number}")
-                found.append(LocalProbabilities(setup, other).of_samples(fold))
-            unseen = torch.cat(found)
+                found.append(LocalProbabilities(setup, other).outputs_of_samples(fold))
+            unseen = LocalOutputs.joined(found)
         for history in trainings.histories:
             stage.add(history.earlier_seconds if in_turn else 0.0, history.peak_memory_bytes)
         stage.add(earlier, None)
@@ -116,7 +117,7 @@ def train_local_cnns(context: StrategyContext) -> LocalResult:
     stage.critical_path_seconds = alone * sum(h.steps for h in trainings.histories)
     rows = [row for h in trainings.histories for row in h.rows]
     history = replace(trainings.histories[0], rows=rows, seconds=stage.seconds)
-    probabilities = LocalProbabilities(setup, network)
+    probabilities = LocalProbabilities(setup, network, features=setup.networks.feature_widths is not None)
     return LocalResult(stage, history, probabilities, samples, unseen, tuple(sorted(trainings.missing)))
 
 
@@ -126,10 +127,12 @@ def aggregate(context: StrategyContext, local: LocalResult, name: str) -> Strate
     aggregation = setup.networks.aggregation(name)
     network = setup.networks.network(local.network, aggregation, local.missing)
     stages, histories = [local.stage], {"local": local.history}
-    trained = train_aggregation(context, name, aggregation, local)
+    calibrate_local(network, local.probabilities)
+    trained = train_aggregation(context, name, network, local)
     if trained is not None:
         stage, histories["dnn"] = trained
         stages.append(stage)
+    calibrate_decision(network, local.probabilities)
     return StrategyResult(network, stages, histories, local.probabilities, name, shares_local_cnns=True)
 
 

@@ -54,7 +54,7 @@ def known_results() -> dict[str, tuple[str, str]]:
     """Return what readers call each result, and what it is, in the order in which they are compared.
 
     >>> list(known_results())
-    ['global', 'average', 'vote', 'cnn-dnn', 'coherent', 'transfer']
+    ['global', 'average', 'vote', 'weighted', 'cnn-dnn', 'attention', 'gated', 'coherent', 'transfer']
     """
     found: dict[str, tuple[str, str]] = {}
     for name, strategy in STRATEGIES.items():

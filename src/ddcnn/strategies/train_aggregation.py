@@ -1,16 +1,20 @@
-"""Train an aggregation on the probabilities of trained local CNNs."""
+"""Train an aggregation on what trained local CNNs hand over."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from ddcnn.aggregation import AGGREGATIONS
-from ddcnn.aggregation.absent import silence
+from ddcnn.aggregation import AGGREGATIONS, LocalOutputs
+from ddcnn.aggregation.absent import decide, silence
+from ddcnn.aggregation.calibrated import uncalibrated
 from ddcnn.config import TrainingConfig
+from ddcnn.data.batch import Inputs
 from ddcnn.data.batches import Batches
+from ddcnn.network import CNNDNN
 from ddcnn.seeds import derive_seed
 from ddcnn.strategies.strategy import StrategyContext
 from ddcnn.training import History, Single, StageTimer, fit
@@ -21,30 +25,52 @@ if TYPE_CHECKING:
 
 
 def train_aggregation(
-    context: StrategyContext, name: str, aggregation: nn.Module, local: LocalResult
+    context: StrategyContext, name: str, network: CNNDNN, local: LocalResult
 ) -> tuple[StageTimer, History] | None:
-    """Train an aggregation in place, by its own rule or as the dense network; None: it has nothing to learn."""
+    """Train the aggregation of a network in place, by its own rule or as the dense network; None: nothing to learn."""
     own = AGGREGATIONS.find(name).fit
-    if own is None and not list(aggregation.parameters()):
+    if own is None and not list(network.aggregation.parameters()):
         return None
     with StageTimer("dnn", context.setup.compute.device) as stage:
-        p = silence(local.learned_from(), local.missing)
+        aggregation, learned = _inputs(network, local.learned_from())
         if own is not None:
             with deterministic_layers(torch.device("cpu"), derive_seed(context.setup.config.seed, "dnn", "fit")):
-                own(aggregation, p, context.setup.data.dataset.labels[local.samples])
+                own(aggregation, learned, context.setup.data.dataset.labels[local.samples])
             history = History()
         else:
-            history = _fit(context, name, aggregation, p, local)
+            _, validation = _inputs(network, local.probabilities.outputs("validation"))
+            history = _fit(context, name, aggregation, learned, validation, local)
         stage.add(history.earlier_seconds, history.peak_memory_bytes)
     stage.critical_path_seconds = stage.seconds
     return stage, history
 
 
-def _fit(context: StrategyContext, name: str, aggregation: nn.Module, learned: Tensor, local: LocalResult) -> History:
+class _Deciding(Single):
+    """An aggregation that decides without some of the subdomains, as one member."""
+
+    def __init__(self, aggregation: nn.Module, missing: Sequence[int]) -> None:
+        super().__init__(aggregation)
+        self.missing = missing
+
+    def forward(self, x: Inputs) -> Tensor:
+        """Return (B, 1, K)."""
+        assert isinstance(x, Tensor)
+        return decide(self.network, x, self.missing).unsqueeze(1)
+
+
+def _inputs(network: CNNDNN, outputs: LocalOutputs) -> tuple[nn.Module, Tensor]:
+    """Return what of the aggregation is trained, and what it learns from, on the CPU; of missing ones, nothing."""
+    over = network.handed
+    aggregation, handed = uncalibrated(network.aggregation, outputs.handed(over))
+    return aggregation, silence(handed, network.missing, None if over is None else over.silent)
+
+
+def _fit(
+    context: StrategyContext, name: str, aggregation: nn.Module, learned: Tensor, validation: Tensor, local: LocalResult
+) -> History:
     """Minimise the cross-entropy of the global decision, and keep the epoch that validates best."""
     setup, data = context.setup, context.setup.data
     config = setup.config.aggregation
-    validation = silence(local.probabilities.of("validation"), local.missing)
     inputs = torch.cat([learned, validation]).to(data.device)
     labels = data.labels[torch.cat([local.samples, data.split.validation]).to(data.device)]
     seed = derive_seed(setup.config.seed, "dnn", "order")
@@ -61,7 +87,7 @@ def _fit(context: StrategyContext, name: str, aggregation: nn.Module, learned: T
     )
     about = {"missing": list(local.missing)} | ({} if name == "dense" else {"aggregation": name})
     return fit(
-        Single(aggregation),
+        _Deciding(aggregation, local.missing),
         Batches(inputs, labels, index[: len(learned)], config.batch_size, seed, balanced=balanced),
         Batches(inputs, labels, index[len(learned) :], config.batch_size, seed),
         training,

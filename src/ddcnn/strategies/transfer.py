@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+from ddcnn.strategies.calibration import forget_decision
 from ddcnn.strategies.coherent import train_whole
 from ddcnn.strategies.strategy import Results, Strategy, StrategyContext, StrategyResult, decision
 
@@ -19,6 +20,7 @@ def train_transfer(context: StrategyContext, earlier: Results) -> dict[str, Stra
     aggregation = setup.networks.aggregation(config.aggregation.name, "transfer")
     if config.transfer.carry_aggregation:
         aggregation = copy.deepcopy(start.network.aggregation)
+        forget_decision(aggregation, config)
     changes = {
         "epochs": config.transfer.epochs or config.training.epochs,
         "lr": config.training.peak_lr * config.transfer.lr_factor,

@@ -3,11 +3,11 @@
 from ddcnn.training.checkpoint import Checkpoints, CheckpointStore, State, Workspace
 from ddcnn.training.distribution import Distribution
 from ddcnn.training.elapsed import elapsed_across_restarts
-from ddcnn.training.evaluation import accuracy_of, evaluate, predict_scores
+from ddcnn.training.evaluation import accuracy_of, evaluate, predict_outputs, predict_scores
 from ddcnn.training.loop import History, finished, fit
 from ddcnn.training.member_optimizer import MemberOptimizer
 from ddcnn.training.members import Single, TrainableMembers
-from ddcnn.training.metrics import auc, macro_f1
+from ddcnn.training.metrics import auc, macro_f1, sureness
 from ddcnn.training.objective import (
     CrossEntropy,
     FadingLocalLosses,
@@ -54,5 +54,7 @@ __all__ = [
     "macro_f1",
     "member_losses",
     "peak_of_process",
+    "predict_outputs",
     "predict_scores",
+    "sureness",
 ]

@@ -8,7 +8,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from ddcnn.aggregation import LocalOutputs
 from ddcnn.data.batches import Batches
+from ddcnn.decomposition import Subimages
+from ddcnn.models import LocalCNNs
 from ddcnn.training.distribution import Distribution
 from ddcnn.training.members import TrainableMembers
 from ddcnn.training.objective import member_losses
@@ -32,6 +35,23 @@ def predict_scores(
         with autocast(precision, batch.inputs.device):
             scores.append(distribution.forward(network, batch.inputs)[: len(batch)].float().cpu())
     return torch.cat(scores)
+
+
+@torch.no_grad()
+def predict_outputs(
+    local_cnns: LocalCNNs, batches: Batches, *, features: bool, precision: PrecisionName = "float32"
+) -> LocalOutputs:
+    """Return the scores of local CNNs for all samples in order, in float32, on the CPU; and, if asked, features."""
+    if not features:
+        return LocalOutputs(predict_scores(local_cnns, batches, precision=precision))
+    local_cnns.eval()
+    found = []
+    for batch in batches.in_order():
+        assert isinstance(batch.inputs, Subimages)
+        with autocast(precision, batch.inputs.device):
+            parts = local_cnns.with_features(batch.inputs)
+        found.append(LocalOutputs(*(part[: len(batch)].float().cpu() for part in parts)))
+    return LocalOutputs.joined(found)
 
 
 def evaluate(

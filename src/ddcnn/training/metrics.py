@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
@@ -38,6 +39,53 @@ def macro_f1(confusion: Sequence[Sequence[int]]) -> float | None:
     total = counts.sum(0) + counts.sum(1)
     there = total > 0
     return float((2 * counts.diagonal()[there] / total[there]).mean()) if there.any() else None
+
+
+def sureness(scores: Float[Tensor, "n K"], labels: Int64[Tensor, "n"]) -> dict[str, float | None]:
+    """Return how well probabilities, the softmax of scores, tell how sure decisions are; None: a score is not finite.
+
+    Returns
+    -------
+    nll
+        Mean of minus the logarithm of the probability of the true class (cross-entropy).
+    brier
+        Mean of the sum over the classes of (probability - 1 for the true class, else 0) squared, 0 to 2 (Brier 1950).
+    ece
+        Expected calibration error, 0..1: `expected_calibration_error`.
+
+    Examples
+    --------
+    >>> {name: round(value, 4) for name, value in sureness(torch.zeros(2, 2), torch.tensor([0, 1])).items()}
+    {'nll': 0.6931, 'brier': 0.5, 'ece': 0.0}
+    """
+    if not len(labels) or not torch.isfinite(scores).all():
+        return dict.fromkeys(("nll", "brier", "ece"))
+    logs = scores.double().log_softmax(1)
+    p = logs.exp()
+    return {
+        "nll": float(-logs.gather(1, labels.unsqueeze(1)).mean()),
+        "brier": float((p - F.one_hot(labels, p.shape[1])).square().sum(1).mean()),
+        "ece": expected_calibration_error(p, labels),
+    }
+
+
+def expected_calibration_error(p: Float[Tensor, "n K"], labels: Int64[Tensor, "n"], bins: int = 15) -> float:
+    """Return the expected calibration error of probabilities.
+
+    Decisions are put into bins of equal width by their probability, each bin with its upper edge; the error is the mean
+    over the bins, weighted by their decisions, of |share of right decisions - mean probability|
+    (Guo, Pleiss, Sun, Weinberger, ICML 2017).
+
+    >>> p = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.3, 0.7]])
+    >>> round(expected_calibration_error(p, torch.tensor([0, 1, 1])), 4)  # (2 |1/2 - 0.9| + |1 - 0.7|) / 3
+    0.3667
+    """
+    sure, decided = p.double().max(1)
+    right = (decided == labels).double()
+    edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)[1:-1]
+    where = torch.bucketize(sure, edges)
+    gaps = torch.zeros(bins, dtype=torch.float64).index_add_(0, where, right - sure)
+    return float(gaps.abs().sum() / len(labels))
 
 
 def _area(scores: Tensor, positive: Tensor) -> float | None:

@@ -33,12 +33,18 @@ class WholeNetwork(Single):
 
     def forward(self, x: Tensor | Subimages) -> Tensor:
         """Return (B, 1, K) global scores, or with local scores (B, 1 + N, K)."""
-        return self.decide(self.network.local_probabilities(x))
+        said = self.network.said(x)
+        return self.decide(said.handed, said.probabilities)
 
-    def decide(self, p: Float[Tensor, "B N K"]) -> Tensor:
-        """Return the scores that follow from local probabilities."""
-        scores = self.network.decide(p).unsqueeze(1)
-        if not (self.training and self.with_local_scores):
+    @property
+    def shows_local_scores(self) -> bool:
+        """Whether the scores of local CNNs follow the global ones now."""
+        return self.training and self.with_local_scores
+
+    def decide(self, handed: Float[Tensor, "B N F"], p: Float[Tensor, "B n K"]) -> Tensor:
+        """Return the scores that follow from what is handed over, and those of local CNNs with probabilities p."""
+        scores = self.network.decide(handed).unsqueeze(1)
+        if not self.shows_local_scores:
             return scores
         return torch.cat([scores, p.clamp_min(TINY).log()], 1)
 
