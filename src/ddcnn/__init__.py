@@ -15,7 +15,20 @@ if TYPE_CHECKING:
     from ddcnn.aggregation import Average, Dense, Vote
     from ddcnn.config import Config
     from ddcnn.data import Dataset, open_data
-    from ddcnn.decomposition import Decomposition, Grid, Subdomain, cut, reassemble
+    from ddcnn.decomposition import (
+        Boxes,
+        Decomposition,
+        Grid,
+        Interleaved,
+        Masked,
+        Rings,
+        Subdomain,
+        Triangles,
+        Voronoi,
+        WithCoarse,
+        cut,
+        reassemble,
+    )
     from ddcnn.errors import DdcnnError
     from ddcnn.experiments import Comparison, compare, evaluate, resume, train
     from ddcnn.fusion import FusedCNN, fuse, unfuse
@@ -27,7 +40,20 @@ _PLACES = {
     "aggregation": ("Average", "Dense", "Vote"),
     "config": ("Config",),
     "data": ("Dataset", "open_data"),
-    "decomposition": ("Decomposition", "Grid", "Subdomain", "cut", "reassemble"),
+    "decomposition": (
+        "Boxes",
+        "Decomposition",
+        "Grid",
+        "Interleaved",
+        "Masked",
+        "Rings",
+        "Subdomain",
+        "Triangles",
+        "Voronoi",
+        "WithCoarse",
+        "cut",
+        "reassemble",
+    ),
     "errors": ("DdcnnError",),
     "experiments": ("Comparison", "compare", "evaluate", "resume", "train"),
     "fusion": ("FusedCNN", "fuse", "unfuse"),
@@ -44,6 +70,7 @@ __all__ = [
     "CNNDNN",
     "VGG9",
     "Average",
+    "Boxes",
     "Comparison",
     "Config",
     "Dataset",
@@ -52,10 +79,16 @@ __all__ = [
     "Dense",
     "FusedCNN",
     "Grid",
+    "Interleaved",
     "LocalCNNs",
+    "Masked",
     "ResNet20",
+    "Rings",
     "Subdomain",
+    "Triangles",
+    "Voronoi",
     "Vote",
+    "WithCoarse",
     "compare",
     "cut",
     "evaluate",

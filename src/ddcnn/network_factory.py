@@ -65,8 +65,9 @@ class NetworkFactory:
 
     def local_module(self, index: int, purpose: str = "local") -> nn.Module:
         """Build the local CNN of one subdomain, on the CPU; its seed is that of (run, purpose, subdomain)."""
-        width = self.config.model.width_factor or width_rule(len(self.decomposition))
-        return self._build(self.subdomains[index].shape, width, derive_seed(self.config.seed, purpose, index))
+        width = self.config.model.width_factor or width_rule(self.decomposition.fine)
+        subdomain, seed = self.subdomains[index], derive_seed(self.config.seed, purpose, index)
+        return self._build(subdomain.shape, width, seed, self.channels + subdomain.added_channels)
 
     def local_modules(self, indices: Sequence[int] | None = None, purpose: str = "local") -> list[nn.Module]:
         """Build the local CNNs of some subdomains; None: of all."""
@@ -74,7 +75,7 @@ class NetworkFactory:
 
     def global_module(self) -> nn.Module:
         """Build the global CNN, of full width, for the whole image."""
-        return self._build(self.image_size, 1.0, derive_seed(self.config.seed, "global"))
+        return self._build(self.image_size, 1.0, derive_seed(self.config.seed, "global"), self.channels)
 
     def local_cnns(
         self,
@@ -124,10 +125,17 @@ class NetworkFactory:
         ModelError
             One does not: the image is too small for it, or it returns something else.
         """
-        shapes = {s.shape: s.index for s in self.subdomains}
-        self._check(self.global_module(), self.image_size, "the image")
-        for shape, index in shapes.items():
-            self._check(self.local_module(index), shape, f"the subimage of subdomain {index}")
+        one_of_each_shape = {(s.shape, s.added_channels): s for s in self.subdomains}.values()
+        self._check(self.global_module(), (self.channels, *self.image_size), "the image", Subdomain.remedy)
+        for s in one_of_each_shape:
+            try:
+                module = self.local_module(s.index)
+            except ModelError as error:
+                if s.remedy == Subdomain.remedy:
+                    raise
+                raise ModelError(f"{s.name}: {str(error).replace(Subdomain.remedy, s.remedy)}") from None
+            shape = (self.channels + s.added_channels, *s.shape)
+            self._check(module, shape, f"the subimage of subdomain {s.index}", s.remedy)
 
     def _fused(
         self,
@@ -149,13 +157,13 @@ class NetworkFactory:
             normalization=copy.deepcopy(self.normalization).to(self.device),
         )
 
-    def _build(self, size: tuple[int, ...], width: float, seed: int) -> nn.Module:
+    def _build(self, size: tuple[int, ...], width: float, seed: int, channels: int) -> nn.Module:
         model = self.config.model
-        return build(model.name, self.channels, self.classes, size, width=width, seed=seed, options=model.options)
+        return build(model.name, channels, self.classes, size, width=width, seed=seed, options=model.options)
 
-    def _check(self, module: nn.Module, size: tuple[int, ...], what: str) -> None:
-        shape, wanted = (_CHECK_BATCH, self.channels, *size), (_CHECK_BATCH, self.classes)
-        name, where = f"model {self.config.model.name!r}", f"{what}, {'x'.join(map(str, size))} pixels"
+    def _check(self, module: nn.Module, image: tuple[int, ...], what: str, remedy: str) -> None:
+        shape, wanted = (_CHECK_BATCH, *image), (_CHECK_BATCH, self.classes)
+        name, where = f"model {self.config.model.name!r}", f"{what}, {'x'.join(map(str, image[1:]))} pixels"
         if _shape_of_scores(module, shape) == wanted:
             return
         try:
@@ -163,7 +171,7 @@ class NetworkFactory:
                 scores = module.cpu().train()(torch.zeros(shape))
         except (RuntimeError, ValueError) as error:  # whatever a network says of an input that is too small
             reason = in_one_line(error)
-            raise ModelError(f"{name} does not fit {where}: {reason}; use a coarser grid") from None
+            raise ModelError(f"{name} does not fit {where}: {reason}; use {remedy}") from None
         if not isinstance(scores, Tensor) or tuple(scores.shape) != wanted:
             got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise ModelError(f"{name} should return scores (B, K) = {wanted} for {where}, got {got}")

@@ -48,7 +48,10 @@ def test_prepare_and_info(call: Callable, arrays: Path, tmp_path: Path) -> None:
         (["--grid", "9x2"], "grid 9x2 is finer than the images, 6x8 pixels"),
         (["--grid", "2x2", "--overlap", "x"], "decomposition.overlap"),
         (["--grid", "2x2", "--workers", "0"], "--workers"),
-        ([], "Missing option '--grid'"),
+        ([], "give either --grid, such as 2x2, or --decomposition"),
+        (["--grid", "2x2", "--decomposition", "voronoi:3"], "give either --grid, such as 2x2, or --decomposition"),
+        (["--decomposition", "voronoi:40"], "voronoi40 leaves subdomain"),
+        (["--decomposition", "voroni:3"], "'voroni' is unknown: did you mean 'voronoi'"),
     ],
 )
 def test_what_is_refused(refused: Callable, arrays: Path, tmp_path: Path, options: list[str], expected: str) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ddcnn.decomposition import Decomposition, Subdomain, Subimages
@@ -63,8 +64,9 @@ class LocalCNNs(nn.Module):
         self.normalization = nn.Identity() if normalization is None else normalization
         fused = []
         for group in groups:
-            seen = None if example is None else self._stacked(example, group)
-            shape = None if channels is None else (channels, *subdomains[group[0]].shape)
+            first, inside = subdomains[group[0]], _inside([subdomains[i] for i in group])
+            seen = None if example is None else self._stacked(example, group, inside, first.added_channels)
+            shape = None if channels is None else (channels + first.added_channels, *first.shape)
             members = [modules[i] for i in group]
             fused.append(fuse(members, backend, example=seen, sample_shape=shape, proofs=proofs))
         self._hold(tuple(image_size), subdomains, groups, fused)
@@ -80,6 +82,10 @@ class LocalCNNs(nn.Module):
         self.indices = tuple(subdomain.index for subdomain in subdomains)
         self.order = [position for group in groups for position in group]
         self.fused = nn.ModuleList(fused)
+        device = next((p.device for p in self.fused.parameters()), torch.device("cpu"))
+        for number, group in enumerate(groups):  # with the networks they go to another device
+            inside = _inside([subdomains[i] for i in group])
+            self.register_buffer(f"inside{number}", None if inside is None else inside.to(device), persistent=False)
 
     def subset(self, members: Sequence[int]) -> LocalCNNs:
         """Return copies of some of the local CNNs, in that order; they run on the same backends as here."""
@@ -114,7 +120,11 @@ class LocalCNNs(nn.Module):
     def forward(self, images: Subimages) -> Float[Tensor, "B N K"]:
         """Return the scores of every local CNN on its subimages, which are raw pixels."""
         self._check(images)
-        scores = [network(self._stacked(images, group)) for group, network in zip(self.groups, self.fused, strict=True)]
+        scores = []
+        for number, (group, network) in enumerate(zip(self.groups, self.fused, strict=True)):
+            inside = cast(Tensor | None, getattr(self, f"inside{number}"))
+            added = self.subdomains[group[0]].added_channels
+            scores.append(network(self._stacked(images, group, inside, added)))
         if len(scores) == 1:
             return cast(Tensor, scores[0])
         joined = torch.cat(scores, 1)
@@ -147,11 +157,22 @@ class LocalCNNs(nn.Module):
             for pair in network.per_parameter(values[list(group)])
         ]
 
-    def _stacked(self, images: Subimages, group: Sequence[int]) -> Float[Tensor, "B n C *s"]:
-        """Return the normalised subimages of some local CNNs, all of one shape."""
-        raw = torch.stack([images.parts[i] for i in group], 1)
-        normalised: Tensor = self.normalization(raw.flatten(0, 1))
-        return cast(Tensor, normalised.unflatten(0, raw.shape[:2]))
+    def _stacked(
+        self, images: Subimages, group: Sequence[int], inside: Tensor | None, added_channels: int
+    ) -> Float[Tensor, "B n C *s"]:
+        """Return what some local CNNs see, all of one shape: normalised subimages, 0 where a pixel does not count."""
+        parts = [images.parts[i] for i in group]
+        dtype = functools.reduce(torch.promote_types, (part.dtype for part in parts))  # means are no integers
+        raw = torch.stack([part.to(dtype) for part in parts], 1)
+        flat: Tensor = self.normalization(raw.flatten(0, 1))
+        normalised = flat.unflatten(0, raw.shape[:2])
+        if inside is None:
+            return normalised
+        mask = inside.to(normalised.device).unsqueeze(1)  # (n, 1, *s)
+        masked = normalised.masked_fill(~mask, 0)
+        if not added_channels:
+            return masked
+        return torch.cat([masked, mask.to(masked.dtype).expand(len(masked), *mask.shape)], 2)
 
     def _check(self, images: Subimages) -> None:
         expected = [s.shape for s in self.subdomains]
@@ -175,8 +196,17 @@ class LocalCNNs(nn.Module):
 def _positions(subdomains: Sequence[Subdomain], modules: Sequence[nn.Module]) -> list[tuple[int, ...]]:
     groups: dict[object, list[int]] = {}
     for position, (subdomain, module) in enumerate(zip(subdomains, modules, strict=True)):
-        groups.setdefault((subdomain.shape, structure(module)), []).append(position)
+        key = subdomain.shape, subdomain.added_channels, structure(module)
+        groups.setdefault(key, []).append(position)
     return [tuple(group) for group in groups.values()]
+
+
+def _inside(subdomains: Sequence[Subdomain]) -> Bool[Tensor, "n *s"] | None:
+    """Return which pixels of subimages of one shape count; None: all."""
+    masks = [subdomain.inside for subdomain in subdomains]
+    if all(mask is None for mask in masks):
+        return None
+    return torch.stack([torch.ones(s.shape, dtype=torch.bool) if s.inside is None else s.inside for s in subdomains])
 
 
 def _x(size: Sequence[int]) -> str:
