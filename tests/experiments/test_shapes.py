@@ -78,7 +78,7 @@ def _compared(config: ddcnn.Config, subdomains: int, title: str) -> None:
     images = ddcnn.open_data(config.data).images[:4]
     assert isinstance(images, torch.Tensor)
     for name in ("cnn-dnn", "transfer"):
-        loaded = ddcnn.load(found.run, name, trust=True)  # the tiny network is foreign; the decomposition is not
+        loaded = ddcnn.load(found.run, name, trust=True, backend="looped")  # the network is foreign, not its cuts
         with torch.no_grad():
             assert torch.equal(loaded(images), found.networks[name].eval()(images))
     page = write_report(found.run).read_text().replace("\N{NO-BREAK SPACE}", " ")

@@ -29,7 +29,7 @@ def seen_by(decomposition: Decomposition, images: Tensor) -> tuple[LocalCNNs, li
 
 
 @pytest.mark.parametrize("mask_channel", [False, True])
-def test_pixels_outside_a_shape_are_the_mean(mask_channel: bool) -> None:
+def test_pixels_outside_a_shape_are_the_mean(mask_channel: bool, seeded: None) -> None:
     images = torch.randint(1, 256, (3, 2, 9, 12), dtype=torch.uint8)
     for decomposition in (
         Voronoi(3, mask_channel=mask_channel),
@@ -51,7 +51,7 @@ def test_pixels_outside_a_shape_are_the_mean(mask_channel: bool) -> None:
                 assert torch.equal(seen[:, 2], s.inside.float().expand(3, *s.shape))
 
 
-def test_what_is_outside_changes_nothing() -> None:
+def test_what_is_outside_changes_nothing(seeded: None) -> None:
     images = torch.randint(1, 256, (2, 2, 10, 10), dtype=torch.uint8)
     decomposition = Voronoi(4)
     _, before = seen_by(decomposition, images)
@@ -61,7 +61,7 @@ def test_what_is_outside_changes_nothing() -> None:
         assert [torch.equal(a, b) for a, b in zip(before, after, strict=True)] == [n == s.index for n in range(4)]
 
 
-def test_a_part_of_the_local_cnns_sees_the_same() -> None:
+def test_a_part_of_the_local_cnns_sees_the_same(seeded: None) -> None:
     """As on a rank, in a worker, or when others have stopped."""
     images = torch.randint(0, 256, (2, 2, 8, 8), dtype=torch.uint8)
     network, found = seen_by(WithCoarse(Voronoi(3), (5, 5)), images)
@@ -88,8 +88,9 @@ def test_the_coarse_cnn_is_one_more_of_the_same() -> None:
 
 
 def test_a_mask_is_a_channel_of_the_masked_alone() -> None:
-    networks = factory({"name": "voronoi:3,mask_channel=true", "coarse": "16x16"})
-    assert [module.conv.in_channels for module in networks.local_modules()] == [4, 4, 4, 3]
+    networks = factory({"name": "voronoi:3,mask_channel=true", "coarse": "16x16"}, "tests.strategies.tiny:tiny")
+    convolutions = [next(module.children()) for module in networks.local_modules()]
+    assert [one.in_channels for one in convolutions] == [4, 4, 4, 3]
     networks.check()
 
 
@@ -114,7 +115,7 @@ def test_a_network_that_is_too_deep(decomposition: dict[str, object], message: s
 
 
 @pytest.mark.parametrize("backend", ["fused", "vmapped", "looped"])
-def test_coarse_beside_fine_in_one_step(backend: str) -> None:
+def test_coarse_beside_fine_in_one_step(backend: str, seeded: None) -> None:
     """Shapes of their own run as groups of their own; scores and gradients are those of each network alone."""
     decomposition = WithCoarse(Interleaved((1, 2)), (6, 6))
     modules = [

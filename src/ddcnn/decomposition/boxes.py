@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from ddcnn.decomposition.subdomain import Box, Decomposition, Subdomain, slices
+from ddcnn.decomposition.subdomain import Box, Decomposition, Subdomain, at, slices
 from ddcnn.decomposition.values import MOST_SUBDOMAINS, by, counts, whole_number
 from ddcnn.errors import DecompositionError
 
@@ -53,7 +53,7 @@ class Patch(Subdomain):
                 )
             ] = False
         own = own.to(images.device)
-        images[(..., *slices(self.box))][..., own] = subimages[..., own]
+        images[at(slices(self.box))][..., own] = subimages[..., own]
 
 
 class Boxes(Decomposition):

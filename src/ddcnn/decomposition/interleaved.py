@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
-from ddcnn.decomposition.subdomain import Decomposition, Subdomain, axis_names
+from ddcnn.decomposition.subdomain import Decomposition, Subdomain, at, axis_names
 from ddcnn.decomposition.values import MOST_SUBDOMAINS, by, counts
 from ddcnn.errors import DecompositionError
 
@@ -43,11 +43,11 @@ class Strided(Subdomain):
 
     def view(self, pixels: Shaped[Tensor, "B C *b"]) -> Shaped[Tensor, "B C *s"]:
         """Return every p-th pixel."""
-        return pixels[(..., *(slice(None, None, p) for p in self.strides))]
+        return pixels[at([slice(None, None, p) for p in self.strides])]
 
     def paste(self, subimages: Shaped[Tensor, "... *s"], images: Shaped[Tensor, "... *S"]) -> None:
         """Write the pixels to where they come from."""
-        images[(..., *self._places())] = subimages
+        images[at(self._places())] = subimages
 
     def seen(self) -> Bool[Tensor, "*S"]:
         """Return which pixels of the image it sees."""

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Int64, Shaped
 from torch import Tensor
 
-from ddcnn.decomposition.subdomain import Box, Decomposition, Subdomain, slices
+from ddcnn.decomposition.subdomain import Box, Decomposition, Subdomain, at, slices
 from ddcnn.decomposition.values import by
 from ddcnn.errors import DecompositionError
 
@@ -65,7 +65,7 @@ class Region(Subdomain):
     def paste(self, subimages: Shaped[Tensor, "... *s"], images: Shaped[Tensor, "... *S"]) -> None:
         """Write the pixels that are its own."""
         mask = self.mask.to(images.device)
-        images[(..., *slices(self.box))][..., mask] = subimages[..., mask]
+        images[at(slices(self.box))][..., mask] = subimages[..., mask]
 
     def seen(self) -> Bool[Tensor, "*S"]:
         """Return which pixels of the image it sees."""

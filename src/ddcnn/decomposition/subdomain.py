@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Shaped
@@ -24,6 +24,11 @@ def whole_box(image_size: Sequence[int]) -> Box:
 def slices(box: Box) -> tuple[slice, ...]:
     """Return what cuts a box out of an array of pixels."""
     return tuple(slice(start, stop) for start, stop in box)
+
+
+def at(places: Sequence[slice]) -> tuple[Any, ...]:
+    """Return the index of places along the last axes of a tensor."""
+    return (..., *places)
 
 
 @dataclass(frozen=True)

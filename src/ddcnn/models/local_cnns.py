@@ -165,7 +165,7 @@ class LocalCNNs(nn.Module):
         dtype = functools.reduce(torch.promote_types, (part.dtype for part in parts))  # means are no integers
         raw = torch.stack([part.to(dtype) for part in parts], 1)
         flat: Tensor = self.normalization(raw.flatten(0, 1))
-        normalised = flat.unflatten(0, raw.shape[:2])
+        normalised = cast(Tensor, flat.unflatten(0, raw.shape[:2]))
         if inside is None:
             return normalised
         mask = inside.to(normalised.device).unsqueeze(1)  # (n, 1, *s)

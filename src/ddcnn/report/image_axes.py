@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -72,7 +73,7 @@ def outlines(
             label(axes, x, y, index)
 
 
-def _edges(seen: np.ndarray) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+def _edges(seen: np.ndarray) -> list[Any]:
     """Return the edges of pixels at which a mask ends, as pairs of points (x, y)."""
     padded = np.pad(seen, 1).astype(int)
     rows, columns = np.nonzero(np.diff(padded, axis=0)[:, 1:-1])
