@@ -40,12 +40,12 @@ def volumes(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize(
     ("name", "coarse", "subdomains", "title"),
     [
-        ("grid:2x2", "auto", 5, "2 × 2 grid, coarse"),
+        ("grid:2x2", "auto", 5, "2 × 2 grid, coarse level"),
         ("interleaved:2x2", None, 4, "interleaved 2 × 2"),
-        ("triangles", "5x7", 5, "triangles 1 × 1, coarse 5 × 7"),
-        ("voronoi:3,mask_channel=true", "6", 4, "voronoi 3, coarse 6"),
+        ("triangles", "5x7", 5, "triangles 1 × 1, coarse level 5 × 7"),
+        ("voronoi:3,mask_channel=true", "6", 4, "voronoi 3, coarse level 6"),
         ("rings:2x2", None, 4, "rings 2 × 2"),
-        ("boxes:3,size=0.4,seed=1", "auto", 4, "boxes 3, size 0.4, seed 1, coarse"),
+        ("boxes:3,size=0.4,seed=1", "auto", 4, "boxes 3, size 0.4, seed 1, coarse level"),
     ],
 )
 def test_images(make_config: Callable, name: str, coarse: str | None, subdomains: int, title: str) -> None:
@@ -55,10 +55,10 @@ def test_images(make_config: Callable, name: str, coarse: str | None, subdomains
 @pytest.mark.parametrize(
     ("name", "coarse", "subdomains", "title"),
     [
-        ("grid:1x2x2", "3x4x5", 5, "1 × 2 × 2 grid, coarse 3 × 4 × 5"),
-        ("interleaved:1x2x2", "auto", 5, "interleaved 1 × 2 × 2, coarse"),
+        ("grid:1x2x2", "3x4x5", 5, "1 × 2 × 2 grid, coarse level 3 × 4 × 5"),
+        ("interleaved:1x2x2", "auto", 5, "interleaved 1 × 2 × 2, coarse level"),
         ("triangles", None, 4, "triangles 1 × 1"),
-        ("voronoi:3", "auto", 4, "voronoi 3, coarse"),
+        ("voronoi:3", "auto", 4, "voronoi 3, coarse level"),
         ("sectors:3,mask_channel=true", None, 3, "rings 1 × 3"),
         ("boxes:0-6x0-4x0-10+0-6x4-8x0-10", None, 2, "boxes 2, given"),
     ],

@@ -12,6 +12,8 @@ from ddcnn.report.image_axes import Box, displayable, label, limits_of, outlines
 from ddcnn.report.svg import style
 from ddcnn.report.volume import draw_volume
 
+_UNSEEN = np.array((128, 128, 128, 45), np.uint8)
+
 
 def draw_decomposition(
     image: np.ndarray,
@@ -87,7 +89,7 @@ def _draw_2d(image: np.ndarray, boxes: Mapping[int, Box], coarse: Mapping[int, n
     for axes, (index, subimage) in zip(more, coarse.items(), strict=True):
         seen = displayable(subimage, limits)
         show(axes, seen, seen.shape[:2])
-        label(axes, seen.shape[1] / 2, seen.shape[0] / 2, index)
+        label(axes, 0.12 * seen.shape[1], 0.12 * seen.shape[0], index)
     return figure
 
 
@@ -96,7 +98,8 @@ def _draw_views(image: np.ndarray, masks: np.ndarray | None, subimages: Mapping[
     limits = limits_of(image)
     pixels = displayable(image, limits)
     H, W = pixels.shape[:2]
-    tiles = {} if masks is None else {n: np.where(seen[..., None], pixels, np.uint8(0)) for n, seen in enumerate(masks)}
+    shown = [] if masks is None else masks
+    tiles = {n: np.where(seen[..., None], pixels, _UNSEEN) for n, seen in enumerate(shown)}
     tiles |= {n: _enlarged(displayable(seen, limits), (H, W)) for n, seen in subimages.items()}
     columns = int(np.ceil(len(tiles) ** 0.5))
     gap, rows = max(1, round(0.045 * max(H, W))), -(-len(tiles) // columns)

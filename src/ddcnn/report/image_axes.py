@@ -85,7 +85,7 @@ def _edges(seen: np.ndarray) -> list[Any]:
 
 def label(axes: Axes, x: float, y: float, index: int) -> None:
     """Write the index of a subdomain."""
-    axes.text(x, y, str(index), ha="center", va="center", fontsize=8, color="#ffffff", bbox=_LABEL)
+    axes.text(x, y, str(index), ha="center", va="center", fontsize=7, color="#ffffff", bbox=_LABEL)
 
 
 def inner_point(mask: np.ndarray) -> tuple[float, float]:

@@ -214,7 +214,7 @@ def _word(text: str) -> tuple[str, str]:
     (('voronoi', '6'), ('', '2x2'), ('given', ''))
     """
     word = text.rstrip("0123456789x.")
-    return word, text[len(word) :]
+    return {"coarse": "coarse level"}.get(word, word), text[len(word) :]
 
 
 class Row(_Record):
