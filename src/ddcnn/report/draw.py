@@ -98,7 +98,7 @@ def _draw_views(image: np.ndarray, masks: np.ndarray | None, subimages: Mapping[
     limits = limits_of(image)
     pixels = displayable(image, limits)
     H, W = pixels.shape[:2]
-    shown = [] if masks is None else masks
+    shown: Sequence[np.ndarray] = [] if masks is None else list(masks)
     tiles = {n: np.where(seen[..., None], pixels, _UNSEEN) for n, seen in enumerate(shown)}
     tiles |= {n: _enlarged(displayable(seen, limits), (H, W)) for n, seen in subimages.items()}
     columns = int(np.ceil(len(tiles) ** 0.5))
