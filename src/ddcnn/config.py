@@ -80,7 +80,8 @@ def _with_options(values: Any) -> Any:
     """Read the name ``voronoi:6,seed=3`` as a name and its options; ``module:function`` stays a name."""
     name = values.get("name") if isinstance(values, Mapping) else None
     word, colon, text = name.partition(":") if isinstance(name, str) else ("", "", "")
-    if not colon or text.isidentifier():
+    options = values.get("options") or {} if colon else {}
+    if not colon or text.isidentifier() or not isinstance(options, Mapping):
         return values
     given = {}
     for number, part in enumerate(text.split(",")):
@@ -94,7 +95,7 @@ def _with_options(values: Any) -> Any:
             )
         given[key] = _option(value)
     if word != "grid":
-        return {**values, "name": word, "options": {**(values.get("options") or {}), **given}}
+        return {**values, "name": word, "options": {**options, **given}}
     cuts = {"parts": "grid"}
     return {**values, "name": word, **{cuts.get(key, key): value for key, value in given.items()}}
 

@@ -81,10 +81,17 @@ class Masked(Decomposition):
     ----------
     mask_channel
         Whether the local CNNs see which pixels count, as one more channel.
+
+    Raises
+    ------
+    DecompositionError
+        An option is something else.
     """
 
     def __init__(self, *, mask_channel: bool = False) -> None:
-        self.mask_channel = mask_channel is True
+        if not isinstance(mask_channel, bool):
+            raise DecompositionError(f"mask_channel should be true or false, got {mask_channel!r:.80}")
+        self.mask_channel = mask_channel
         self._known: dict[tuple[int, ...], tuple[Region, ...]] = {}
 
     @abstractmethod

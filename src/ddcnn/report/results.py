@@ -181,11 +181,11 @@ class Results(_Record):
     def cuts(self) -> str:
         """What readers call the decomposition; empty if it is not known."""
         grid = f"{by(self.grid)} grid" if self.grid else ""
-        first, *more = self.decomposition.split("-")
+        first, *more = re.sub(r"-(?=\d+$)", "", self.decomposition).split("-")
         if not more and first in ("", "x".join(map(str, self.grid))):
             return grid
         words = [f"{word} {by(tuple(numbers.split('x')))}".strip() for word, numbers in map(_word, (first, *more))]
-        return ", ".join([f"{words[0]} grid" if first[0].isdigit() else words[0], *words[1:]])
+        return ", ".join([f"{words[0]} grid" if first[:1].isdigit() else words[0], *words[1:]])
 
     @property
     def volume(self) -> bool:
