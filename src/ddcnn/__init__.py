@@ -15,7 +15,20 @@ if TYPE_CHECKING:
     from ddcnn.aggregation import Attention, Average, Dense, Gated, Vote, WeightedAverage
     from ddcnn.config import Config
     from ddcnn.data import Dataset, open_data
-    from ddcnn.decomposition import Decomposition, Grid, Subdomain, cut, reassemble
+    from ddcnn.decomposition import (
+        Boxes,
+        Decomposition,
+        Grid,
+        Interleaved,
+        Masked,
+        Rings,
+        Subdomain,
+        Triangles,
+        Voronoi,
+        WithCoarse,
+        cut,
+        reassemble,
+    )
     from ddcnn.errors import DdcnnError
     from ddcnn.experiments import Comparison, compare, evaluate, resume, train
     from ddcnn.fusion import FusedCNN, fuse, unfuse
@@ -27,7 +40,20 @@ _PLACES = {
     "aggregation": ("Attention", "Average", "Dense", "Gated", "Vote", "WeightedAverage"),
     "config": ("Config",),
     "data": ("Dataset", "open_data"),
-    "decomposition": ("Decomposition", "Grid", "Subdomain", "cut", "reassemble"),
+    "decomposition": (
+        "Boxes",
+        "Decomposition",
+        "Grid",
+        "Interleaved",
+        "Masked",
+        "Rings",
+        "Subdomain",
+        "Triangles",
+        "Voronoi",
+        "WithCoarse",
+        "cut",
+        "reassemble",
+    ),
     "errors": ("DdcnnError",),
     "experiments": ("Comparison", "compare", "evaluate", "resume", "train"),
     "fusion": ("FusedCNN", "fuse", "unfuse"),
@@ -45,6 +71,7 @@ __all__ = [
     "VGG9",
     "Attention",
     "Average",
+    "Boxes",
     "Comparison",
     "Config",
     "Dataset",
@@ -54,11 +81,17 @@ __all__ = [
     "FusedCNN",
     "Gated",
     "Grid",
+    "Interleaved",
     "LocalCNNs",
+    "Masked",
     "ResNet20",
+    "Rings",
     "Subdomain",
+    "Triangles",
+    "Voronoi",
     "Vote",
     "WeightedAverage",
+    "WithCoarse",
     "compare",
     "cut",
     "evaluate",

@@ -62,6 +62,54 @@ def _auto(value: Any) -> Any:
     return None if value == "auto" else value
 
 
+def _coarse(value: Any) -> Any:
+    """Read ``16x16``, 16, ``auto`` and true; none, false and null are no coarse level."""
+    if isinstance(value, bool):
+        return "auto" if value else None
+    if value is None or value == "auto":
+        return value
+    size = _axes(value)
+    if not isinstance(size, list | tuple) or not all(re.fullmatch(r"[1-9]\d{0,8}", str(n)) for n in size) or not size:
+        raise ConfigError(
+            f"decomposition.coarse = {_short(value)} should be a size in pixels, 1 or more, such as 16x16, or auto"
+        )
+    return tuple(int(n) for n in size)
+
+
+def _with_options(values: Any) -> Any:
+    """Read the name ``voronoi:6,seed=3`` as a name and its options; ``module:function`` stays a name."""
+    name = values.get("name") if isinstance(values, Mapping) else None
+    word, colon, text = name.partition(":") if isinstance(name, str) else ("", "", "")
+    options = values.get("options") or {} if colon else {}
+    if not colon or text.isidentifier() or not isinstance(options, Mapping):
+        return values
+    given = {}
+    for number, part in enumerate(text.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals and number == 0:
+            key, value = "parts", part
+        if not key.isidentifier() or not value:
+            raise ConfigError(
+                f"decomposition.name = {_short(name)} should look like {word}:6 or {word}:2x2,option=value, or be "
+                f"module:function"
+            )
+        given[key] = _option(value)
+    if word != "grid":
+        return {**values, "name": word, "options": {**options, **given}}
+    cuts = {"parts": "grid"}
+    return {**values, "name": word, **{cuts.get(key, key): value for key, value in given.items()}}
+
+
+def _option(text: str) -> Any:
+    """Return numbers along axes, ``2x2``, as a list; all else as YAML has it."""
+    if re.fullmatch(r"\d{1,9}(x\d{1,9})+", text):
+        return [int(n) for n in text.split("x")]
+    try:
+        return parse_yaml(text)
+    except ValueError:
+        return text
+
+
 _AUTO = (BeforeValidator(_auto), PlainSerializer(lambda value: "auto" if value is None else value))
 Axes = Annotated[tuple[int, ...], BeforeValidator(_axes)]
 Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=1)]
@@ -129,12 +177,33 @@ class DecompositionConfig(_Section):
     """Where images are cut. ``name`` is registered, or ``module:function`` of your own, called with the ``options``.
 
     A grid has subdomains in rows x columns (or depth x rows x columns) that overlap by some pixels per side.
+    Options may stand behind a registered name: ``voronoi:6,seed=3`` is read as ``voronoi`` with the options
+    ``parts: 6, seed: 3``. ``coarse`` adds a local CNN for the whole image, reduced to so many pixels by area averaging;
+    ``auto`` is a sensible size (`ddcnn.WithCoarse`), None no coarse level.
     """
 
     name: str = "grid"
     grid: Axes = (2, 2)
     overlap: Axes = (0,)
     options: dict[str, Any] = {}
+    coarse: Annotated[tuple[int, ...] | Literal["auto"] | None, BeforeValidator(_coarse)] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_options(cls, values: Any) -> Any:
+        return _with_options(values)
+
+    @model_validator(mode="after")
+    def _check(self) -> DecompositionConfig:
+        if self.name == "grid" or ":" in self.name:
+            return self
+        for name, value, default in (("grid", self.grid, (2, 2)), ("overlap", self.overlap, (0,))):
+            if value != default:
+                raise ConfigError(
+                    f"decomposition.{name} = {'x'.join(map(str, value))} is for the decomposition grid, not for "
+                    f"{_short(self.name)}; leave it out, and write numbers behind the name, such as {self.name:.40}:4"
+                )
+        return self
 
 
 class ModelConfig(_Section):

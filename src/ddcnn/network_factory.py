@@ -65,8 +65,9 @@ class NetworkFactory:
 
     def local_module(self, index: int, purpose: str = "local") -> nn.Module:
         """Build the local CNN of one subdomain, on the CPU; its seed is that of (run, purpose, subdomain)."""
-        width = self.config.model.width_factor or width_rule(len(self.decomposition))
-        return self._build(self.subdomains[index].shape, width, derive_seed(self.config.seed, purpose, index))
+        width = self.config.model.width_factor or width_rule(self.decomposition.fine)
+        subdomain, seed = self.subdomains[index], derive_seed(self.config.seed, purpose, index)
+        return self._build(subdomain.shape, width, seed, self.channels + subdomain.added_channels)
 
     def local_modules(self, indices: Sequence[int] | None = None, purpose: str = "local") -> list[nn.Module]:
         """Build the local CNNs of some subdomains; None: of all."""
@@ -74,7 +75,7 @@ class NetworkFactory:
 
     def global_module(self) -> nn.Module:
         """Build the global CNN, of full width, for the whole image."""
-        return self._build(self.image_size, 1.0, derive_seed(self.config.seed, "global"))
+        return self._build(self.image_size, 1.0, derive_seed(self.config.seed, "global"), self.channels)
 
     def local_cnns(
         self,
@@ -154,10 +155,17 @@ class NetworkFactory:
             The aggregation cannot be trained as the configuration says.
         """
         check_aggregation(self.config.aggregation)
-        shapes = {s.shape: s.index for s in self.subdomains}
-        self._check(self.global_module(), self.image_size, "the image")
-        for shape, index in shapes.items():
-            self._check(self.local_module(index), shape, f"the subimage of subdomain {index}")
+        one_of_each_shape = {(s.shape, s.added_channels): s for s in self.subdomains}.values()
+        self._check(self.global_module(), (self.channels, *self.image_size), "the image", Subdomain.remedy)
+        for s in one_of_each_shape:
+            try:
+                module = self.local_module(s.index)
+            except ModelError as error:
+                if s.remedy == Subdomain.remedy:
+                    raise
+                raise ModelError(f"{s.name}: {str(error).replace(Subdomain.remedy, s.remedy)}") from None
+            shape = (self.channels + s.added_channels, *s.shape)
+            self._check(module, shape, f"the subimage of subdomain {s.index}", s.remedy)
         self.aggregation(self.config.aggregation.name)
 
     def _fused(
@@ -180,21 +188,21 @@ class NetworkFactory:
             normalization=copy.deepcopy(self.normalization).to(self.device),
         )
 
-    def _build(self, size: tuple[int, ...], width: float, seed: int) -> nn.Module:
+    def _build(self, size: tuple[int, ...], width: float, seed: int, channels: int) -> nn.Module:
         model = self.config.model
-        return build(model.name, self.channels, self.classes, size, width=width, seed=seed, options=model.options)
+        return build(model.name, channels, self.classes, size, width=width, seed=seed, options=model.options)
 
-    def _check(self, module: nn.Module, size: tuple[int, ...], what: str) -> None:
+    def _check(self, module: nn.Module, image: tuple[int, ...], what: str, remedy: str) -> None:
         batch = min(self.config.training.batch_size or _CHECK_BATCH, _CHECK_BATCH)
-        shape, wanted = (batch, self.channels, *size), (batch, self.classes)
-        name, where = f"model {self.config.model.name!r}", f"{what}, {'x'.join(map(str, size))} pixels"
+        shape, wanted = (batch, *image), (batch, self.classes)
+        name, where = f"model {self.config.model.name!r}", f"{what}, {'x'.join(map(str, image[1:]))} pixels"
         if _shape_of_scores(module, shape) == wanted:
             return
         try:
             with torch.random.fork_rng(devices=[]):  # dropout draws
                 scores = module.cpu().train()(torch.zeros(shape))
         except (RuntimeError, ValueError) as error:  # whatever a network says of an input that is too small
-            reason, remedy = in_one_line(error), "use a coarser grid"
+            reason, remedy = in_one_line(error), f"use {remedy}"
             if batch < _CHECK_BATCH and _shape_of_scores(module, (_CHECK_BATCH, *shape[1:])) is not None:
                 remedy = f"it takes batches of {_CHECK_BATCH}, so use a larger --batch-size"
             raise ModelError(f"{name} does not fit {where}, in batches of {batch}: {reason}; {remedy}") from None

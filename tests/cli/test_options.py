@@ -23,6 +23,7 @@ VALUES = {
     "--grid": ("4x3", (4, 3)),
     "--decomposition": ("grid", "grid"),
     "--overlap": ("2x1", (2, 1)),
+    "--coarse": (None, "auto"),
     "--width-factor": ("0.25", 0.25),
     "--strategy": ("transfer", "transfer"),
     "--aggregation": ("vote", "vote"),
@@ -114,3 +115,38 @@ def test_words_of_options_keep_the_kind_of_error() -> None:
         raise DataError("data.source = 'x' is unknown")
     with pytest.raises(ConfigError, match=r"^training\.lr = 1"), in_words_of_options({"seed": 1}):
         raise ConfigError("training.lr = 1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "options", "coarse"),
+    [
+        (["--decomposition", "voronoi:6,seed=3"], "voronoi", {"parts": 6, "seed": 3}, None),
+        (["--decomposition", "rings:3x4", "--coarse"], "rings", {"parts": [3, 4]}, "auto"),
+        (["--coarse", "8x6", "--grid", "2x2"], "grid", {}, (8, 6)),
+        (["--coarse", "16", "--decomposition", "cells:Cells"], "cells:Cells", {}, (16,)),
+        (["--decomposition", "boxes:0-4x0-8+4-8x0-8"], "boxes", {"parts": "0-4x0-8+4-8x0-8"}, None),
+    ],
+)
+def test_decompositions_with_options(
+    call: Callable, asked, arguments: list[str], name: str, options: dict, coarse: object
+) -> None:
+    assert call("train", "--out", "o", *arguments).code == 0
+    cuts = asked.config.decomposition
+    assert (cuts.name, cuts.options, cuts.coarse) == (name, options, coarse)
+    assert Config.parse(asked.config.model_dump(mode="json")) == asked.config
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--coarse", "0x4"], "--coarse '0x4' should be a size in pixels, 1 or more, such as 16x16, or auto"),
+        (["--decomposition", "voronoi:"], "should look like voronoi:6 or voronoi:2x2,option=value"),
+        (["--decomposition", "voronoi:6,7"], "should look like voronoi:6 or"),
+        (
+            ["--decomposition", "voronoi:6", "--grid", "4x4"],
+            "--grid 4x4 is for the decomposition grid, not for 'voronoi'",
+        ),
+    ],
+)
+def test_decompositions_that_are_refused(refused: Callable, arguments: list[str], expected: str) -> None:
+    assert expected in refused("train", "--out", "o", *arguments)

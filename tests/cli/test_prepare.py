@@ -72,7 +72,10 @@ def test_a_store_says_what_its_source_said(call: Callable, refused: Callable, tm
         (["--grid", "9x2"], "grid 9x2 is finer than the images, 6x8 pixels"),
         (["--grid", "2x2", "--overlap", "x"], "decomposition.overlap"),
         (["--grid", "2x2", "--workers", "0"], "--workers"),
-        ([], "Missing option '--grid'"),
+        ([], "give either --grid, such as 2x2, or --decomposition"),
+        (["--grid", "2x2", "--decomposition", "voronoi:3"], "give either --grid, such as 2x2, or --decomposition"),
+        (["--decomposition", "voronoi:40"], "voronoi40 leaves subdomain"),
+        (["--decomposition", "voroni:3"], "'voroni' is unknown: did you mean 'voronoi'"),
     ],
 )
 def test_what_is_refused(refused: Callable, arrays: Path, tmp_path: Path, options: list[str], expected: str) -> None:
@@ -89,3 +92,16 @@ def test_what_is_in_the_way_is_kept(refused: Callable, arrays: Path, tmp_path: P
     assert "picture draws the subdomains of a store" in refused(
         "data", "info", f"npz:{arrays}", "--picture", tmp_path / "p.png"
     )
+
+
+@pytest.mark.parametrize(
+    ("decomposition", "grid"),
+    [("boxes:9", [3, 3]), ("interleaved:2x2", [1, 1]), ("voronoi:4", [2, 2]), ("grid:2x3", [2, 3])],
+)
+def test_a_store_is_cut_as_suits_a_decomposition(
+    call: Callable, arrays: Path, tmp_path: Path, decomposition: str, grid: list[int]
+) -> None:
+    store = tmp_path / "s.zarr"
+    options = ["--decomposition", decomposition, "--workers", 1, "--quiet"]
+    assert call("data", "prepare", f"npz:{arrays}", store, *options) == (0, "", "")
+    assert json.loads(call("data", "info", store, "--json").out)["store"]["grid"] == grid

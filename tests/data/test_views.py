@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import ddcnn
 from ddcnn.data import Dataset
 from ddcnn.data.augmentation import Augmentation, moved
 from ddcnn.data.lazy import Lazy, OnHost, Resident
 from ddcnn.data.store import Store, Stored, write_store
 from ddcnn.data.subdomain_pixels import SubdomainPixels
-from ddcnn.decomposition import Decomposition, Grid, Subdomain, reassemble
+from ddcnn.decomposition import Decomposition, Grid, Subdomain, WithCoarse, reassemble
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,23 @@ class Triangles(Decomposition):
         return tuple(Triangle(n, size, tuple((1, pixels) for pixels in size), bool(n)) for n in range(2))
 
 
+def built_in(axes: int) -> list[Decomposition]:
+    return [
+        WithCoarse(Grid((2, 1, 2)[:axes], overlap=1), (3,)),
+        WithCoarse(ddcnn.Interleaved((1, 2, 2)[:axes])),
+        ddcnn.Triangles(),
+        ddcnn.Voronoi(3, seed=3),
+        ddcnn.Rings((1, 3)),
+        ddcnn.Boxes(3, size=0.7),
+    ]
+
+
 def _expected(images: Tensor, subdomain: Subdomain) -> Tensor:
-    """Return a subimage by plain indexing of the whole image."""
+    """Return a subimage by plain indexing of the whole image, or as the subdomain itself cuts it out of that."""
     if isinstance(subdomain, Strided):
         return images[(..., *(slice(start, None, 2) for start in subdomain.offset))]
-    assert isinstance(subdomain, Triangle)
+    if not isinstance(subdomain, Triangle):
+        return subdomain.cut(images)
     inner = images[(..., *(slice(1, None) for _ in subdomain.box))].clone()
     rows, columns = torch.arange(inner.shape[-2])[:, None], torch.arange(inner.shape[-1])
     inner[..., (columns < rows) if subdomain.upper else (columns > rows)] = 0
@@ -96,7 +109,7 @@ def test_the_same_pixels_from_everywhere(data: st.DataObject) -> None:
     size = tuple(data.draw(st.integers(4, 9)) for _ in range(axes))
     dtype = data.draw(st.sampled_from([torch.uint8, torch.float32]))
     images = torch.randint(0, 256, (5, 2, *size), generator=torch.Generator().manual_seed(0)).to(dtype)
-    every = data.draw(st.sampled_from([Interleaved(axes), Triangles()])).subdomains(size)
+    every = data.draw(st.sampled_from([Interleaved(axes), Triangles(), *built_in(axes)])).subdomains(size)
     chosen = tuple(data.draw(st.permutations(every)))[: data.draw(st.integers(1, len(every)))]
     flips = tuple(axis for axis in range(axes) if data.draw(st.booleans()))
     augmentation = Augmentation(flips, shift=data.draw(st.integers(0, 3)))

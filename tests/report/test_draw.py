@@ -4,6 +4,7 @@ import pytest
 from ddcnn.errors import DataError, DecompositionError
 from ddcnn.report import draw_decomposition
 from ddcnn.report.draw import _explode
+from ddcnn.report.image_axes import inner_point
 from ddcnn.report.svg import to_svg
 
 
@@ -124,3 +125,54 @@ def test_slices_lie_in_the_plane_of_the_scanner(synthetic):
     np.testing.assert_array_equal(figure.axes[0].images[0].get_array()[..., 0], volume[0, :, :, 15])
     assert texts(figure.axes[0]) == ["1"]
     assert texts(figure.axes[1]) == ["0", "1", "2"]
+
+
+def test_shapes_are_drawn_as_outlines_and_tiles(synthetic):
+    """Two halves, whose label lies in them, and a coarse level, which is shown as the network sees it."""
+    image = synthetic.images_of((20, 30))[0]
+    footprints = np.ones((3, 20, 30), np.uint8)
+    footprints[0, :, 15:] = footprints[1, :, :15] = 0
+    boxes = [[[0, 20], [0, 15]], [[0, 20], [15, 30]], [[0, 20], [0, 30]]]
+    left, right = draw_decomposition(image, boxes, footprints=footprints, subimages={2: image[:, ::2, ::2]}).axes
+    assert texts(left) == ["0", "1"]
+    assert texts(right) == ["0", "1", "2"]
+    tiles = right.images[0].get_array()
+    assert tiles.shape == (2 * 20 + 1, 2 * 30 + 1, 4)
+    np.testing.assert_array_equal(tiles[:20, :15, 0], image[0, :, :15])
+    assert (tiles[:20, 15:30] == (128, 128, 128, 45)).all()  # not black, which might be seen
+    np.testing.assert_array_equal(tiles[21:41:2, 0:30:2, 0], image[0, ::2, ::2])
+
+
+def test_a_coarse_level_is_drawn_beside_the_grid(synthetic):
+    image = synthetic.images_of((20, 20))[0]
+    boxes = [*synthetic.boxes_of((2, 2), (20, 20)), [[0, 20], [0, 20]]]
+    overlay, _, coarse = draw_decomposition(image, boxes, subimages={4: image[:, ::2, ::2]}).axes
+    assert texts(overlay) == ["0", "1", "2", "3"]
+    assert texts(coarse) == ["4"]
+    np.testing.assert_array_equal(coarse.images[0].get_array()[..., 0], image[0, ::2, ::2])
+
+
+def test_scattered_pixels_have_no_outline(synthetic):
+    image = synthetic.images_of((8, 8))[0]
+    footprints = np.zeros((2, 8, 8), np.uint8)
+    footprints[0, ::2, ::2] = footprints[1, 1::2, 1::2] = 1
+    left, right = draw_decomposition(image, [[[0, 8], [0, 8]]] * 2, footprints=footprints).axes
+    assert texts(left) == []
+    assert not left.collections
+    assert texts(right) == ["0", "1"]
+
+
+def test_a_ring_is_labelled_inside(synthetic):
+    ring = np.ones((20, 20), bool)
+    ring[6:14, 6:14] = False
+    row, column = inner_point(ring)
+    assert ring[int(row), int(column)]
+
+
+def test_shapes_of_volumes_are_outlined_in_each_slice(synthetic):
+    image = synthetic.images_of((8, 10, 12))[0]
+    footprints = np.zeros((2, 8, 10, 12), np.uint8)
+    footprints[0, :, :5], footprints[1, :, 5:] = 1, 1
+    boxes = [[[0, 8], [0, 5], [0, 12]], [[0, 8], [5, 10], [0, 12]]]
+    figure = draw_decomposition(image, boxes, footprints=footprints)
+    assert [texts(axes) for axes in figure.axes[:3]] == [["0", "1"], ["1"], ["0", "1"]]

@@ -4,6 +4,7 @@ import pytest
 
 from ddcnn.errors import RunError
 from ddcnn.report.read import read_run
+from ddcnn.report.results import Results
 
 
 def test_reads_all_files(make_run):
@@ -98,3 +99,21 @@ def test_nan_is_absent(make_run):
 def test_order_does_not_matter(make_run):
     results = {"strategies": [{"name": n} for n in ("transfer", "mine", "global")], "subdomains": []}
     assert [s.name for s in read_run(make_run(results=results)).results.strategies] == ["global", "transfer", "mine"]
+
+
+@pytest.mark.parametrize(
+    ("decomposition", "grid", "words"),
+    [
+        ("", [2, 2], "2 × 2 grid"),
+        ("2x2", [2, 2], "2 × 2 grid"),
+        ("2x2-overlap2-coarse8x8", [2, 2], "2 × 2 grid, overlap 2, coarse level 8 × 8"),
+        ("voronoi6-seed3", [], "voronoi 6, seed 3"),
+        ("triangles-2", [], "triangles 2"),
+        ("boxes9-size0.5-coarse", [], "boxes 9, size 0.5, coarse level"),
+        ("", [], ""),
+        ("-y", [], ", y"),
+    ],
+)
+def test_what_a_decomposition_is_called(decomposition, grid, words):
+    results = Results.parse({"decomposition": decomposition, "grid": grid})
+    assert results.cuts.replace("\N{NO-BREAK SPACE}", " ") == words

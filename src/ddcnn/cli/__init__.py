@@ -16,6 +16,7 @@ import typer
 
 from ddcnn.atomic import advice
 from ddcnn.cli import data, evaluate, predict, prepare, run_commands
+from ddcnn.cli.options import completed
 from ddcnn.cli.streams import endure, escaped_warnings, lost
 from ddcnn.errors import DdcnnError, EndedError, InterruptionError
 from ddcnn.text import printable
@@ -76,7 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _invoke(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
-    result = command.main(arguments or ["--help"], prog_name="ddcnn", standalone_mode=False, obj=arguments)
+    typed = completed(arguments) or ["--help"]
+    result = command.main(typed, prog_name="ddcnn", standalone_mode=False, obj=arguments)
     return result if isinstance(result, int) else 0
 
 

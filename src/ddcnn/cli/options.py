@@ -25,6 +25,7 @@ SOURCES = (
     "medmnist3d:PATH or zarr:PATH"
 )
 AGGREGATIONS = "dense, average, vote, weighted, attention, gated, sklearn:NAME or module:name"
+CUTS = "interleaved:2x2, triangles:1x1, voronoi:6, rings:3x4, sectors:6, boxes:9, or module:function"
 DATA, METHOD, TRAINING, COMPUTE, OUTPUT = "Data", "Method", "Training", "Compute", "Output"
 
 
@@ -44,6 +45,8 @@ class Field:
         Where and how the help shows it.
     metavar
         Placeholder of the value in the help.
+    bare
+        The value of an option that was given without one; None: it needs one.
     """
 
     option: str
@@ -52,6 +55,7 @@ class Field:
     panel: str
     text: str
     metavar: str | None = None
+    bare: str | None = None
 
     @property
     def parameter(self) -> inspect.Parameter:
@@ -75,8 +79,10 @@ FIELDS = (
     Field("--on-bad-file", "data.on_bad_file", str, DATA, "error (default), warn or skip: leave it out.", "WORD"),
     Field("--model", "model.name", str, METHOD, "vgg9 (default), resnet20, cnn3d, or module:function.", "NAME"),
     Field("--grid", "decomposition.grid", str, METHOD, "Subdomains, rows x columns: 2x2 (default), 4x4, 4x1.", "GRID"),
-    Field("--decomposition", "decomposition.name", str, METHOD, "grid (default), or module:function.", "NAME"),
+    Field("--decomposition", "decomposition.name", str, METHOD, f"{CUTS}; default grid.", "NAME"),
     Field("--overlap", "decomposition.overlap", str, METHOD, "Pixels a subdomain grows, per side: 2 or 2x0.", "PIXELS"),
+    Field("--coarse", "decomposition.coarse", str, METHOD, "One more local CNN, on the whole image reduced to this "
+          "size; without a size, to that of a subimage.", "[SIZE]", "auto"),
     Field("--width-factor", "model.width_factor", str, METHOD, "Of local CNNs; default 1/sqrt(subdomains).", "X"),
     Field("--strategy", "strategy", str, METHOD, "global, local (default), coherent, transfer, module:name.", "NAME"),
     Field("--aggregation", "aggregation.name", str, METHOD, f"{AGGREGATIONS}; default dense.", "NAME"),
@@ -239,6 +245,21 @@ def in_words_of_options(given: Mapping[str, Any], assignments: Sequence[str] = (
             if start and field.field in given and field.field not in assigned:
                 raise type(error)(f"{field.option} {str(error)[start.end() :]}") from None
         raise
+
+
+def completed(arguments: Sequence[str]) -> list[str]:
+    """Return what was typed, with the value of options that may be given without one.
+
+    >>> completed(["train", "--coarse", "--epochs", "3"]), completed(["train", "--coarse", "8x8"])
+    (['train', '--coarse', 'auto', '--epochs', '3'], ['train', '--coarse', '8x8'])
+    """
+    values = {field.option: field.bare for field in FIELDS if field.bare is not None}
+    found: list[str] = []
+    for argument, following in zip(arguments, [*arguments[1:], "-"], strict=True):
+        found.append(argument)
+        if argument in values and following.startswith("-"):
+            found.append(values[argument])
+    return found
 
 
 def _name(option: str) -> str:

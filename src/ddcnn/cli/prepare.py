@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddcnn.cli.data import data_config
-from ddcnn.cli.options import SOURCES, BadFileOption, DataDirOption, ImageSizeOption, OfflineOption, SetDataOption
+from ddcnn.cli.options import (
+    CUTS,
+    SOURCES,
+    BadFileOption,
+    DataDirOption,
+    ImageSizeOption,
+    OfflineOption,
+    SetDataOption,
+)
+from ddcnn.errors import ConfigError
 
 if TYPE_CHECKING:
     from ddcnn.data.store.write import Advance
@@ -28,7 +37,15 @@ def prepare(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help=f"{SOURCES}.")],
     dest: Annotated[Path, typer.Argument(metavar="DEST", help="Folder of the store, such as scans.zarr.")],
     *,
-    grid: Annotated[str, typer.Option("--grid", metavar="GRID", help="Subdomains: 2x2, or 4x4x2 for volumes.")],
+    grid: Annotated[
+        str | None, typer.Option("--grid", metavar="GRID", help="Subdomains: 2x2, or 4x4x2 for volumes.")
+    ] = None,
+    decomposition: Annotated[
+        str | None,
+        typer.Option(
+            "--decomposition", metavar="NAME", help=f"Instead of a grid: {CUTS}; the store is cut as suits it."
+        ),
+    ] = None,
     overlap: Annotated[
         str,
         typer.Option(
@@ -62,10 +79,13 @@ def prepare(
     from ddcnn.config import Config
     from ddcnn.data.sources import open_lazily
     from ddcnn.data.store import check_dest, write_store
-    from ddcnn.decomposition import Grid
+    from ddcnn.decomposition import Grid, build_decomposition
     from ddcnn.runs.folder import versions
 
-    cuts = Config.parse({"decomposition": {"grid": grid, "overlap": overlap}}).decomposition
+    if (grid is None) == (decomposition is None):
+        raise ConfigError("give either --grid, such as 2x2, or --decomposition: along what the store is cut")
+    given = {"grid": grid} if decomposition is None else {"name": decomposition}
+    cuts = build_decomposition(Config.parse({"decomposition": {**given, "overlap": overlap}}).decomposition)
     config = data_config(
         assignments or (),
         source=source,
@@ -82,10 +102,12 @@ def prepare(
     }
     with _watching(quiet=quiet) as advance:
         dataset = open_lazily(config)
+        cuts.subdomains(dataset.images.shape[2:])  # one that does not fit is refused here
+        parts, width = cuts.chunks(dataset.images.shape[2:])
         write_store(
             dataset,
             dest,
-            Grid(cuts.grid, overlap=cuts.overlap),
+            Grid(parts, overlap=width),
             provenance=provenance,
             workers=workers,
             force=force,

@@ -214,7 +214,9 @@ def _use_huge_pages(config: Config) -> None:
     Their tensors are so large that the C library returns them to the system at once, which has to clear the same pages
     in every step, half of the time: `benchmarks/huge_pages.py`. With small images there is nothing to gain.
     """
-    if len(config.decomposition.grid) > 2:
+    cuts = config.decomposition
+    given = (cuts.grid, cuts.coarse, cuts.options.get("parts"))
+    if any(isinstance(one, list | tuple) and len(one) == 3 for one in given):
         os.environ.setdefault(_HUGE_PAGES, "1")
 
 

@@ -48,6 +48,8 @@ def cut(images: Shaped[Tensor, "B C *S"], subdomains: Sequence[Subdomain]) -> li
 def reassemble(subimages: Sequence[Tensor], subdomains: Sequence[Subdomain]) -> Shaped[Tensor, "B C *S"]:
     """Put subimages together to the whole image; where subdomains overlap, each pixel comes from its owner.
 
+    A pixel that no subdomain sees is 0.
+
     Parameters
     ----------
     subimages
@@ -70,7 +72,7 @@ def reassemble(subimages: Sequence[Tensor], subdomains: Sequence[Subdomain]) -> 
     if len(subimages) != len(subdomains):
         raise DecompositionError(f"{len(subimages)} subimages do not fit {len(subdomains)} subdomains")
     size = subdomains[0].image_size
-    images = subimages[0].new_empty(*subimages[0].shape[:2], *size)
+    images = subimages[0].new_zeros(*subimages[0].shape[:2], *size)
     for part, subdomain in zip(subimages, subdomains, strict=True):
         if tuple(part.shape[2:]) != subdomain.shape:
             raise DecompositionError(

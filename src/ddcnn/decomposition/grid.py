@@ -107,6 +107,15 @@ class Grid(Decomposition):
         """
         return _x(self.parts) + (f"-overlap{_x(self.overlap)}" if any(self.overlap) else "")
 
+    @property
+    def layout(self) -> tuple[int, ...]:
+        """The parts."""
+        return self.parts
+
+    def chunks(self, image_size: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:  # noqa: ARG002 - of any size
+        """Return the grid itself."""
+        return self.parts, self.overlap
+
     def subdomains(self, image_size: Sequence[int]) -> tuple[Rectangle, ...]:
         """Return the N subdomains, row-major."""
         size = tuple(image_size)

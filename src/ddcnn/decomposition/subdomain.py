@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Shaped
@@ -25,6 +26,11 @@ def slices(box: Box) -> tuple[slice, ...]:
     return tuple(slice(start, stop) for start, stop in box)
 
 
+def at(places: Sequence[slice]) -> tuple[Any, ...]:
+    """Return the index of places along the last axes of a tensor."""
+    return (..., *places)
+
+
 @dataclass(frozen=True)
 class Subdomain(ABC):
     """What one local CNN sees of an image.
@@ -40,11 +46,15 @@ class Subdomain(ABC):
         (H, W) or (D, H, W) of the images that it is a view of.
     box
         (start, stop) per axis: it depends on no pixel outside.
+    remedy
+        What would give it a larger subimage, as messages put it.
     """
 
     index: int
     image_size: tuple[int, ...]
     box: Box
+
+    remedy: ClassVar[str] = "a coarser grid"
 
     @property
     @abstractmethod
@@ -52,11 +62,29 @@ class Subdomain(ABC):
         """Size of a subimage in pixels, (h, w) or (d, h, w)."""
 
     @property
+    def sees(self) -> str:
+        """Which pixels it sees, in words."""
+        return ", ".join(
+            f"{axis} {start}..{stop - 1}" for axis, (start, stop) in zip(axis_names(self.box), self.box, strict=True)
+        )
+
+    @property
     def name(self) -> str:
         """What messages call it."""
-        axes = ("depth", "rows", "columns")[-len(self.box) :]
-        pixels = (f"{axis} {start}..{stop - 1}" for axis, (start, stop) in zip(axes, self.box, strict=True))
-        return f"subdomain {self.index} ({', '.join(pixels)})"
+        return f"subdomain {self.index} ({self.sees})"
+
+    @property
+    def inside(self) -> Bool[Tensor, "*s"] | None:
+        """Which pixels of a subimage count; the network sees the others as 0 once the images are normalised.
+
+        0 is then what the mean of the training images becomes, channel by channel. None: all count.
+        """
+        return None
+
+    @property
+    def added_channels(self) -> int:
+        """1 if the network sees `inside` as one more channel, behind those of the image; else 0."""
+        return 0
 
     @property
     def pixels(self) -> int:
@@ -82,6 +110,11 @@ class Subdomain(ABC):
         return mask
 
 
+def axis_names(axes: Sequence[object]) -> tuple[str, ...]:
+    """Return what messages call the axes of images of so many."""
+    return ("depth", "rows", "columns")[-len(axes) :]
+
+
 class Decomposition(ABC):
     """A rule that cuts images of any size into N subdomains. Geometry is integers only."""
 
@@ -102,3 +135,21 @@ class Decomposition(ABC):
     def describe(self) -> str:
         """Return in a few words what it is, as titles and names of files have it."""
         return f"{type(self).__name__.lower()}-{len(self)}"
+
+    @property
+    def layout(self) -> tuple[int, ...]:
+        """How the subdomains are arranged, rows x columns, row-major, for maps of them; () if they are not.
+
+        What comes behind them, such as a coarse level, has no place in it.
+        """
+        return ()
+
+    @property
+    def fine(self) -> int:
+        """Number of subdomains among which the image is divided, for the width rule; a coarse level is none of them."""
+        return len(self)
+
+    def chunks(self, image_size: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return parts and overlap, per axis, of the grid along which a store should cut images."""
+        parts = round(len(self) ** (1 / len(image_size)))
+        return tuple(min(parts, pixels) for pixels in image_size), (0,) * len(image_size)

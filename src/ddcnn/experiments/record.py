@@ -24,6 +24,7 @@ from ddcnn.strategies import StrategyResult
 from ddcnn.training import Progress, StageTimer
 
 _EXAMPLES = 8
+_MOST_SEEN = 2**26  # pixels, times subdomains, of which it is written who sees them
 FORMAT = 2  # of checkpoints/run.json, and of what its fingerprint is made from
 
 
@@ -270,12 +271,12 @@ def _write_examples(folder: RunFolder, setup: Setup) -> None:
     examples = {"images": dataset.images[chosen], "labels": dataset.labels[chosen]}
     if dataset.annotation is not None:
         examples["annotation"] = torch.stack([dataset.annotation(int(i)) for i in chosen]).to(torch.uint8)
-    seen = [subdomain.seen() for subdomain in setup.networks.subdomains]
-    boxes = [subdomain.box for subdomain in setup.networks.subdomains]
-    if seen[0].ndim == 2 and any(
-        int(s.sum()) < math.prod(b - a for a, b in box) for s, box in zip(seen, boxes, strict=True)
-    ):
-        examples["footprints"] = torch.stack(seen).to(torch.uint8)
+    subdomains = setup.networks.subdomains
+    if not setup.networks.decomposition.layout and len(subdomains) * math.prod(dataset.image_size) <= _MOST_SEEN:
+        examples["footprints"] = torch.stack([s.seen() for s in subdomains]).to(torch.uint8)
+    for s in subdomains:
+        if s.shape != tuple(stop - start for start, stop in s.box):
+            examples[f"subimages.{s.index}"] = s.cut(examples["images"]).contiguous()
     folder.write_tensors("examples.safetensors", examples)
 
 

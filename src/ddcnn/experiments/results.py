@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ddcnn.aggregation import HandedOver
+from ddcnn.decomposition import Subdomain
 from ddcnn.experiments.decisions import judge, judge_local
 from ddcnn.experiments.missing import without_some
 from ddcnn.network import CNNDNN
@@ -28,7 +29,7 @@ def comparison_of(setup: Setup, results: dict[str, StrategyResult]) -> dict[str,
         "data": config.data.source,
         "model": config.model.name,
         "decomposition": setup.networks.decomposition.describe(),
-        "grid": list(config.decomposition.grid) if config.decomposition.name == "grid" else [],
+        "grid": list(setup.networks.decomposition.layout),
         "seed": config.seed,
         "device": setup.compute.device.type,
         "strategies": [
@@ -79,6 +80,7 @@ def _subdomains(local: StrategyResult, judged: list[dict[str, Any]]) -> list[dic
             "index": subdomain.index,
             "name": subdomain.name,
             "box": [list(axis) for axis in subdomain.box],
+            **_sees(subdomain),
             "parameters": sum(p.numel() for p in network.extract(n).parameters()),
             "test_accuracy": judged[n]["test_accuracy"],
             "best_epoch": history.best_epochs[n],
@@ -87,6 +89,12 @@ def _subdomains(local: StrategyResult, judged: list[dict[str, Any]]) -> list[dic
         | ({"missing": True} if n in missing else {})
         for n, subdomain in enumerate(network.subdomains)
     ]
+
+
+def _sees(subdomain: Subdomain) -> dict[str, str]:
+    """Say what a subdomain sees where that is not its box."""
+    size = tuple(stop - start for start, stop in subdomain.box)
+    return {} if subdomain.shape == size and subdomain.inside is None else {"sees": subdomain.sees}
 
 
 def judge_missing(setup: Setup, result: StrategyResult) -> dict[str, Any] | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ddcnn.decomposition import Decomposition, Subdomain, Subimages
@@ -65,8 +66,9 @@ class LocalCNNs(nn.Module):
         self.normalization = nn.Identity() if normalization is None else normalization
         fused = []
         for group in groups:
-            seen = None if example is None else self._stacked(example, group)
-            shape = None if channels is None else (channels, *subdomains[group[0]].shape)
+            first, inside = subdomains[group[0]], _inside([subdomains[i] for i in group])
+            seen = None if example is None else self._stacked(example, group, inside, first.added_channels)
+            shape = None if channels is None else (channels + first.added_channels, *first.shape)
             members = [modules[i] for i in group]
             fused.append(fuse(members, backend, example=seen, sample_shape=shape, proofs=proofs))
         self._hold(tuple(image_size), subdomains, groups, fused)
@@ -83,6 +85,10 @@ class LocalCNNs(nn.Module):
         self.order = [position for group in groups for position in group]
         self.fused = nn.ModuleList(fused)
         self._classifiers: dict[int, str] = {}  # by group, once they are asked for
+        device = next((p.device for p in self.fused.parameters()), torch.device("cpu"))
+        for number, group in enumerate(groups):  # with the networks they go to another device
+            inside = _inside([subdomains[i] for i in group])
+            self.register_buffer(f"inside{number}", None if inside is None else inside.to(device), persistent=False)
 
     def subset(self, members: Sequence[int]) -> LocalCNNs:
         """Return copies of some of the local CNNs, in that order; they run on the same backends as here."""
@@ -117,7 +123,8 @@ class LocalCNNs(nn.Module):
     def forward(self, images: Subimages) -> Float[Tensor, "B N K"]:
         """Return the scores of every local CNN on its subimages, which are raw pixels."""
         self._check(images)
-        scores = [network(self._stacked(images, group)) for group, network in zip(self.groups, self.fused, strict=True)]
+        self._check(images)
+        scores = [network(self._seen(images, number)) for number, network in enumerate(self.fused)]
         return self._in_order(scores)
 
     def with_features(self, images: Subimages) -> tuple[Float[Tensor, "B N K"], Float[Tensor, "B N F"]]:
@@ -132,17 +139,23 @@ class LocalCNNs(nn.Module):
         """
         self._check(images)
         scores, features = [], []
-        for position, (group, network) in enumerate(zip(self.groups, self._fused(), strict=True)):
-            x = self._stacked(images, group)
-            if position not in self._classifiers:
-                self._classifiers[position], _ = classifier_of(network.extract(0), x.shape[2:])
-            found, seen = network.tapped(x, self._classifiers[position])
+        for number, network in enumerate(self._fused()):
+            x = self._seen(images, number)
+            if number not in self._classifiers:
+                self._classifiers[number], _ = classifier_of(network.extract(0), x.shape[2:])
+            found, seen = network.tapped(x, self._classifiers[number])
             assert seen is not None
             scores.append(found)
             features.append(seen)
         width = max(part.shape[2] for part in features)
         padded = [F.pad(part, (0, width - part.shape[2])) for part in features]
         return self._in_order(scores), self._in_order(padded)
+
+    def _seen(self, images: Subimages, number: int) -> Tensor:
+        """Return what the local CNNs of a group see, (B, N, C, *s)."""
+        group = self.groups[number]
+        inside = cast(Tensor | None, getattr(self, f"inside{number}"))
+        return self._stacked(images, group, inside, self.subdomains[group[0]].added_channels)
 
     def _in_order(self, parts: list[Tensor]) -> Tensor:
         """Join what groups computed, in the order of the subdomains."""
@@ -178,11 +191,22 @@ class LocalCNNs(nn.Module):
             for pair in network.per_parameter(values[list(group)])
         ]
 
-    def _stacked(self, images: Subimages, group: Sequence[int]) -> Float[Tensor, "B n C *s"]:
-        """Return the normalised subimages of some local CNNs, all of one shape."""
-        raw = torch.stack([images.parts[i] for i in group], 1)
-        normalised: Tensor = self.normalization(raw.flatten(0, 1))
-        return cast(Tensor, normalised.unflatten(0, raw.shape[:2]))
+    def _stacked(
+        self, images: Subimages, group: Sequence[int], inside: Tensor | None, added_channels: int
+    ) -> Float[Tensor, "B n C *s"]:
+        """Return what some local CNNs see, all of one shape: normalised subimages, 0 where a pixel does not count."""
+        parts = [images.parts[i] for i in group]
+        dtype = functools.reduce(torch.promote_types, (part.dtype for part in parts))  # means are no integers
+        raw = torch.stack([part.to(dtype) for part in parts], 1)
+        flat: Tensor = self.normalization(raw.flatten(0, 1))
+        normalised = cast(Tensor, flat.unflatten(0, raw.shape[:2]))
+        if inside is None:
+            return normalised
+        mask = inside.to(normalised.device).unsqueeze(1)  # (n, 1, *s)
+        masked = normalised.masked_fill(~mask, 0)
+        if not added_channels:
+            return masked
+        return torch.cat([masked, mask.to(masked.dtype).expand(len(masked), *mask.shape)], 2)
 
     def _check(self, images: Subimages) -> None:
         expected = [s.shape for s in self.subdomains]
@@ -206,8 +230,17 @@ class LocalCNNs(nn.Module):
 def _positions(subdomains: Sequence[Subdomain], modules: Sequence[nn.Module]) -> list[tuple[int, ...]]:
     groups: dict[object, list[int]] = {}
     for position, (subdomain, module) in enumerate(zip(subdomains, modules, strict=True)):
-        groups.setdefault((subdomain.shape, structure(module)), []).append(position)
+        key = subdomain.shape, subdomain.added_channels, structure(module)
+        groups.setdefault(key, []).append(position)
     return [tuple(group) for group in groups.values()]
+
+
+def _inside(subdomains: Sequence[Subdomain]) -> Bool[Tensor, "n *s"] | None:
+    """Return which pixels of subimages of one shape count; None: all."""
+    masks = [subdomain.inside for subdomain in subdomains]
+    if all(mask is None for mask in masks):
+        return None
+    return torch.stack([torch.ones(s.shape, dtype=torch.bool) if s.inside is None else s.inside for s in subdomains])
 
 
 def _x(size: Sequence[int]) -> str:

@@ -192,11 +192,12 @@ class _Trial:
         self.kept = 2 * sum(p.nbytes for module in modules for p in module.parameters())  # the result, and its states
 
     def local(self, count: int, backend: BackendName = "looped") -> Callable[[], LocalCNNs]:
-        """Return what builds the first local CNNs, and proves that they may run in this form."""
+        """Return what builds so many local CNNs, of the largest subimages, and proves that they may run so."""
         fresh = replace(self.networks, proofs=Proofs())  # the proof is part of what is measured
+        largest_first = sorted(range(self.subdomains), key=lambda n: -self.networks.subdomains[n].pixels)
 
         def build() -> LocalCNNs:
-            local_cnns = fresh.local_cnns(range(count), backend=backend)
+            local_cnns = fresh.local_cnns(largest_first[:count], backend=backend)
             self.networks.proofs.update(fresh.proofs)
             return local_cnns
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,6 +16,7 @@ Box = Sequence[Sequence[int]]
 _LONGEST = 256
 """Pixels along an axis that are kept for display."""
 LINE = "#ffc145"
+_SCATTERED = 3  # edges per pixel; a single pixel has four
 _OVERLAP = np.array((255, 193, 69, 90), np.uint8)
 _LABEL = {"boxstyle": "round,pad=0.2", "facecolor": "#000000", "alpha": 0.6, "linewidth": 0}
 
@@ -46,18 +48,54 @@ def overlay(axes: Axes, boxes: Mapping[int, Box], size: tuple[int, ...]) -> None
             )  # fmt: skip
 
 
-def outlines(axes: Axes, footprints: np.ndarray) -> None:
-    """Draw the outlines of masks (N, H, W), which run where two neighbours differ, and their indices over an image."""
-    for index, seen in enumerate(footprints):
-        padded = np.pad(seen, 1).astype(int)
-        rows, columns = np.nonzero(np.diff(padded, axis=0)[:, 1:-1])
-        across = [((column, row), (column + 1, row)) for row, column in zip(rows, columns, strict=True)]
-        rows, columns = np.nonzero(np.diff(padded, axis=1)[1:-1])
-        down = [((column, row), (column, row + 1)) for row, column in zip(rows, columns, strict=True)]
-        for tint, width in (("#000000", 2.0), (LINE, 0.9)):
-            axes.add_collection(LineCollection([*across, *down], colors=tint, linewidths=width))
-        y, x = (float(np.median(axis)) + 0.5 for axis in np.nonzero(seen))
-        axes.text(x, y, str(index), ha="center", va="center", fontsize=8, color="#ffffff", bbox=_LABEL)
+def shade_overlap(axes: Axes, masks: Sequence[np.ndarray]) -> None:
+    """Shade the pixels that belong to more than one mask (H, W)."""
+    if masks and (shared := np.sum(masks, 0) > 1).any():
+        show(axes, np.where(shared[..., None], _OVERLAP, np.uint8(0)), shared.shape)
+
+
+def outlines(
+    axes: Axes, masks: Sequence[np.ndarray], indices: Sequence[int], tints: Sequence[str] = ("#000000", LINE)
+) -> None:
+    """Draw the outlines of masks (H, W), which run where two neighbours differ, and their ``indices`` over an image.
+
+    Masks of scattered pixels, such as every second one, have no outline; then none is drawn.
+    """
+    edges = [_edges(seen) for seen in masks]
+    if any(len(lines) > _SCATTERED * seen.sum() for lines, seen in zip(edges, masks, strict=True)):
+        return
+    for lines in edges:
+        for tint, width in zip(tints, (2.0, 0.9), strict=False):
+            axes.add_collection(LineCollection(lines, colors=tint, linewidths=width))
+    for index, seen in zip(indices, masks, strict=False):
+        if seen.any():
+            y, x = inner_point(seen)
+            label(axes, x, y, index)
+
+
+def _edges(seen: np.ndarray) -> list[Any]:
+    """Return the edges of pixels at which a mask ends, as pairs of points (x, y)."""
+    padded = np.pad(seen, 1).astype(int)
+    rows, columns = np.nonzero(np.diff(padded, axis=0)[:, 1:-1])
+    across = [((column, row), (column + 1, row)) for row, column in zip(rows, columns, strict=True)]
+    rows, columns = np.nonzero(np.diff(padded, axis=1)[1:-1])
+    down = [((column, row), (column, row + 1)) for row, column in zip(rows, columns, strict=True)]
+    return [*across, *down]
+
+
+def label(axes: Axes, x: float, y: float, index: int) -> None:
+    """Write the index of a subdomain."""
+    axes.text(x, y, str(index), ha="center", va="center", fontsize=7, color="#ffffff", bbox=_LABEL)
+
+
+def inner_point(mask: np.ndarray) -> tuple[float, float]:
+    """Return the (row, column) deepest in a mask: a label there lies in it, whatever its shape."""
+    from scipy.ndimage import distance_transform_edt  # a dependency of scikit-learn; slow to import
+
+    depth = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    rows, columns = np.nonzero(depth > depth.max() - 0.5)
+    nearest = np.argmin((rows - np.median(rows)) ** 2 + (columns - np.median(columns)) ** 2)
+    return float(rows[nearest]) + 0.5, float(columns[nearest]) + 0.5
 
 
 def limits_of(image: np.ndarray) -> tuple[float, float]:

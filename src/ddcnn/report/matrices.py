@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ddcnn.report.image_axes import inner_point, outlines, show
 from ddcnn.report.svg import INK, MUTED, PAPER, ink_on, shades, style, ticks
 
 MOST_NUMBERS = 12
@@ -44,6 +45,54 @@ def map_figure(accuracies: Sequence[float | None], grid: tuple[int, ...], chance
                 index = (layer * rows + row) * columns + column
                 tint = ink_on(0.08 + 0.92 * float(np.nan_to_num(levels[layer, row, column])))
                 _cell_text(axes, (row, column), values[layer, row, column], index=index, tint=tint, cell=cell)
+    return figure
+
+
+def place_figure(
+    values: Sequence[float | None], grid: tuple[int, ...], footprints: np.ndarray | None, chance: float
+) -> Figure | None:
+    """Draw a value of each subdomain at its place: in the grid, or else in the image; None if they have none.
+
+    What comes behind the grid, or sees the whole image, has no place.
+    """
+    cells = math.prod(grid) if grid else 0
+    if cells:
+        fits = 2 <= cells <= len(values) and len(grid) <= 3 and any(value is not None for value in values[:cells])
+        return map_figure(values[:cells], grid, chance) if fits else None
+    if footprints is None or footprints.ndim != 3:
+        return None
+    masks = footprints != 0
+    chosen = [n for n, mask in enumerate(masks) if not mask.all() and values[n] is not None]
+    return area_figure({n: float(values[n] or 0) for n in chosen}, masks, chance) if len(chosen) > 1 else None
+
+
+def area_figure(values: Mapping[int, float], masks: np.ndarray, chance: float) -> Figure:
+    """Draw values of subdomains where they lie in the image, (N, H, W) masks; where several lie, their mean.
+
+    The shade runs from the chance level (none) to the best subdomain (full).
+    """
+    H, W = masks.shape[1:]
+    total, cover = np.zeros((H, W)), np.zeros((H, W), int)
+    for n, value in values.items():
+        total[masks[n]] += value
+        cover[masks[n]] += 1
+    best = max(*values.values(), chance)
+    mean = np.where(cover > 0, total / np.maximum(cover, 1), np.nan)
+    levels = 0.08 + 0.92 * np.clip((mean - chance) / max(best - chance, 1e-9), 0, 1)
+    scale = 2.8 / max(H, W)
+    with style():
+        figure = Figure(figsize=(max(W * scale, 1.5), H * scale), layout="constrained")
+        axes = figure.subplots()
+        show(axes, shades(levels), (H, W))
+        outlines(axes, [masks[n] for n in values], [], tints=(PAPER,))
+        for n, value in values.items() if len(values) <= 36 else ():
+            y, x = inner_point(masks[n])
+            tint = ink_on(float(levels[int(y), int(x)]))
+            axes.text(x, y, f"{100 * value:.1f}", ha="center", va="center", fontsize=8, color=tint)
+            axes.annotate(
+                str(n), (x, y), (0, 6), textcoords="offset points", ha="center", va="bottom", fontsize=6, color=tint,
+                alpha=0.8,
+            )  # fmt: skip
     return figure
 
 

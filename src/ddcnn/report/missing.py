@@ -36,8 +36,14 @@ class MissingSection:
     rows: tuple[tuple[str, ...], ...]
 
 
-def missing_section(results: Results) -> MissingSection | None:
-    """Return what there is to show of missing subdomains; None where nothing was measured."""
+def missing_section(results: Results, footprints: np.ndarray | None = None) -> MissingSection | None:
+    """Return what there is to show of missing subdomains; None where nothing was measured.
+
+    Parameters
+    ----------
+    footprints
+        As in `ddcnn.report.draw_decomposition`, for a map where there is no grid.
+    """
     found = [(s, m) for s in results.strategies if (m := results.details.missing.get(s.name)) and points(s, m)]
     if not found:
         return None
@@ -48,7 +54,7 @@ def missing_section(results: Results) -> MissingSection | None:
     return MissingSection(
         sentence=_sentence(strategy, best),
         curve=Markup(svg.to_svg(curve_figure(lines), name="missing", alt=_alt(lines))),
-        map=_map(results, strategy, best),
+        map=_map(results, strategy, best, footprints),
         label=strategy_label(strategy.name),
         columns=tuple(strategy_label(s.name) for s, _ in found),
         rows=tuple((str(n), *cells) for n, cells in enumerate(table)),
@@ -84,18 +90,18 @@ def curve_figure(lines: list[tuple[Strategy, list[Point]]]) -> Figure:
     return figure
 
 
-def _map(results: Results, strategy: Strategy, missing: Missing) -> Markup | None:
-    """Draw the percentage points that each subdomain of the grid is worth."""
-    cells = int(np.prod(results.grid)) if results.grid else 0
+def _map(results: Results, strategy: Strategy, missing: Missing, footprints: np.ndarray | None) -> Markup | None:
+    """Draw the percentage points that each subdomain is worth, at its place."""
     whole = strategy.test_accuracy
-    if whole is None or cells < 2 or len(missing.one) < cells or len(results.grid) > 3:
+    if whole is None or (footprints is not None and len(missing.one) < len(footprints)):
         return None
-    losses = [None if a is None else round(whole - a, 3) + 0.0 for a in missing.one[:cells]]  # no "-0.0"
-    if all(loss is None for loss in losses):
+    losses = [None if a is None else round(whole - a, 3) + 0.0 for a in missing.one]  # no "-0.0"
+    figure = matrices.place_figure(losses, results.grid, footprints, 0.0)
+    if figure is None:
         return None
     words = ", ".join(f"{n}: {percent(loss)}" for n, loss in enumerate(losses))
     alt = f"Percentage points that {strategy_label(strategy.name)} loses without a subdomain. {words}"
-    return Markup(svg.to_svg(matrices.map_figure(losses, results.grid, 0.0), name="losses", alt=alt))
+    return Markup(svg.to_svg(figure, name="losses", alt=alt))
 
 
 def _sentence(strategy: Strategy, missing: Missing) -> str:

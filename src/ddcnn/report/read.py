@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,9 @@ class RunFiles:
     images, labels
         `examples.safetensors`: (m, C, *S) uint8 or finite float32, and (m,) int64; None without that file.
     footprints
-        Of the same file, (N, *S): not zero where a subdomain sees an image; None where it sees all of its box.
+        Of the same file, (N, *S): not zero where a subdomain sees an image; None where that is its place in the grid.
+    subimages
+        Of the same file, (m, C, *s) by index: what those subdomains see that do not just see their box.
     annotation
         Of the same file, (m, *S): not zero where an image shows what makes its class; None where that is not known.
     """
@@ -47,6 +50,7 @@ class RunFiles:
     labels: np.ndarray | None
     annotation: np.ndarray | None = None
     footprints: np.ndarray | None = None
+    subimages: Mapping[int, np.ndarray] = field(default_factory=dict)
 
 
 def read_run(run_dir: Path | str) -> RunFiles:
@@ -66,7 +70,8 @@ def read_run(run_dir: Path | str) -> RunFiles:
     rows = _rows(folder)
     config = folder.read_text("config.yaml")
     environment = folder.read_json("environment.json")
-    return RunFiles(results, rows, config, environment, *_examples(folder, len(results.subdomains)))
+    examples = _examples(folder, [s.index for s in results.subdomains])
+    return RunFiles(results, rows, config, environment, **examples)
 
 
 def _mapping(text: str, source: str) -> dict[str, Any]:
@@ -94,11 +99,11 @@ def _rows(folder: RunFolder) -> tuple[Row, ...]:
     return rows
 
 
-def _examples(folder: RunFolder, subdomains: int) -> tuple[np.ndarray | None, ...]:
+def _examples(folder: RunFolder, indices: Sequence[int]) -> dict[str, Any]:
     name = "examples.safetensors"
     path = folder.path / name
     if not folder.has(name) or path.stat().st_size > _MOST_DRAWN:
-        return None, None, None, None
+        return {"images": None, "labels": None}
     tensors = folder.read_arrays(name)
     if not {"images", "labels"} <= tensors.keys():
         raise RunError(f"{path} should hold images and labels, got {', '.join(sorted(tensors)) or 'nothing'}")
@@ -110,7 +115,17 @@ def _examples(folder: RunFolder, subdomains: int) -> tuple[np.ndarray | None, ..
     annotation = tensors.get("annotation")
     if annotation is not None and annotation.shape != (len(images), *images.shape[2:]):
         raise RunError(f"{path} should hold an annotation (m, *S) of its images, got shape {annotation.shape}")
-    footprints = tensors.get("footprints") if subdomains else None
-    if footprints is not None and footprints.shape != (subdomains, *images.shape[2:]):
+    footprints = tensors.get("footprints") if indices else None
+    if footprints is not None and footprints.shape != (len(indices), *images.shape[2:]):
         raise RunError(f"{path} should hold footprints (N, *S) of its subdomains, got shape {footprints.shape}")
-    return np.nan_to_num(images), labels, annotation, footprints
+    subimages = {n: np.nan_to_num(tensors[name]) for n in indices if (name := f"subimages.{n}") in tensors}
+    for n, seen in subimages.items():
+        if seen.ndim != images.ndim or seen.shape[:2] != images.shape[:2] or 0 in seen.shape:
+            raise RunError(f"{path} should hold subimages (m, C, *s) of subdomain {n}, got shape {seen.shape}")
+    return {
+        "images": np.nan_to_num(images),
+        "labels": labels,
+        "annotation": annotation,
+        "footprints": footprints,
+        "subimages": subimages,
+    }

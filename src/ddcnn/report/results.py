@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ddcnn.errors import RunError
-from ddcnn.report.labels_and_formats import STRATEGIES, rank
+from ddcnn.report.labels_and_formats import STRATEGIES, by, rank
 from ddcnn.text import printable
 
 
@@ -65,10 +66,15 @@ class Strategy(_Record):
 
 
 class Subdomain(_Record):
-    """One subdomain; ``box`` is (start, stop) per axis, in pixels; ``missing``: the run has no local CNN for it."""
+    """One subdomain.
+
+    ``box`` is (start, stop) per axis, in pixels; ``sees`` says what it sees, if that is not its box; ``missing``: the
+    run has no local CNN for it.
+    """
 
     index: int
     box: tuple[tuple[int, int], ...] = ()
+    sees: Text = ""
     parameters: Positive = None
     test_accuracy: Accuracy = None
     best_epoch: Positive = None
@@ -145,6 +151,7 @@ class Results(_Record):
 
     data: Text = ""
     model: Text = ""
+    decomposition: Text = ""
     grid: tuple[Annotated[int, Field(ge=1)], ...] = ()
     seed: int | None = None
     device: Text = ""
@@ -179,6 +186,21 @@ class Results(_Record):
         return next((s for s in self.strategies if s.name == name), None)
 
     @property
+    def cuts(self) -> str:
+        """What readers call the decomposition; empty if it is not known."""
+        grid = f"{by(self.grid)} grid" if self.grid else ""
+        first, *more = re.sub(r"-(?=\d+$)", "", self.decomposition).split("-")
+        if not more and first in ("", "x".join(map(str, self.grid))):
+            return grid
+        words = [f"{word} {by(tuple(numbers.split('x')))}".strip() for word, numbers in map(_word, (first, *more))]
+        return ", ".join([f"{words[0]} grid" if first[:1].isdigit() else words[0], *words[1:]])
+
+    @property
+    def volume(self) -> bool:
+        """Whether images have three axes."""
+        return len(self.details.image_shape) > 3 or len(self.grid) > 2
+
+    @property
     def ranked(self) -> bool:
         """Whether AUC and F1 say more than accuracy: there are two classes, or they are not equally frequent."""
         if all(s.test_auc is None and s.test_f1 is None for s in self.strategies):
@@ -191,6 +213,16 @@ class Results(_Record):
     def best(self) -> float | None:
         """The best test accuracy of all strategies."""
         return max((s.test_accuracy for s in self.strategies if s.test_accuracy is not None), default=None)
+
+
+def _word(text: str) -> tuple[str, str]:
+    """Divide a part of a description into its word and its numbers.
+
+    >>> _word("voronoi6"), _word("2x2"), _word("given")
+    (('voronoi', '6'), ('', '2x2'), ('given', ''))
+    """
+    word = text.rstrip("0123456789x.")
+    return {"coarse": "coarse level"}.get(word, word), text[len(word) :]
 
 
 class Row(_Record):

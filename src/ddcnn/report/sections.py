@@ -40,14 +40,39 @@ def drawings(run: RunFiles) -> list[tuple[str, Markup]]:
         alt = f"An image of class {word}, cut into {len(boxes)} subdomains"
         mask = None if run.annotation is None else run.annotation[i]
         figure = draw.draw_decomposition(
-            run.images[i], boxes, footprints=run.footprints, mask=mask, plane=run.results.details.plane
+            run.images[i],
+            boxes,
+            footprints=run.footprints,
+            subimages={n: seen[i] for n, seen in run.subimages.items()},
+            mask=mask,
+            plane=run.results.details.plane,
         )
         drawings.append((word, _figure(figure, f"drawing{i}", alt)))
     return drawings
 
 
-def overlapping(results: Results) -> bool:
+def drawn_as(run: RunFiles) -> str:
+    """Return how subdomains are shown over an image: as boxes, as outlines, or not at all."""
+    if run.footprints is not None:
+        return "outlines"
+    return "nothing" if set(run.subimages) - set(coarse(run)) else "boxes"
+
+
+def coarse(run: RunFiles) -> list[int]:
+    """Return the subdomains behind the grid, or else those that see the whole image: a coarse level."""
+    if run.results.grid:
+        return [index for index, _ in split_by_grid(run.results)[1]]
+    seen = [] if run.footprints is None else run.footprints != 0
+    found = [s.index for s, mask in zip(run.results.subdomains, seen, strict=False) if mask.all()]
+    return found if len(found) < len(run.results.subdomains) else []
+
+
+def overlapping(run: RunFiles) -> bool:
     """Return whether any two subdomains share a pixel, a coarse level aside."""
+    results = run.results
+    if drawn_as(run) != "boxes":
+        masks = [] if run.footprints is None else [mask for mask in run.footprints != 0 if not mask.all()]
+        return bool(masks) and bool((np.sum(masks, 0) > 1).any())
     boxes = np.array([s.box for s in results.subdomains if s.box])
     if len(boxes):
         whole = np.stack([boxes[..., 0].min(0), boxes[..., 1].max(0)], axis=-1)
@@ -68,14 +93,21 @@ def split_by_grid(results: Results) -> tuple[list[float | None], list[tuple[int,
     return [s.test_accuracy for s in inside], [(s.index, s.test_accuracy) for s in more]
 
 
-def subdomain_map(results: Results) -> Markup | None:
+def beside_the_map(run: RunFiles) -> list[tuple[int, float | None]]:
+    """Return (index, accuracy) of the subdomains that have no place in the map."""
+    return [(s.index, s.test_accuracy) for s in run.results.subdomains if s.index in coarse(run)]
+
+
+def subdomain_map(run: RunFiles) -> Markup | None:
     """Draw the accuracy per subdomain, if there are at least two."""
-    values, _ = split_by_grid(results)
-    if len(values) < 2 or all(value is None for value in values):
-        return None
+    results = run.results
+    values = [s.test_accuracy for s in results.subdomains]
     chance = 1 / len(results.details.classes) if results.details.classes else 0.0
+    figure = matrices.place_figure(values, results.grid, run.footprints, chance)
+    if figure is None:
+        return None
     alt = "Test accuracy per subdomain: " + ", ".join(f"{i}: {percent(v, ' %')}" for i, v in enumerate(values))
-    return _figure(matrices.map_figure(values, results.grid, chance), "map", alt)
+    return _figure(figure, "map", alt)
 
 
 def class_map(results: Results) -> Markup | None:
@@ -94,7 +126,7 @@ def subdomain_rows(results: Results) -> list[tuple[str, ...]]:
     more = {s.index: s for s in results.details.subdomains}
     rows = []
     for s in results.subdomains:
-        box = by(tuple(f"{start}:{stop}" for start, stop in s.box))
+        box = s.sees or by(tuple(f"{start}:{stop}" for start, stop in s.box))
         other = more.get(s.index)
         held, seen = (other.validation_accuracy, other.train_accuracy) if other else (None, None)
         accuracies = (percent(a) for a in (s.test_accuracy, held, seen))

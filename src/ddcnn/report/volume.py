@@ -10,16 +10,24 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 from matplotlib.transforms import Affine2D
 
-from ddcnn.report.image_axes import LINE, Box, displayable, limits_of, overlay, show
+from ddcnn.report.image_axes import LINE, Box, displayable, limits_of, outlines, overlay, show
 
 _NAMES = ("depth", "row", "column")
 _RECEDE = np.array((0.45, -0.32))  # how a row behind another one lies: to the right and up, in pixels
 _RED = np.array((230, 30, 40, 110), np.uint8)
 
 
-def draw_volume(image: np.ndarray, boxes: Mapping[int, Box], mask: np.ndarray | None, plane: tuple[int, int]) -> Figure:
-    """Draw a volume (C, *S) with the boxes of its subdomains: see `ddcnn.report.draw_decomposition`."""
+def draw_volume(
+    image: np.ndarray,
+    boxes: Mapping[int, Box],
+    mask: np.ndarray | None,
+    plane: tuple[int, int],
+    footprints: np.ndarray | None = None,
+) -> Figure:
+    """Draw a volume (C, *S) with the boxes or outlines of its subdomains: see `ddcnn.report.draw_decomposition`."""
     order = _depth_first(plane)
+    masks = [] if footprints is None else [one.transpose(order) != 0 for one in footprints]
+    parts = [n for n, seen in enumerate(masks) if not seen.all()]
     image = image.transpose(0, *(axis + 1 for axis in order))
     mask = None if mask is None or not mask.any() else np.asarray(mask.transpose(order) != 0)
     boxes = {i: [box[axis] for axis in order] for i, box in boxes.items()}
@@ -41,6 +49,7 @@ def draw_volume(image: np.ndarray, boxes: Mapping[int, Box], mask: np.ndarray | 
         if mask is not None:
             show(axes, np.where(mask.take(at, axis)[..., None], _RED, np.uint8(0)), (size[h], size[w]))
         overlay(axes, cut, (size[h], size[w]))
+        outlines(axes, [masks[n].take(at, axis) for n in parts], parts)
         axes.set_title(f"{_NAMES[axis]} {at} of {size[axis]}", fontsize=8)
     _draw_block(panels[3], image, list(boxes.values()), mask)
     return figure

@@ -212,10 +212,10 @@ def check_parameters(
                 factory.global_aggregation() if saved.whole_image else factory.aggregation(saved.aggregation)
             )
         files = _files(folder, name, saved, present, aggregation=bool(last))
-        needed: dict[tuple[int, ...], Shapes] = {}
+        needed: dict[tuple[int, ...], Shapes] = {}  # by channels beside those of the image, and shape
         standing_in = 0
         for n, subdomain in enumerate(subdomains):
-            if (shape := subdomain.shape) not in needed:
+            if (shape := (subdomain.added_channels, *subdomain.shape)) not in needed:
                 with torch.device("meta"):
                     module = factory.global_module() if saved.whole_image else factory.local_module(n)
                     needed[shape] = _shapes(module)

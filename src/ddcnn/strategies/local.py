@@ -112,7 +112,7 @@ def train_local_cnns(context: StrategyContext) -> LocalResult:
             stage.add(history.earlier_seconds if in_turn else 0.0, history.peak_memory_bytes)
         stage.add(earlier, None)
     stage.epochs = sum(h.epochs for h in trainings.histories)
-    one_of_each_shape = {subdomain.shape: n for n, subdomain in enumerate(network.subdomains)}.values()
+    one_of_each_shape = {(s.shape, s.added_channels): n for n, s in enumerate(network.subdomains)}.values()
     alone = max(seconds_alone(setup.data, setup.networks, setup.compute, network, n) for n in one_of_each_shape)
     stage.critical_path_seconds = alone * sum(h.steps for h in trainings.histories)
     rows = [row for h in trainings.histories for row in h.rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -348,7 +349,7 @@ def reading(store: Store, decomposition: Decomposition) -> str:
     """Return in one line how well a store fits a decomposition."""
     subdomains = decomposition.subdomains(store.layout.image_size)
     pixels = store.layout.channels * store.layout.item
-    times = max(store.touched(s.box) / (s.pixels * pixels) for s in subdomains)
+    times = max(store.touched(s.box) / (math.prod(b - a for a, b in s.box) * pixels) for s in subdomains)
     if times <= 1:
         return "streamed: a worker reads the chunks of its subdomains and nothing else"
     made = "x".join(map(str, store.layout.grid))
