@@ -14,10 +14,11 @@ from typing import Any as _Any
 if TYPE_CHECKING:
     from ddcnn.aggregation import Average, Dense, Vote
     from ddcnn.config import Config
-    from ddcnn.data import Dataset, open_data
+    from ddcnn.data import Dataset, as_dataset, open_data
     from ddcnn.decomposition import Decomposition, Grid, Subdomain, cut, reassemble
     from ddcnn.errors import DdcnnError
-    from ddcnn.experiments import Comparison, compare, evaluate, resume, train
+    from ddcnn.estimator import DomainDecomposedClassifier
+    from ddcnn.experiments import Comparison, compare, evaluate, fit, resume, train
     from ddcnn.fusion import FusedCNN, fuse, unfuse
     from ddcnn.models import CNN3D, VGG9, LocalCNNs, ResNet20
     from ddcnn.network import CNNDNN
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
 _PLACES = {
     "aggregation": ("Average", "Dense", "Vote"),
     "config": ("Config",),
-    "data": ("Dataset", "open_data"),
+    "data": ("Dataset", "as_dataset", "open_data"),
     "decomposition": ("Decomposition", "Grid", "Subdomain", "cut", "reassemble"),
     "errors": ("DdcnnError",),
-    "experiments": ("Comparison", "compare", "evaluate", "resume", "train"),
+    "estimator": ("DomainDecomposedClassifier",),
+    "experiments": ("Comparison", "compare", "evaluate", "fit", "resume", "train"),
     "fusion": ("FusedCNN", "fuse", "unfuse"),
     "models": ("CNN3D", "LocalCNNs", "VGG9", "ResNet20"),
     "network": ("CNNDNN",),
@@ -50,15 +52,18 @@ __all__ = [
     "DdcnnError",
     "Decomposition",
     "Dense",
+    "DomainDecomposedClassifier",
     "FusedCNN",
     "Grid",
     "LocalCNNs",
     "ResNet20",
     "Subdomain",
     "Vote",
+    "as_dataset",
     "compare",
     "cut",
     "evaluate",
+    "fit",
     "fuse",
     "load",
     "open_data",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddcnn.cli.data import data_config
-from ddcnn.cli.options import SOURCES, DataDirOption, ImageSizeOption, OfflineOption
+from ddcnn.cli.options import SOURCES, DataDirOption, ImageSizeOption, JsonOption, OfflineOption
 
 if TYPE_CHECKING:
     from ddcnn.data.store.write import Advance
@@ -46,6 +46,7 @@ def prepare(
         bool, typer.Option("--force", help="Replace another store that is there, once the new one is complete.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write a data set as a Zarr store, from which each worker reads only the subdomains that it trains.
 
@@ -56,7 +57,7 @@ def prepare(
     ddcnn data prepare folder:scans scans.zarr --grid 4x4
     ddcnn train --data zarr:scans.zarr --grid 4x4 --memory 8GB
     """  # noqa: D301
-    from ddcnn.cli.display import print_path
+    from ddcnn.cli.display import print_json, print_path
     from ddcnn.config import Config
     from ddcnn.data.sources import open_lazily
     from ddcnn.data.store import check_dest, write_store
@@ -82,7 +83,9 @@ def prepare(
             force=force,
             advance=advance,
         )
-    if not quiet:
+    if as_json:
+        print_json({"store": str(dest), "samples": len(dataset.labels)})
+    elif not quiet:
         print_path("store", dest)
 
 

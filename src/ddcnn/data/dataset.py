@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Bool, Float64, Int64, Shaped
+from jaxtyping import Bool, Float, Float64, Int64, Shaped
 from torch import Tensor
 
 from ddcnn.data.bad_files import BadFile
@@ -54,6 +54,11 @@ class Dataset:
         The values of the volumes that became 0 and 255, if values were clipped.
     label_groups
         Which labels of the source make which class, if they were put together.
+    groups
+        (n,) which samples belong together, by equal numbers, such as those of one patient: they are never in two parts
+        of a split. None: all are independent.
+    weights
+        (n,) how much each sample counts in the training, at least 0; None: all the same.
     annotation
         Of a sample, by its index, the mask (*S) of what makes its class, for drawings; or None.
     """
@@ -73,6 +78,8 @@ class Dataset:
     notes: tuple[str, ...] = ()
     window: tuple[float, float] | None = None
     label_groups: Mapping[str, tuple[str, ...]] | None = None
+    groups: Int64[Tensor, " n"] | None = None
+    weights: Float[Tensor, " n"] | None = None
     annotation: Callable[[int], Bool[Tensor, "*S"]] | None = None
 
     @property
@@ -120,6 +127,11 @@ def checked(dataset: Dataset) -> Dataset:
         raise DataError(f"{dataset.name}: {len(images)} images but {len(labels)} labels")
     if not len(images):
         raise DataError(f"{dataset.name}: no images")
+    for what, values in (("groups", dataset.groups), ("weights", dataset.weights)):
+        if values is not None and tuple(values.shape) != (len(images),):
+            raise DataError(f"{dataset.name}: {what} should have shape ({len(images)},), got {tuple(values.shape)}")
+    if dataset.weights is not None:
+        _check_weights(dataset.name, dataset.weights)
     if 0 in images.shape:
         raise DataError(f"{dataset.name}: images should have pixels, got shape {tuple(images.shape)}")
     check_classes(dataset.name, dataset.classes)
@@ -135,6 +147,12 @@ def checked(dataset: Dataset) -> Dataset:
         raise DataError(f"{dataset.name}: class {empty!r} has no image; remove the class or add images")
     notes = dict.fromkeys((*dataset.notes, *label_notes(dataset.classes, counts.tolist())))
     return replace(dataset, notes=tuple(notes))
+
+
+def _check_weights(name: str, weights: Tensor) -> None:
+    if not torch.isfinite(weights).all() or float(weights.min()) < 0 or float(weights.max()) == 0:
+        low, high = float(weights.min()), float(weights.max())
+        raise DataError(f"{name}: weights should be at least 0, finite, and not all 0, got {low:g}..{high:g}")
 
 
 def _check_finite(name: str, images: Tensor) -> None:

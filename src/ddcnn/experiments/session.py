@@ -77,7 +77,7 @@ class Session:
         engine = options.engine or build_engine(config.compute, setup.compute.device.type)
         if begun is None:
             _tell_of_files(setup, options.progress)
-            setup, choices, plan = decide(setup, _whole(strategies), engine)
+            setup, choices, plan = decide(setup, whole_images(strategies), engine)
             if folder is not None:
                 open_run(folder, setup, job=job, command=command, choices=choices)
         else:
@@ -146,7 +146,7 @@ def as_rank(options: RunOptions, ranks: Ranks) -> RunOptions:
     return replace(options, ranks=ranks, progress=options.progress if ranks.first else Progress())
 
 
-def _whole(strategies: Sequence[str]) -> list[str]:
+def whole_images(strategies: Sequence[str]) -> list[str]:
     """Return what strategies train on whole images: the global CNN, the coherent model, or neither."""
     trained = [STRATEGIES.find(name).trains for name in needed_for(list(strategies))]
     return [what for what in dict.fromkeys(trained) if what != "subdomains"]

@@ -35,6 +35,8 @@ class LocalProbabilities:
     def of_samples(self, samples: Int64[Tensor, " m"]) -> Float[Tensor, "m N K"]:
         """Return those of some samples: as many local CNNs at once as are trained at once; each on its own rank."""
         setup, network = self.setup, self.local_cnns
+        if not len(samples):
+            return torch.empty(0, network.members, setup.data.classes)
         found = []
         here = range(network.members) if setup.ranks.alone else setup.owned
         for group in setup.compute.groups(here):

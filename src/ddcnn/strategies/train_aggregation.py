@@ -46,7 +46,8 @@ def _fit(context: StrategyContext, name: str, aggregation: nn.Module, learned: T
     config = setup.config.aggregation
     validation = silence(local.probabilities.of("validation"), local.missing)
     inputs = torch.cat([learned, validation]).to(data.device)
-    labels = data.labels[torch.cat([local.samples, data.split.validation]).to(data.device)]
+    chosen = torch.cat([local.samples, data.split.validation]).to(data.device)
+    labels, weights = data.labels[chosen], {name: values[chosen] for name, values in data.weights.items()}
     seed = derive_seed(setup.config.seed, "dnn", "order")
     index = torch.arange(len(inputs))
     balanced = data.training.sampling == "balanced"
@@ -62,7 +63,7 @@ def _fit(context: StrategyContext, name: str, aggregation: nn.Module, learned: T
     about = {"missing": list(local.missing)} | ({} if name == "dense" else {"aggregation": name})
     return fit(
         Single(aggregation),
-        Batches(inputs, labels, index[: len(learned)], config.batch_size, seed, balanced=balanced),
+        Batches(inputs, labels, index[: len(learned)], config.batch_size, seed, balanced=balanced, extras=weights),
         Batches(inputs, labels, index[len(learned) :], config.batch_size, seed),
         training,
         classes=data.classes,

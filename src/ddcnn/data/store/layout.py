@@ -51,6 +51,8 @@ class Layout(BaseModel):
         Samples per shard.
     official_test, official_validation
         How many samples the publisher set aside; None: there is no such set.
+    groups
+        Whether it says which samples belong together.
     provenance
         Command, versions and configuration that made the store.
     sha256
@@ -77,6 +79,7 @@ class Layout(BaseModel):
     shard: Annotated[int, Field(ge=1, le=2**20)]
     official_test: Annotated[int, Field(ge=1)] | None
     official_validation: Annotated[int, Field(ge=1)] | None
+    groups: bool = False
     provenance: dict[str, Any]
     sha256: dict[str, str]
     complete: bool = False
@@ -135,7 +138,7 @@ class Layout(BaseModel):
             "sha256": _array((len(self.boxes), self.samples, 32), "uint8", (len(self.boxes), self.shard, 32)),
         }
         small |= {name: _array((count,), "int64") for name, count in self.official().items()}
-        return small
+        return small | ({"groups": _array((self.samples,), "int64")} if self.groups else {})
 
     def official(self) -> dict[str, int]:
         """Return how many samples each set of the publisher has, by the name of its array."""
@@ -149,7 +152,7 @@ class Layout(BaseModel):
 
     def to_json(self) -> bytes:
         """Return the content of the root's ``zarr.json``."""
-        values = self.model_dump(mode="json")
+        values = self.model_dump(mode="json", exclude=None if self.groups else {"groups"})
         values["digest"] = _digest(values)
         return to_json({"zarr_format": 3, "node_type": "group", "attributes": {ATTRIBUTE: values}})
 

@@ -36,8 +36,8 @@ class Store:
     ----------
     layout
         What it holds.
-    labels, moments, official
-        The small arrays; ``official`` are the sets of the publisher, by name.
+    labels, moments, official, groups
+        The small arrays; ``official`` are the sets of the publisher, by name. ``groups`` may be None.
     bytes_read
         How much of shards and checksums was read so far.
 
@@ -62,6 +62,8 @@ class Store:
         padded = (layout.blocks * layout.shard, layout.channels, 4)
         self.moments = torch.from_numpy(self._small("moments", files, padded, "<f8")[: layout.samples])
         self.official = {name: torch.from_numpy(self._set(name, count)) for name, count in layout.official().items()}
+        groups = self._small("groups", ["groups/c/0"], (layout.samples,), "<i8") if layout.groups else None
+        self.groups = None if groups is None else torch.from_numpy(groups)
         self.bytes_read = 0
         self._shards: dict[tuple[int, int], tuple[Shard, bytes]] = {}
         self._starts, self._stops = np.moveaxis(np.array(layout.boxes), 2, 0)
@@ -257,6 +259,7 @@ def read_zarr(config: DataConfig) -> Dataset:
         images=Stored(store),
         labels=store.labels,
         classes=layout.classes,
+        groups=store.groups,
         official_test=store.official.get("official_test"),
         official_validation=store.official.get("official_validation"),
         flip_axes=layout.flip_axes,
