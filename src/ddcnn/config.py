@@ -80,14 +80,14 @@ class DataConfig(_Section):
     """Which images, and how they are split.
 
     ``validation`` None means the source's official validation set, or else a tenth of the training samples, at most
-    2,500. ``test`` is the fraction set aside where the source has no official test set; 0 sets none aside. ``folds`` 5x2 divides all
-    samples into 5 parts, twice, each the test part of one fold; ``fold`` is the one to train on, from 0, and None means
-    all of them. ``image_size`` None means: as they are.
+    2,500. ``test`` is the fraction set aside where the source has no official test set; 0: none. ``folds`` 5x2 divides
+    all samples into 5 parts, twice, each the test part of one fold; ``fold`` is the one to train on, from 0, and None
+    means all of them. ``image_size`` None means: as they are.
 
     ``resize`` says how image files of other proportions get that size: ``stretch`` (None) changes their proportions,
-    ``crop`` cuts off what is too much on two sides, ``pad`` adds black on two sides. ``group_pattern`` is a regular expression
-    for files of `folder`: images for whose path below the folder its first group in parentheses (or, without one, the
-    whole match) is the same text belong together, such as those of a patient, and are in one part of every split.
+    ``crop`` cuts off what is too much on two sides, ``pad`` adds black on two sides. ``group_pattern`` is a regular
+    expression for files of `folder`: images for whose path below the folder its first group in parentheses (or, without
+    one, the whole match) is the same text belong together, such as those of a patient, and stay in one part.
 
     ``classes`` puts labels (of `mosmed` and `csv`) into classes, for example ``{healthy: [CT-0], ill: [CT-2, CT-3]}``;
     other labels are left out. ``window`` maps these two values of a volume to 0 and 255 and clips beyond, for CT in

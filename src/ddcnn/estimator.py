@@ -233,4 +233,3 @@ class DomainDecomposedClassifier(ClassifierMixin, BaseEstimator):
         if self.layout is not None or images.ndim != 3 or self.image_shape is not None:
             return self.layout
         return "NHW"
-

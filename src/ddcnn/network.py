@@ -139,7 +139,7 @@ class CNNDNN(nn.Module):
         finally:
             self.train(was_training)
         classes = 0 if self.input is None else len(self.input.classes)
-        return (torch.cat(found) if found else torch.empty(0, classes)).numpy()
+        return np.asarray(torch.cat(found) if found else torch.empty(0, classes))
 
     def predict(
         self, images: Shaped[Tensor, "n ..."] | Shaped[np.ndarray, "n ..."], *, batch_size: int = 256
@@ -148,7 +148,7 @@ class CNNDNN(nn.Module):
 
         Parameters and errors are those of `predict_proba`.
         """
-        decided = self.predict_proba(images, batch_size=batch_size).argmax(1)
+        decided: np.ndarray = self.predict_proba(images, batch_size=batch_size).argmax(1)
         return decided if self.input is None else np.array(self.input.classes)[decided]
 
     def _device(self) -> torch.device:

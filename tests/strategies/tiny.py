@@ -19,3 +19,9 @@ def tiny(in_channels: int, classes: int, image_size: Sequence[int], *, width: fl
         nn.Flatten(),
         nn.Linear(hidden * math.prod(image_size), classes),
     )
+
+
+def linear(in_channels: int, classes: int, image_size: Sequence[int], *, width: float) -> nn.Module:
+    """Return batch norm and a linear layer: what learns from vectors, too."""
+    pixels = in_channels * math.prod(image_size)
+    return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(pixels), nn.Linear(pixels, classes))

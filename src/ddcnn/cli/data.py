@@ -37,7 +37,7 @@ def info(
         typer.Option(
             "--group-pattern",
             metavar="REGEX",
-            help="Of a folder: files for whose paths its (...) matches the same text belong together, such as patients.",
+            help="Of a folder: files for whose paths its (...) matches the same text belong together: patients.",
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -136,13 +136,10 @@ def _group_facts(dataset: Dataset, split: Split) -> dict[str, int] | None:
 def _group_lines(groups: dict[str, int] | None) -> list[str]:
     if groups is None:
         return []
-    lines = [f"groups      {groups['count']:,} of up to {groups['largest']:,} images, each in one part of the split"]
-    if groups["in_two_parts"]:
-        lines = [
-            f"groups      {groups['count']:,} of up to {groups['largest']:,} images; {groups['in_two_parts']:,} are in more than "
-            "one official part: leakage, the test looks better than it is"
-        ]
-    return lines
+    what, torn = f"groups      {groups['count']:,} of up to {groups['largest']:,} images", groups["in_two_parts"]
+    if not torn:
+        return [f"{what}, each in one part of the split"]
+    return [f"{what}; {torn:,} are in more than one official part: leakage, the test looks too good"]
 
 
 def _store_facts(images: Stored) -> dict[str, Any]:

@@ -109,10 +109,8 @@ def _found(path: Path, *, volumes: bool) -> list[Path]:
     else:
         found, kinds = _volumes(path), _ARRAYS | {*NIFTI}
     if not found:
-        more = ", and no DICOM series" if volumes else ""
-        raise DataError(
-            f"{path} holds no {'volume' if volumes else 'image'} ({', '.join(sorted(kinds))}){more}; give another folder"
-        )
+        what, more = ("volume", ", and no DICOM series") if volumes else ("image", "")
+        raise DataError(f"{path} holds no {what} ({', '.join(sorted(kinds))}){more}; give another folder")
     return found
 
 
@@ -149,9 +147,7 @@ def read_batches(
         yield names, np.stack(images)
 
 
-def _all(
-    paths: Sequence[Path], wanted: Wanted, ahead: int
-) -> Iterator[list[tuple[str, np.ndarray]] | DataError]:
+def _all(paths: Sequence[Path], wanted: Wanted, ahead: int) -> Iterator[list[tuple[str, np.ndarray]] | DataError]:
     """Yield what each file holds, or what is wrong with it."""
 
     def read(path: Path) -> list[tuple[str, np.ndarray]] | DataError:
@@ -215,10 +211,10 @@ def _tell_size(path: Path, size: Sequence[int], wanted: Wanted) -> None:
 
 def _read_volume(path: Path, wanted: Wanted) -> np.ndarray:
     if not wanted.volumes or wanted.shape[0] != 1:
-        raise DataError(f"{path} is a volume, but the run was trained on images of shape {wanted.shape}; give such images")
+        raise DataError(f"{path} is a volume, but the run was trained on images of shape {wanted.shape}; give these")
     if wanted.kind == "uint8" and wanted.window is None:
         raise DataError(
-            f"{path}: the run was trained on uint8 volumes, and it does not say which values of a scan became 0 and 255 "
+            f"{path}: the run was trained on uint8 volumes, and does not say which values of a scan became 0 and 255 "
             "(data.window); give .npy or .npz files of uint8"
         )
     read = read_dicom if path.is_dir() else read_nifti

@@ -79,7 +79,10 @@ def as_dataset(
     if groups is not None:
         dataset = replace(dataset, groups=numbered_groups(ARRAYS, np.asarray(groups), known))
     if sample_weight is not None:
-        dataset = replace(dataset, weights=torch.from_numpy(np.asarray(sample_weight, np.float32)))
+        weights = as_numpy(sample_weight, "sample_weight").astype(np.float32)
+        if weights.shape != (known,):
+            raise DataError(f"sample_weight should have shape ({known},), one per image, got {weights.shape}")
+        dataset = replace(dataset, weights=torch.from_numpy(weights))
     return checked(dataset)
 
 
@@ -87,7 +90,7 @@ def refuse_to_read(config: DataConfig) -> NoReturn:
     """Say what is to be done about images that were in memory when a run was trained."""
     raise DataError(
         f"data.source = {config.source}: these images were given in memory and are not kept; give them again, as "
-        "data=(X, y) in Python, or name files with --data"
+        "data=(X, y) to ddcnn.evaluate or ddcnn.resume, or name files with --data"
     )
 
 

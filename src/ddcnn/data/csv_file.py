@@ -35,14 +35,15 @@ class _Row:
 
 
 def read_csv(config: DataConfig) -> Dataset:
-    """Read ``csv:PATH``, a table whose first line names the columns: ``file``, ``label``, and perhaps ``split`` and ``group``.
+    """Read ``csv:PATH``, a table whose first line names the columns: ``file``, ``label``; perhaps ``split``, ``group``.
 
     Files are image files, NIfTI volumes, or folders with the slices of a DICOM series (`ddcnn.data.dicom.read_dicom`),
     with paths relative to the folder of the table, which they must not leave.
     All have one size, or ``data.image_size`` gives the size to resize them to; ``data.window`` is for volumes (see
     `ddcnn.data.nifti.read_nifti`). Classes are the labels, sorted as numbers if all are numbers, or as
     ``data.classes`` groups them. ``split`` is train, val or test; then these are the official parts. ``group`` is equal
-    for files that belong together, such as those of a patient (`ddcnn.data.groups`). Other columns are ignored. Nothing is known of symmetries, so no augmentation is allowed by default.
+    for files that belong together, such as those of a patient (`ddcnn.data.groups`). Other columns are ignored. Nothing
+    is known of symmetries, so no augmentation is allowed by default.
 
     Raises
     ------

@@ -32,8 +32,8 @@ def read_folder(config: DataConfig) -> Dataset:
     ``val`` and ``test``, or alike (``Training``, ``valid``, ``test_set``), are the official parts; there need not be
     all three. All images have one size, or ``data.image_size`` gives the size to resize them to. One channel if all are
     greyscale, else three. Nothing is known of symmetries, so no augmentation is allowed by default.
-    ``data.on_bad_file`` says what to do about files that cannot be read. ``data.group_pattern`` says by their paths which
-    belong together.
+    ``data.on_bad_file`` says what to do about files that cannot be read. ``data.group_pattern`` says which belong
+    together, by their paths.
 
     Raises
     ------
@@ -86,7 +86,9 @@ def _groups(config: DataConfig, root: Path, paths: Sequence[Path]) -> Tensor | N
     for path in paths:
         name = path.relative_to(root).as_posix()
         if (found := pattern.search(name)) is None:
-            raise DataError(f"data.group_pattern = {config.group_pattern!r} does not match {name!r}; it should match all")
+            raise DataError(
+                f"data.group_pattern = {config.group_pattern!r} does not match {name!r}; it should match all"
+            )
         names.append((found[1] or "") if pattern.groups else found[0])
     return numbered_groups(config.source, np.array(names), len(names))
 

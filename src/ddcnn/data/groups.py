@@ -6,6 +6,7 @@ Otherwise a network is tested on patients whose other images it has learned from
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -15,8 +16,10 @@ from torch import Tensor
 
 from ddcnn.errors import DataError
 
-_MOST_FOLDS = 20  # of which some are one part: the finest fraction is a twentieth
-_TRIES = 20  # divisions that are drawn until every class is in every part
+_MOST_FOLDS = 10  # of which some are one part: the finest fraction is a tenth
+_MOST_LOOKS = 50_000  # at a group and a fold: more take seconds, and so many groups need no care to be alike
+_TRIES = 5  # divisions that are drawn until one suits
+_NEAR = 0.5  # how far from the fraction suits, as a part of it
 
 _Indices = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 
@@ -51,42 +54,40 @@ def numbered_groups(name: str, values: np.ndarray, samples: int) -> Int64[Tensor
 
 
 def draw_groups(
-    indices: _Indices, labels: _Indices, groups: _Indices, fraction: float, seed: int, parts: str
+    indices: _Indices, labels: _Indices, groups: _Indices, fraction: float, seed: int, *, spare: int, parts: str
 ) -> tuple[_Indices, _Indices]:
     """Draw whole groups that hold about a fraction of the samples, in proportion to the classes: (left, drawn).
 
-    By scikit-learn's StratifiedGroupKFold: of k folds, m are drawn, with m/k as near to the fraction as it can be. By
-    its GroupShuffleSplit where the fraction is below a twentieth.
+    By scikit-learn's StratifiedGroupKFold: of k folds, m are drawn, with m/k as near to the fraction as it can be; more,
+    where a class would be in none of them. By its GroupShuffleSplit where the fraction is small, or groups are many.
 
     Parameters
     ----------
+    spare
+        Groups of each class that have to be left.
     parts
-        What the two are for, for messages.
+        What all parts are for, for messages.
 
     Raises
     ------
     DataError
-        Too few groups for each class to be in both.
+        A class has too few groups.
     """
-    from sklearn.model_selection import GroupShuffleSplit
-
-    own, kinds = groups[indices], np.unique(labels[indices])
-    count = len(np.unique(own))
-    if count < 2:
-        raise DataError(f"there is {count} group of images, at least 2 are needed for {parts}; give other groups")
-    share = Fraction(fraction).limit_denominator(min(_MOST_FOLDS, count))
+    kinds = len(np.unique(labels[indices]))
+    best: tuple[_Indices, _Indices] | None = None
     for attempt in range(_TRIES):
-        if 0 < share < 1:
-            dealt = _folds(indices, labels, groups, share.denominator, seed + attempt)
-            drawn = np.concatenate(dealt[: share.numerator])
-        else:
-            wanted = int(np.clip(round(fraction * count), 1, count - 1))
-            splitter = GroupShuffleSplit(1, test_size=wanted, random_state=(seed + attempt) % 2**32)
-            drawn = indices[next(splitter.split(indices, groups=own))[1]]
-        left = np.setdiff1d(indices, drawn)
-        if all(len(np.unique(labels[part])) == len(kinds) for part in (left, drawn)):
-            return left, drawn
-    raise _too_few(indices, labels, groups, parts)
+        for drawn in _candidates(indices, labels, groups, fraction, seed + attempt):
+            if best is not None and len(drawn) >= len(best[1]):
+                break
+            left = np.setdiff1d(indices, drawn)
+            if _least_groups(drawn, labels, groups, kinds) >= 1 and _least_groups(left, labels, groups, kinds) >= spare:
+                best = left, drawn
+                break
+        if best is not None and abs(len(best[1]) / len(indices) - fraction) < _NEAR * fraction:
+            break
+    if best is None:
+        raise _too_few(indices, labels, groups, parts)
+    return best
 
 
 def group_folds(indices: _Indices, labels: _Indices, groups: _Indices, k: int, seed: int) -> list[_Indices]:
@@ -95,14 +96,15 @@ def group_folds(indices: _Indices, labels: _Indices, groups: _Indices, k: int, s
     Raises
     ------
     DataError
-        There are fewer groups.
+        There are fewer groups, or a class has so few that it would be missing in a part.
     """
     count = len(np.unique(groups[indices]))
     if not 2 <= k <= count:
         raise DataError(f"the number of folds should lie in 2..{count}, the number of groups, got {k}")
+    kinds = len(np.unique(labels[indices]))
     for attempt in range(_TRIES):
         dealt = _folds(indices, labels, groups, k, seed + attempt)
-        if all(len(np.unique(labels[np.setdiff1d(indices, part)])) == len(np.unique(labels[indices])) for part in dealt):
+        if all(_least_groups(part, labels, groups, kinds) for part in dealt):
             return dealt
     raise _too_few(indices, labels, groups, f"{k} folds")
 
@@ -115,6 +117,34 @@ def groups_in_two(*parts: Int64[Tensor, " m"], groups: Int64[Tensor, " n"]) -> i
     """
     found = torch.cat([groups[part].unique() for part in parts])
     return int((found.unique(return_counts=True)[1] > 1).sum())
+
+
+def _candidates(
+    indices: _Indices, labels: _Indices, groups: _Indices, fraction: float, seed: int
+) -> Iterator[_Indices]:
+    """Yield samples of whole groups: about the fraction, then more and more."""
+    from sklearn.model_selection import GroupShuffleSplit
+
+    count = len(np.unique(groups[indices]))
+    most = min(_MOST_FOLDS, count, int(np.bincount(labels[indices]).max()))
+    share = min(Fraction(fraction).limit_denominator(most), Fraction(most - 1, most))
+    if share > 0 and share.denominator * count <= _MOST_LOOKS:
+        dealt = _folds(indices, labels, groups, share.denominator, seed)
+        for m in range(share.numerator, share.denominator):
+            yield np.concatenate(dealt[:m])
+        return
+    wanted = max(1, round(fraction * count))
+    while wanted < count:
+        splitter = GroupShuffleSplit(1, test_size=wanted, random_state=seed % 2**32)
+        yield indices[next(splitter.split(indices, groups=groups[indices]))[1]]
+        wanted += 1 + wanted // 2
+
+
+def _least_groups(part: _Indices, labels: _Indices, groups: _Indices, kinds: int) -> int:
+    """Return in how many groups of a part the rarest class is."""
+    pairs = np.unique(np.stack([labels[part], groups[part]]), axis=1)[0]
+    found, counts = np.unique(pairs, return_counts=True)
+    return int(counts.min()) if len(found) == kinds else 0
 
 
 def _folds(indices: _Indices, labels: _Indices, groups: _Indices, k: int, seed: int) -> list[_Indices]:

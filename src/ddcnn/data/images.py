@@ -199,7 +199,8 @@ def _on_white(image: Image.Image, done: BadFiles) -> Image.Image:
 def _array(image: Image.Image, size: tuple[int, ...] | None, channels: int, how: Resize | None) -> np.ndarray:
     image = image.convert("L" if channels == 1 else "RGB")
     if size is not None and image.size != (size[1], size[0]):
-        image = _RESIZING[how or "stretch"](image, (size[1], size[0]), Image.Resampling.BILINEAR)  # antialiased when it shrinks
+        resize = _RESIZING[how or "stretch"]
+        image = resize(image, (size[1], size[0]), Image.Resampling.BILINEAR)  # antialiased when it shrinks
     pixels = np.asarray(image)
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 

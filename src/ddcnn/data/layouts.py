@@ -25,7 +25,7 @@ _LAYOUTS = ("HW", "CHW", "DHW", "CDHW")
 _CHANNELS = (1, 3, 4)
 
 
-def axis_order(name: str, shape: Sequence[int], layout: str | None, how: str = "give layout={!r}") -> str:
+def axis_order(name: str, shape: Sequence[int], layout: str | None, how: str = "") -> str:
     """Return the letters of the axes of images, such as ``"NHWC"``.
 
     Parameters
@@ -35,7 +35,7 @@ def axis_order(name: str, shape: Sequence[int], layout: str | None, how: str = "
     layout
         As it was told, in any case; None: to be recognised.
     how
-        How to tell it, with a place for it: the end of the message where it cannot be recognised.
+        The end of the message where it cannot be recognised, with a place for a layout: how to tell it.
 
     Raises
     ------
@@ -62,8 +62,8 @@ def _recognised(name: str, shape: tuple[int, ...], how: str) -> str:
     if first and not last and len(shape) > 3:
         axes, other = ("NCHW", "NDHW") if len(shape) == 4 else ("NCDHW", "NDHWC")
         raise DataError(
-            f"{name}: images of shape {shape} may have their channels first; say which axis is what: "
-            f"{how.format(axes)}, or layout={other!r} if axis 1 is the depth"
+            f"{name}: images of shape {shape} may have their channels first; give layout={axes!r}, or layout={other!r} "
+            f"if axis 1 is the depth{how.format(axes)}"
         )
     return {3: "NHW", 4: "NHWC" if last else "NDHW", 5: "NDHWC"}[len(shape)]
 

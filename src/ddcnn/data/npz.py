@@ -112,7 +112,7 @@ def _joined(path: Path, parts: Sequence[np.ndarray]) -> np.ndarray:
 def _order(path: Path, shape: tuple[int, ...], layout: np.ndarray | None) -> str:
     """Return the letters of the axes of the images."""
     told = None if layout is None else texts(np.atleast_1d(layout))[0]
-    return axis_order(str(path), shape, told, "write the file with one more entry, layout={!r}")
+    return axis_order(str(path), shape, told, "; write the file with one more entry, numpy.savez(..., layout={!r})")
 
 
 def _groups(path: Path, file: ArrayFile, pairs: Sequence[tuple[str, str]], samples: int) -> Tensor | None:

@@ -141,10 +141,10 @@ def _validation(
 def _drawn(
     indices: _Indices, labels: _Indices, groups: _Indices | None, wanted: int, *, spare: int, seed: int, parts: str
 ) -> tuple[_Indices, _Indices]:
-    """Draw about ``wanted`` samples, or whole groups with about so many, in proportion to the classes: (left, drawn)."""
+    """Draw about ``wanted`` samples, in whole groups if there are any, in proportion to the classes: (left, drawn)."""
     if groups is None:
         return _draw(indices, labels, wanted, spare=spare, seed=seed)
-    return draw_groups(indices, labels, groups, wanted / len(indices), seed, parts)
+    return draw_groups(indices, labels, groups, wanted / len(indices), seed, spare=spare, parts=parts)
 
 
 def _cut_to_limits(

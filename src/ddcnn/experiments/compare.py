@@ -45,7 +45,7 @@ def compare(
         ``config.aggregation`` if it is another one; coherent and transfer use ``config.aggregation``. With
         ``data.folds`` it is done once per fold, and the result is the mean with its confidence interval.
     data
-        A `ddcnn.Dataset`, a pair (X, y) or a table, as `ddcnn.as_dataset` takes them; None reads ``config.data.source``.
+        A `ddcnn.Dataset`, a pair (X, y) or a table, as `ddcnn.as_dataset` has them; None reads ``config.data.source``.
         How they are split is for ``config.data``; ``source`` becomes ``"arrays"``, unless the data set says that it was
         read from there.
     progress

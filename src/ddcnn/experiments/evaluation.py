@@ -38,8 +38,8 @@ def evaluate(
     run
         The folder of the run.
     data
-        Other data, all of which is used: a configuration that names them, or a `ddcnn.Dataset`, a pair (X, y) or a table,
-        as `ddcnn.as_dataset` takes them. Of the run's own data (None, the same source, or the same images in memory),
+        Other data, all of which is used: a configuration that names them, or a `ddcnn.Dataset`, a pair (X, y) or a
+        table, as `ddcnn.as_dataset` has them. Of the run's own data (None, the same source, or the same images),
         only the test part is.
     strategy, trust
         As in `ddcnn.load`; of a run that is not trusted, no folder that it names is used as `data.directory`.

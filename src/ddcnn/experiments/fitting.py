@@ -1,4 +1,4 @@
-"""Train on images in memory, as in ``ddcnn.fit(X, y)``: no files are needed, and none are left unless that is asked for."""
+"""Train on images in memory, ``ddcnn.fit(X, y)``: no files are needed, and none are left unless that is asked for."""
 
 from __future__ import annotations
 
