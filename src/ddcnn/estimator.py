@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from ddcnn.data.arrays import arranged, as_dataset
+from ddcnn.data.arrays import arranged, as_dataset, as_numpy
 from ddcnn.data.csv_file import is_number
 from ddcnn.data.layouts import Conversion, axis_order
 from ddcnn.errors import DataError
@@ -134,7 +134,7 @@ class DomainDecomposedClassifier(ClassifierMixin, BaseEstimator):
             images,
             numbers,
             groups=groups,
-            layout=self._layout(images),
+            layout=self.layout,
             classes=[str(one) for one in self.classes_],
             sample_weight=sample_weight,
         )
@@ -152,15 +152,15 @@ class DomainDecomposedClassifier(ClassifierMixin, BaseEstimator):
         """Return the probability of each class, (n, K), in the order of ``classes_``."""
         check_is_fitted(self)
         images = self._images(X, reset=False)
-        order = self._layout(images)
-        if order is not None:
-            images = Conversion(axis_order("X", images.shape, order), images.dtype)(images)
+        if self.layout is not None:
+            images = Conversion(axis_order("X", images.shape, self.layout), images.dtype)(images)
         found = self._fitted.network.predict_proba(arranged(images, self.image_shape_, "X")).astype(np.float64)
         return np.asarray(found / found.sum(1, keepdims=True))
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable class of each image, (n,)."""
-        return np.asarray(self.classes_[self.predict_proba(X).argmax(1)])
+        decided = self.predict_proba(X).argmax(1)  # first, since it tells whether there is anything to decide by
+        return np.asarray(self.classes_[decided])
 
     def save(self, path: Path | str, *, force: bool = False) -> None:
         """Write a run, which `from_run`, `ddcnn.load` and ``ddcnn predict`` read.
@@ -217,19 +217,19 @@ class DomainDecomposedClassifier(ClassifierMixin, BaseEstimator):
 
     def _images(self, X: Any, *, reset: bool, y: Any = None) -> np.ndarray:
         """Return images as they were given, or, of rows, in the shape that these have as images."""
-        rows = np.ndim(X) <= 2
-        if not rows:
-            return np.asarray(X)
-        more = {"y": y, "multi_output": True, "y_numeric": False} if reset and y is not None else {}
+        if not hasattr(X, "ndim"):
+            X = np.asarray(X)
+        if X.ndim > 2:
+            if reset and y is None:
+                raise DataError("DomainDecomposedClassifier requires y to be passed, but the target y is None")
+            return as_numpy(X, "X")
+        more = {"y": y, "multi_output": True} if reset else {}
         found = validate_data(self, X, reset=reset, ensure_min_samples=2 if reset else 1, dtype="numeric", **more)
         values = found[0] if more else found
+        if values.dtype != np.uint8:
+            values = values.astype(np.float32)  # of integers in rows nobody knows that they are pixels in 0..255
         shape = (1, values.shape[1]) if self.image_shape is None else tuple(self.image_shape)
         if np.prod(shape) != values.shape[1]:
             text = "x".join(map(str, shape))
             raise DataError(f"X has {values.shape[1]} features, which are no image of image_shape {text}")
         return np.asarray(values).reshape(len(values), *shape)
-
-    def _layout(self, images: np.ndarray) -> str | None:
-        if self.layout is not None or images.ndim != 3 or self.image_shape is not None:
-            return self.layout
-        return "NHW"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from ddcnn.fusion import Backend
 from ddcnn.models import LocalCNNs
 
 
+@runtime_checkable
 class KnownInput(Protocol):
     """What is known of the images that a network was trained on; `ddcnn.data.description.InputDescription` is one."""
 

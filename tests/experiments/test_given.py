@@ -102,7 +102,6 @@ def test_predictions_for_arrays_and_tensors(compared: Path, arrays: Any) -> None
         (lambda x: x[:, :4], r"X: expected images of shape \(n, 3, 8, 6\) as in training, got \(80, 4, 6, 3\)"),
         (lambda x: np.where(x > 100, np.nan, x), "X holds NaN or infinity"),
         (lambda x: x.astype(str), "X: images should be numbers, got <U"),
-        (lambda x: [[1], None], "Python objects"),
     ],
 )
 def test_other_images_than_those_of_the_training_are_refused(
@@ -116,6 +115,7 @@ def test_other_images_than_those_of_the_training_are_refused(
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.usefixtures("seeded")
 def test_a_network_of_ones_own_predicts_numbers() -> None:
     from ddcnn.aggregation import Average
     from ddcnn.decomposition import Grid
@@ -225,9 +225,10 @@ def test_nothing_is_written_for_images_that_cannot_be_used(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_data_set_that_was_read_keeps_its_name(tmp_path: Path) -> None:
-    values = config(tmp_path / "run", data={"source": "phantom:size=8x8x8,n=40"}, decomposition={"grid": "1x1x2"})
-    dataset = ddcnn.open_data(values.data)
-    ddcnn.train(values, dataset)
-    assert Config.read(tmp_path / "run" / "config.yaml").data.source == "phantom:size=8x8x8,n=40"
+def test_a_data_set_that_was_read_keeps_its_name(arrays: Any, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", images=arrays[0], labels=arrays[1])
+    source = f"npz:{tmp_path / 'x.npz'}"
+    values = config(tmp_path / "run", data={"source": source}, strategy="global")
+    ddcnn.train(values, ddcnn.open_data(values.data))
+    assert Config.read(tmp_path / "run" / "config.yaml").data.source == source
     assert ddcnn.evaluate(tmp_path / "run", trust=True)["part"] == "test"

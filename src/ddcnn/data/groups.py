@@ -109,7 +109,7 @@ def group_folds(indices: _Indices, labels: _Indices, groups: _Indices, k: int, s
     raise _too_few(indices, labels, groups, f"{k} folds")
 
 
-def groups_in_two(*parts: Int64[Tensor, " m"], groups: Int64[Tensor, " n"]) -> int:
+def groups_in_two(*parts: Int64[Tensor, "_"], groups: Int64[Tensor, " n"]) -> int:
     """Return how many groups have samples in more than one of the parts.
 
     >>> groups_in_two(torch.tensor([0, 1]), torch.tensor([2, 3]), groups=torch.tensor([5, 6, 6, 7]))
