@@ -74,7 +74,7 @@ class Dense(nn.Module):
         self.features = features
         self.scale = nn.Parameter(torch.ones(())) if shortcut else None
         for layer in self.layers:
-            if isinstance(layer, nn.Linear):
+            if isinstance(layer, nn.Linear) and not layer.weight.is_meta:  # see `ddcnn.models.layers.he_init`
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(layer.bias)
         if shortcut:

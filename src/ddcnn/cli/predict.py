@@ -15,10 +15,13 @@ from ddcnn.cli.options import JsonOption, RunArgument, StrategyOption, TrustOpti
 from ddcnn.errors import DataError
 from ddcnn.text import printable
 
+_MANY = 5_000  # files: for fewer, to prove a fused network exact takes longer than it saves
+
 if TYPE_CHECKING:
     from rich.table import Table
 
     from ddcnn.cli.inputs import Wanted
+    from ddcnn.fusion import Backend
     from ddcnn.network import CNNDNN
 
 
@@ -95,7 +98,8 @@ def predict(
     wanted = Wanted.of(data, resize=resize)
     paths = find_files(files, bad, volumes=wanted.volumes)
     name = strategy or best_strategy(folder)
-    network = load(run, name, trust=trust)
+    backend: Backend = "looped" if len(paths) < _MANY else "auto"
+    network = load(run, name, trust=trust, backend=backend)
     rows = _predict(network, wanted, data["classes"], paths, batch_size, bad)
     if not rows:
         for reason in bad[1:]:

@@ -58,7 +58,7 @@ def draw_groups(
 ) -> tuple[_Indices, _Indices]:
     """Draw whole groups that hold about a fraction of the samples, in proportion to the classes: (left, drawn).
 
-    By scikit-learn's StratifiedGroupKFold: of k folds, m are drawn, with m/k as near to the fraction as it can be; more,
+    By scikit-learn's StratifiedGroupKFold: of k folds, m are drawn, with m/k as near the fraction as can be; more,
     where a class would be in none of them. By its GroupShuffleSplit where the fraction is small, or groups are many.
 
     Parameters
