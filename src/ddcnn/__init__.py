@@ -14,7 +14,7 @@ from typing import Any as _Any
 if TYPE_CHECKING:
     from ddcnn.aggregation import Attention, Average, Dense, Gated, Vote, WeightedAverage
     from ddcnn.config import Config
-    from ddcnn.data import Dataset, open_data
+    from ddcnn.data import Dataset, as_dataset, open_data
     from ddcnn.decomposition import (
         Boxes,
         Decomposition,
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
         reassemble,
     )
     from ddcnn.errors import DdcnnError
-    from ddcnn.experiments import Comparison, compare, evaluate, resume, train
+    from ddcnn.estimator import DomainDecomposedClassifier
+    from ddcnn.experiments import Comparison, compare, evaluate, fit, resume, train
     from ddcnn.fusion import FusedCNN, fuse, unfuse
     from ddcnn.models import CNN3D, VGG9, LocalCNNs, ResNet20
     from ddcnn.network import CNNDNN
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "aggregation": ("Attention", "Average", "Dense", "Gated", "Vote", "WeightedAverage"),
     "config": ("Config",),
-    "data": ("Dataset", "open_data"),
+    "data": ("Dataset", "as_dataset", "open_data"),
     "decomposition": (
         "Boxes",
         "Decomposition",
@@ -55,7 +56,8 @@ _PLACES = {
         "reassemble",
     ),
     "errors": ("DdcnnError",),
-    "experiments": ("Comparison", "compare", "evaluate", "resume", "train"),
+    "estimator": ("DomainDecomposedClassifier",),
+    "experiments": ("Comparison", "compare", "evaluate", "fit", "resume", "train"),
     "fusion": ("FusedCNN", "fuse", "unfuse"),
     "models": ("CNN3D", "LocalCNNs", "VGG9", "ResNet20"),
     "network": ("CNNDNN",),
@@ -78,6 +80,7 @@ __all__ = [
     "DdcnnError",
     "Decomposition",
     "Dense",
+    "DomainDecomposedClassifier",
     "FusedCNN",
     "Gated",
     "Grid",
@@ -92,9 +95,11 @@ __all__ = [
     "Vote",
     "WeightedAverage",
     "WithCoarse",
+    "as_dataset",
     "compare",
     "cut",
     "evaluate",
+    "fit",
     "fuse",
     "load",
     "open_data",

@@ -117,6 +117,7 @@ PositiveInt = Annotated[int, Field(ge=1)]
 MOST_THREADS = 1024  # of a process; a number that the system refuses ends it without a word
 AutoInt = Annotated[Annotated[int, Field(ge=1)] | None, *_AUTO]
 AutoFloat = Annotated[Annotated[float, Field(gt=0)] | None, *_AUTO]
+Resize = Literal["stretch", "crop", "pad"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Features = Literal["probability", "log", "logit", "penultimate"]
 """What local CNNs hand over to an aggregation; of probabilities it may take the logarithms."""
@@ -131,9 +132,14 @@ class DataConfig(_Section):
     """Which images, and how they are split.
 
     ``validation`` None means the source's official validation set, or else a tenth of the training samples, at most
-    2,500. ``test`` is the fraction set aside where the source has no official test set. ``folds`` 5x2 divides all
-    samples into 5 parts, twice, each the test part of one fold; ``fold`` is the one to train on, from 0, and None means
-    all of them. ``image_size`` None means: as they are.
+    2,500. ``test`` is the fraction set aside where the source has no official test set; 0: none. ``folds`` 5x2 divides
+    all samples into 5 parts, twice, each the test part of one fold; ``fold`` is the one to train on, from 0, and None
+    means all of them. ``image_size`` None means: as they are.
+
+    ``resize`` says how image files of other proportions get that size: ``stretch`` (None) changes their proportions,
+    ``crop`` cuts off what is too much on two sides, ``pad`` adds black on two sides. ``group_pattern`` is a regular
+    expression for files of `folder`: images for whose path below the folder its first group in parentheses (or, without
+    one, the whole match) is the same text belong together, such as those of a patient, and stay in one part.
 
     ``classes`` puts labels (of `mosmed` and `csv`) into classes, for example ``{healthy: [CT-0], ill: [CT-2, CT-3]}``;
     other labels are left out. ``window`` maps these two values of a volume to 0 and 255 and clips beyond, for CT in
@@ -145,13 +151,15 @@ class DataConfig(_Section):
     directory: Path | None = None
     offline: bool = False
     validation: Fraction | None = None
-    test: Fraction = 0.2
+    test: Annotated[float, Field(ge=0, lt=1)] = 0.2
     folds: Axes | None = None
     fold: Annotated[int, Field(ge=0)] | None = None
     limit_train: PositiveInt | None = None
     limit_val: PositiveInt | None = None
     limit_test: PositiveInt | None = None
     image_size: Axes | None = None
+    resize: Resize | None = None
+    group_pattern: str | None = None
     classes: dict[str, tuple[str, ...]] | None = None
     window: tuple[float, float] | None = None
     on_bad_file: Literal["error", "warn", "skip"] = "error"
@@ -167,6 +175,14 @@ class DataConfig(_Section):
             raise ConfigError(
                 f"data.fold = {self.fold} should be below {math.prod(self.folds or (0,))}, the product of data.folds"
             )
+        if self.group_pattern is not None:
+            try:
+                re.compile(self.group_pattern)
+            except re.error as error:
+                raise ConfigError(
+                    f"data.group_pattern = {_short(self.group_pattern)} is no regular expression: {error}; for example "
+                    "'(patient[0-9]+)_'"
+                ) from None
         if self.window is not None and not self.window[0] < self.window[1]:
             low, high = self.window
             raise ConfigError(f"data.window = [{low:g}, {high:g}] should run from a lower to a higher value")

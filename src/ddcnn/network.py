@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
@@ -30,6 +31,21 @@ class Said(NamedTuple):
 
     probabilities: Tensor
     handed: Tensor
+
+
+@runtime_checkable
+class KnownInput(Protocol):
+    """What is known of the images that a network was trained on; `ddcnn.data.description.InputDescription` is one."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The K names."""
+
+    def arranged(self, images: Tensor | np.ndarray) -> Tensor | np.ndarray:
+        """Return images as (n, C, *S), or raise an error that says how they differ from those of the training."""
+
+    def check_array(self, images: Tensor) -> None:
+        """Raise an error if images (B, C, *S) are of another kind than those of the training."""
 
 
 class CNNDNN(nn.Module):
@@ -60,9 +76,11 @@ class CNNDNN(nn.Module):
 
     Attributes
     ----------
+    input
+        What is known of the images it was trained on, and of the classes; None: nothing. `describe` sets it.
     input_check
         Raises an error if whole images are of another kind than those of the training, such as 0..1 instead of 0..255;
-        None: any are taken. `ddcnn.load` sets it.
+        None: any are taken. `describe` sets it.
 
     Raises
     ------
@@ -89,6 +107,7 @@ class CNNDNN(nn.Module):
         self.decomposition = decomposition
         self.local_cnns = local_cnns
         self.aggregation = aggregation
+        self.input: KnownInput | None = None
         self.input_check: Callable[[Tensor], None] | None = None
         self.missing = checked(missing, local_cnns.members)  # plain numbers: nothing for a GPU to wait for, or to save
 
@@ -100,8 +119,59 @@ class CNNDNN(nn.Module):
             self.aggregation,
             missing=(*self.missing, *missing),
         )
-        part.training, part.input_check = self.training, self.input_check
+        part.training, part.input, part.input_check = self.training, self.input, self.input_check
         return part
+
+    def describe(self, known: KnownInput) -> None:
+        """Say what images it was trained on: others are refused from now on, and predictions have the names of classes.
+
+        `ddcnn.load` and every training do so.
+        """
+        self.input, self.input_check = known, known.check_array
+
+    @torch.no_grad()
+    def predict_proba(
+        self, images: Shaped[Tensor, "n ..."] | Shaped[np.ndarray, "n ..."], *, batch_size: int = 256
+    ) -> Float[np.ndarray, "n K"]:
+        """Return the probability of each class for images as they were given to the training.
+
+        Parameters
+        ----------
+        images
+            (n, C, *S), (n, *S, C), or (n, *S) if C is 1: an array or a tensor on any device.
+        batch_size
+            Images at once; the result does not depend on it, but for rounding.
+
+        Raises
+        ------
+        DdcnnError
+            They have another shape, or their values are on another scale, than in the training.
+        """
+        given = images if isinstance(images, Tensor) else np.asarray(images)
+        arranged: Any = given if self.input is None else self.input.arranged(given)
+        batches = torch.as_tensor(arranged).split(batch_size)
+        device, was_training = self._device(), self.training
+        self.eval()
+        try:
+            found = [self(batch.to(device)).softmax(1).cpu() for batch in batches if len(batch)]
+        finally:
+            self.train(was_training)
+        classes = 0 if self.input is None else len(self.input.classes)
+        return np.asarray(torch.cat(found) if found else torch.empty(0, classes))
+
+    def predict(
+        self, images: Shaped[Tensor, "n ..."] | Shaped[np.ndarray, "n ..."], *, batch_size: int = 256
+    ) -> Shaped[np.ndarray, " n"]:
+        """Return the name of the most probable class of each image; its number, where names are not known.
+
+        Parameters and errors are those of `predict_proba`.
+        """
+        decided: np.ndarray = self.predict_proba(images, batch_size=batch_size).argmax(1)
+        return decided if self.input is None else np.array(self.input.classes)[decided]
+
+    def _device(self) -> torch.device:
+        held = next(iter([*self.parameters(), *self.buffers()]), None)
+        return torch.device("cpu") if held is None else held.device
 
     def forward(self, images: Shaped[Tensor, "B C *S"]) -> Float[Tensor, "B K"]:
         """Return global scores; their softmax is the probability of each class."""

@@ -78,3 +78,12 @@ def test_folder_is_resized(call: Callable, tmp_path: Path) -> None:
 )
 def test_errors(refused: Callable, arguments: list[str], expected: str) -> None:
     assert expected in refused("data", "info", *arguments)
+
+
+def test_data_info_counts_groups_and_leakage(call: Callable, tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    images = np.zeros((8, 2, 3), np.uint8)
+    parts = {"train_images": images, "train_labels": [0, 1] * 4, "test_images": images[:2], "test_labels": [0, 1]}
+    np.savez(path, **parts, train_groups=[1, 1, 2, 2, 3, 3, 4, 4], test_groups=[4, 5])
+    out = " ".join(call("data", "info", f"npz:{path}").out.split())
+    assert "5 of up to 3 images; 1 are in more than one official part: leakage" in out

@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from ddcnn.cli.inputs import Wanted, find_files, read_batches
+from ddcnn.data.dicom import read_dicom
+from ddcnn.data.nifti import read_nifti
 from ddcnn.errors import DataError
 
 COLOUR = Wanted((3, 8, 6), "uint8")
@@ -126,3 +128,43 @@ def test_a_pipe_is_named_and_not_waited_for(tmp_path: Path, name: str) -> None:
     bad: list[str] = []
     assert not list(read_batches(find_files([str(tmp_path)]), COLOUR, 2, bad))
     assert len(bad) == 1
+
+
+def test_photos_are_read_as_in_the_training() -> None:
+    known = {"dtype": "uint8", "value_range": [0, 255], "channels": 1, "size": [4, 4], "classes": ["a", "b"]}
+    data = {"image_shape": [1, 4, 4], "image_type": "uint8", "input": known | {"resized": True, "resize": "pad"}}
+    assert Wanted.of(data).resize == "pad"
+    assert Wanted.of(data, resize="crop").resize == "crop"
+    assert Wanted.of({"image_shape": [1, 4, 4], "image_type": "uint8"}).resize == "stretch"
+
+
+def test_scans_are_resized_and_windowed_as_in_the_training(tmp_path: Path) -> None:
+    volumes = pytest.importorskip("tests.data.volumes", reason="scans need nibabel and pydicom")
+    volumes.save_nifti(tmp_path / "deeper" / "a.nii.gz", volumes.scan())
+    volumes.save_dicom(tmp_path / "deeper" / "series", volumes.scan(1, (8, 6, 4)))
+    paths = find_files([str(tmp_path)], volumes=True)
+    assert [path.name for path in paths] == ["a.nii.gz", "series"]
+    window, size = (-1000.0, 400.0), read_nifti(paths[0]).shape[1:]
+    wanted = Wanted((1, *size), "uint8", window=window)
+    for path, reader in zip(paths, (read_nifti, read_dicom), strict=True):
+        image = read(path, wanted)
+        assert image.dtype == np.uint8
+        assert np.array_equal(image[0], reader(path, size, window))
+    assert wanted.resized == [paths[1]]
+
+
+def test_scans_that_do_not_fit(tmp_path: Path) -> None:
+    volumes = pytest.importorskip("tests.data.volumes", reason="scans need nibabel and pydicom")
+    file = tmp_path / "a.nii"
+    volumes.save_nifti(file, volumes.scan())
+    d, h, w = read_nifti(file).shape[1:]
+    with pytest.raises(DataError, match="is a volume, but the run was trained on images of shape"):
+        read(file, COLOUR)
+    with pytest.raises(DataError, match=r"does not say which values of a scan became 0 and 255 \(data\.window\)"):
+        read(file, Wanted((1, d, h, w), "uint8"))
+    with pytest.raises(DataError, match=rf"expected 9x{h}x{w} voxels .* got {d}x{h}x{w}; leave --resize no out"):
+        read(file, Wanted((1, 9, h, w), "float32", "no"))
+    assert read(file, Wanted((1, d, h, w), "float32")).dtype == np.float32
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"holds no volume \(\.nii, \.nii\.gz, \.npy, \.npz\), and no DICOM series"):
+        find_files([str(tmp_path / "empty")], volumes=True)

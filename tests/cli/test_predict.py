@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ddcnn.runs.folder import RunFolder
 from ddcnn.runs.networks import load
@@ -55,7 +55,7 @@ def test_table(call: Callable, made_run: Path, images: Path) -> None:
     code, out, err = call("predict", made_run, images)
     assert (code, err) == (0, "")
     assert "votes of subdomains" in out
-    assert "strategy: cnn-dnn" in out
+    assert out.startswith("strategy: cnn-dnn")
     assert "\x1b" not in out
     assert str(images / "deeper" / "b.png") in out  # not cut to the width of a terminal that is not there
 
@@ -63,15 +63,28 @@ def test_table(call: Callable, made_run: Path, images: Path) -> None:
 def test_csv(call: Callable, made_run: Path, images: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(call("predict", made_run, images, "--format", "csv").out)))
     assert len(rows) == 3
-    assert list(rows[0]) == ["file", "class", "probability"] + [
-        f"subdomain_{n}_{what}" for n in (0, 1) for what in ("class", "probability")
+    assert list(rows[0]) == [
+        *("file", "class", "probability", "probability_cat", "probability_dog", "probability_[red]x"),
+        *(f"subdomain_{n}_{what}" for n in (0, 1) for what in ("class", "probability")),
     ]
+    for row, found in zip(rows, json.loads(call("predict", made_run, images, "--format", "json").out), strict=True):
+        assert {name: float(row[f"probability_{name}"]) for name in found["probabilities"]} == found["probabilities"]
+
+
+def test_one_object_of_json(call: Callable, refused: Callable, made_run: Path, images: Path) -> None:
+    found = json.loads(call("predict", made_run, images, "--json").out)
+    rows = json.loads(call("predict", made_run, images, "--format", "json").out)
+    about = {"run": str(made_run), "strategy": "cnn-dnn", "classes": ["cat", "dog", "[red]x"], "resized": 0}
+    assert found == about | {"predictions": rows}
+    assert "exclude each other" in refused("predict", made_run, images, "--json", "--format", "csv")
 
 
 def test_global_has_no_subdomains(call: Callable, made_run: Path, images: Path) -> None:
     options = ["--strategy", "global", "--format"]
     assert json.loads(call("predict", made_run, images / "a.png", *options, "json").out)[0]["subdomains"] == []
-    assert call("predict", made_run, images / "a.png", *options, "csv").out.startswith("file,class,probability\n")
+    assert call("predict", made_run, images / "a.png", *options, "csv").out.startswith(
+        "file,class,probability,probability_cat,probability_dog,probability_[red]x\n"
+    )
     assert "votes" not in call("predict", made_run, images / "a.png", *options, "table").out
 
 
@@ -87,11 +100,34 @@ def test_a_missing_local_cnn_has_no_vote(call: Callable, degraded_run: Path, ima
     assert "missing  " in call("predict", degraded_run, images / "a.png").out
 
 
-def test_images_of_another_size(call: Callable, refused: Callable, made_run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [None, "stretch", "crop", "pad"])
+def test_images_of_another_size_are_resized_which_is_said_once(
+    call: Callable, made_run: Path, tmp_path: Path, how: str | None
+) -> None:
+    for i in range(3):
+        Image.fromarray(PIXELS[i].repeat(2 if i else 1, 0)).save(tmp_path / f"{i}.png")
+    options = [] if how is None else ["--resize", how]
+    code, out, err = call("predict", made_run, tmp_path, "--format", "json", *options)
+    assert code == 0
+    assert err == f"note: resized to 16x16 ({how or 'stretch'}): 2 files of another size\n"
+    given = Image.open(tmp_path / "2.png")
+    if how == "crop":
+        given = given.crop((0, 8, 16, 24))
+    elif how == "pad":
+        given = ImageOps.pad(given, (16, 16), Image.Resampling.BILINEAR)
+    else:
+        given = given.resize((16, 16), Image.Resampling.BILINEAR)
+    with torch.no_grad():
+        p = load(made_run)(torch.from_numpy(np.array(given)).permute(2, 0, 1)[None]).softmax(1)[0]
+    assert list(json.loads(out)[2]["probabilities"].values()) == pytest.approx(p.tolist(), abs=1e-5)
+
+
+def test_images_of_another_size_are_refused_if_that_is_asked_for(
+    refused: Callable, made_run: Path, tmp_path: Path
+) -> None:
     Image.new("RGB", (20, 24)).save(tmp_path / "big.png")
-    line = refused("predict", made_run, tmp_path / "big.png")
-    assert "expected 16x16 pixels (H x W) as in training, got 24x20; add --resize" in line
-    assert call("predict", made_run, tmp_path / "big.png", "--resize").code == 0
+    line = refused("predict", made_run, tmp_path / "big.png", "--resize", "no")
+    assert "expected 16x16 pixels (H x W) as in training, got 24x20; leave --resize no out" in line
 
 
 def test_the_good_files_are_answered_and_the_bad_one_is_named(

@@ -25,3 +25,9 @@ def with_dense_norm(in_channels: int, classes: int, image_size: Sequence[int], *
     """Return a linear layer whose outputs are normalised over the batch, and another one."""
     pixels = in_channels * math.prod(image_size)
     return nn.Sequential(nn.Flatten(), nn.Linear(pixels, 4), nn.BatchNorm1d(4), nn.Linear(4, classes))
+
+
+def linear(in_channels: int, classes: int, image_size: Sequence[int], *, width: float) -> nn.Module:
+    """Return batch norm and a linear layer: what learns from vectors, too."""
+    pixels = in_channels * math.prod(image_size)
+    return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(pixels), nn.Linear(pixels, classes))

@@ -13,7 +13,7 @@ from ddcnn.config import TrainingConfig
 from ddcnn.data.batch import Batch
 from ddcnn.data.batches import Batches
 from ddcnn.errors import TrainingError
-from ddcnn.training import Loss, Single, fit
+from ddcnn.training import Loss, Single, fit, member_losses
 
 pytestmark = pytest.mark.usefixtures("seeded")
 
@@ -75,3 +75,14 @@ def test_the_loss_of_the_members_decides_on_divergence() -> None:
 
     with pytest.raises(TrainingError, match="the loss became NaN or infinite in epoch 1; use a smaller learning rate"):
         fit(Single(network()), train, validation, CONFIG, classes=CLASSES, stage="ill", objective=not_finite)
+
+
+@pytest.mark.parametrize("class_weights", [None, torch.tensor([0.5, 2.0, 1.0])])
+def test_weights_of_samples_are_those_of_copies(class_weights: Tensor | None) -> None:
+    scores, labels = torch.randn(5, 2, CLASSES), torch.randint(CLASSES, (5,))
+    counts = torch.tensor([0, 1, 3, 2, 1])
+    found = member_losses(scores, labels, class_weights=class_weights, sample_weights=counts.float())
+    copies = torch.arange(5).repeat_interleave(counts)
+    expected = member_losses(scores[copies], labels[copies], class_weights=class_weights)
+    torch.testing.assert_close(found, expected)
+    assert member_losses(scores, labels, sample_weights=torch.zeros(5)).tolist() == [0, 0]

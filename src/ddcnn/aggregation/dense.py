@@ -75,7 +75,7 @@ class Dense(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Linear(units[-1], classes))
         self.scale = nn.Parameter(torch.ones(())) if shortcut else None
         for layer in self.layers:
-            if isinstance(layer, nn.Linear):
+            if isinstance(layer, nn.Linear) and not layer.weight.is_meta:  # see `ddcnn.models.layers.he_init`
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(layer.bias)
         if shortcut:

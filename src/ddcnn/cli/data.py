@@ -21,7 +21,7 @@ from ddcnn.text import printable
 
 if TYPE_CHECKING:
     from ddcnn.config import DataConfig
-    from ddcnn.data import Dataset
+    from ddcnn.data import Dataset, Split
     from ddcnn.data.store import Stored
 
 app = typer.Typer(help="Look at data sets.", rich_markup_mode="rich")
@@ -41,6 +41,14 @@ def info(
     image_size: ImageSizeOption = None,
     on_bad_file: BadFileOption = None,
     assignments: SetDataOption = None,
+    group_pattern: Annotated[
+        str | None,
+        typer.Option(
+            "--group-pattern",
+            metavar="REGEX",
+            help="Of a folder: files for whose paths its (...) matches the same text belong together: patients.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
     picture: Annotated[
         Path | None, typer.Option("--picture", metavar="FILE", help="Draw a sample of a store with its subdomains.")
@@ -67,6 +75,7 @@ def info(
         offline=offline or None,
         image_size=image_size,
         on_bad_file=on_bad_file,
+        group_pattern=group_pattern,
     )
     dataset = open_data(config)
     facts = describe(dataset, config)
@@ -113,6 +122,7 @@ def describe(dataset: Dataset, config: DataConfig) -> dict[str, Any]:
             "test": len(split.test),
             "official_test": dataset.official_test is not None,
         },
+        "groups": _group_facts(dataset, split),
         "augmentation": {
             "flip_axes": list(dataset.flip_axes),
             "shift": dataset.shift,
@@ -124,6 +134,29 @@ def describe(dataset: Dataset, config: DataConfig) -> dict[str, Any]:
         "bad_files": [{"file": one.file, "reason": one.reason} for one in dataset.bad_files],
         "store": _store_facts(dataset.images) if isinstance(dataset.images, Stored) else None,
     }
+
+
+def _group_facts(dataset: Dataset, split: Split) -> dict[str, int] | None:
+    """Return how many groups of images there are, and how many are not kept in one part: leakage."""
+    from ddcnn.data.groups import groups_in_two
+
+    groups = dataset.groups
+    if groups is None:
+        return None
+    return {
+        "count": len(groups.unique()),
+        "largest": int(groups.bincount().max()),
+        "in_two_parts": groups_in_two(split.train, split.validation, split.test, groups=groups),
+    }
+
+
+def _group_lines(groups: dict[str, int] | None) -> list[str]:
+    if groups is None:
+        return []
+    what, torn = f"groups      {groups['count']:,} of up to {groups['largest']:,} images", groups["in_two_parts"]
+    if not torn:
+        return [f"{what}, each in one part of the split"]
+    return [f"{what}; {torn:,} are in more than one official part: leakage, the test looks too good"]
 
 
 def _store_facts(images: Stored) -> dict[str, Any]:
@@ -170,6 +203,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         f"image       {'x'.join(map(str, size))} pixels, {channels} channel{'s' if channels > 1 else ''}",
         f"values      {facts['type']} in {facts['range'][0]:g}..{facts['range'][1]:g}",
         f"split       {', '.join(f'{split[part]:,} {part}' for part in ('train', 'validation', 'test'))} ({official})",
+        *_group_lines(facts["groups"]),
         f"flips       {flips}",
         f"shifts      up to {augmentation['shift']} pixels" if augmentation["shift"] else "shifts      none",
         f"rotations   up to {augmentation['rotation']:g} degrees" if augmentation["rotation"] else "rotations   none",

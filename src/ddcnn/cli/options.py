@@ -76,6 +76,7 @@ FIELDS = (
     Field("--limit-train", "data.limit_train", str, DATA, "Use so many training images only.", "N"),
     Field("--limit-val", "data.limit_val", str, DATA, "Use so many validation images only.", "N"),
     Field("--folds", "data.folds", str, DATA, "Cross-validate, folds x repeats: 5x2.", "FOLDS"),
+    Field("--group-pattern", "data.group_pattern", str, DATA, "Of a folder: (...) in paths names a patient.", "REGEX"),
     Field("--on-bad-file", "data.on_bad_file", str, DATA, "error (default), warn or skip: leave it out.", "WORD"),
     Field("--model", "model.name", str, METHOD, "vgg9 (default), resnet20, cnn3d, or module:function.", "NAME"),
     Field("--grid", "decomposition.grid", str, METHOD, "Subdomains, rows x columns: 2x2 (default), 4x4, 4x1.", "GRID"),

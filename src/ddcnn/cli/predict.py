@@ -1,4 +1,4 @@
-"""`ddcnn predict`: class, probability and each subdomain's vote, for image files."""
+"""`ddcnn predict`: class, probabilities and each subdomain's vote, for files of images and volumes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddcnn.cli.options import RunArgument, StrategyOption, TrustOption
+from ddcnn.cli.options import JsonOption, RunArgument, StrategyOption, TrustOption
 from ddcnn.errors import DataError
 from ddcnn.text import printable
+
+_MANY = 5_000  # files: for fewer, to prove a fused network exact takes longer than it saves
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from ddcnn.cli.inputs import Wanted
+    from ddcnn.fusion import Backend
     from ddcnn.network import CNNDNN
+
+
+class Resizing(StrEnum):
+    """What becomes of files of another size."""
+
+    STRETCH = "stretch"
+    CROP = "crop"
+    PAD = "pad"
+    NO = "no"
 
 
 class Format(StrEnum):
@@ -38,7 +50,11 @@ def add_to(app: typer.Typer) -> None:
 def predict(
     run: RunArgument,
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="Images, .npy or .npz arrays, or folders of them.")
+        list[str],
+        typer.Argument(
+            metavar="FILE...",
+            help="Images, volumes (.nii, .nii.gz, folders of DICOM slices), .npy or .npz arrays, or folders of them.",
+        ),
     ],
     *,
     strategy: StrategyOption = None,
@@ -46,40 +62,60 @@ def predict(
         Format, typer.Option("--format", help="table, json (a list) or csv.", metavar="FORM")
     ] = Format.TABLE,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images at once.")] = 64,
-    resize: Annotated[bool, typer.Option("--resize", help="Resize images of another size than the run's.")] = False,
+    resize: Annotated[
+        Resizing | None,
+        typer.Option(
+            "--resize",
+            metavar="WORD",
+            help="Files of another size: stretch, crop, pad, or no to refuse them; default as in training.",
+        ),
+    ] = None,
     trust: TrustOption = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Predict the class of images, with its probability and what each subdomain votes for.
+    """Predict the class of images or volumes, with all probabilities and what each subdomain votes for.
 
-    Files that cannot be read are named on stderr, the others are answered; the exit code is then 1.
+    The strategy that was trained answers; of a comparison, the best on the validation images, unless you name one.
+    Files of another size are resized as in training, which is said once. Files that cannot be read are named on stderr,
+    the others are answered; the exit code is then 1.
 
     \b
     For example:
     ddcnn predict runs/c10 cat.png dog.jpg
-    ddcnn predict runs/c10 photos/ --resize --format csv > votes.csv
+    ddcnn predict runs/c10 photos/ --resize crop --format csv > votes.csv
     """  # noqa: D301
     from ddcnn.cli.display import print_json, print_table
     from ddcnn.cli.inputs import Wanted, find_files
     from ddcnn.runs.folder import RunFolder
     from ddcnn.runs.networks import best_strategy, load
 
+    if as_json and form is Format.CSV:
+        raise DataError("--json and --format csv exclude each other; leave one out")
     folder = RunFolder(run)
     folder.manifest()  # that there is a run is the first thing to know
     bad: list[str] = []
-    paths = find_files(files, bad)
-    network = load(run, strategy, trust=trust)
     data = folder.read_json("data.json")
-    rows = _predict(network, Wanted.of(data, resize=resize), data["classes"], paths, batch_size, bad)
+    wanted = Wanted.of(data, resize=resize)
+    paths = find_files(files, bad, volumes=wanted.volumes)
+    name = strategy or best_strategy(folder)
+    backend: Backend = "looped" if len(paths) < _MANY else "auto"
+    network = load(run, name, trust=trust, backend=backend)
+    rows = _predict(network, wanted, data["classes"], paths, batch_size, bad)
     if not rows:
         for reason in bad[1:]:
             _name(reason)
         raise DataError(bad[0])
-    if form is Format.JSON:
+    if as_json:
+        about = {"run": str(run), "strategy": name, "classes": data["classes"], "resized": len(wanted.resized)}
+        print_json(about | {"predictions": rows})
+    elif form is Format.JSON:
         print_json(rows)
     elif form is Format.CSV:
-        _write_csv(rows)
+        _write_csv(rows, data["classes"])
     else:
-        print_table(_table(rows, strategy or best_strategy(folder)))
+        print_table(_table(rows, name))
+    if wanted.note:
+        print(f"note: {wanted.note}", file=sys.stderr)
     for reason in bad:
         _name(reason)
     if bad:
@@ -122,7 +158,7 @@ def _table(rows: list[dict[str, Any]], strategy: str) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("file", "class")
+    table = Table("file", "class", title=Text(printable(f"strategy: {strategy}")), title_justify="left")
     table.add_column("probability", justify="right")
     if rows[0]["subdomains"]:
         table.add_column("votes of subdomains 0, 1, ...")
@@ -133,19 +169,17 @@ def _table(rows: list[dict[str, Any]], strategy: str) -> Table:
         )
         cells = [row["file"], row["class"], f"{row['probability']:.3f}", *([votes] if votes else [])]
         table.add_row(*(Text(printable(cell)) for cell in cells))  # a plain str would be read as markup
-    table.caption = Text(printable(f"strategy: {strategy}"))
     return table
 
 
-def _write_csv(rows: list[dict[str, Any]]) -> None:
+def _write_csv(rows: list[dict[str, Any]], classes: Sequence[str]) -> None:
     subdomains = range(len(rows[0]["subdomains"]))
     names = [f"subdomain_{n}_{what}" for n in subdomains for what in ("class", "probability")]
     shown = printable if sys.stdout.isatty() else str  # a program gets names as they are
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["file", "class", "probability", *names])
+    of_classes = [shown(f"probability_{name}") for name in classes]
+    writer.writerow(["file", "class", "probability", *of_classes, *names])
     for row in rows:
         votes = [part[what] for part in row["subdomains"] for what in ("class", "probability")]
-        cells = [
-            "" if cell is None else shown(cell) for cell in (row["file"], row["class"], row["probability"], *votes)
-        ]
-        writer.writerow(cells)
+        found = (row["file"], row["class"], row["probability"], *row["probabilities"].values(), *votes)
+        writer.writerow(["" if cell is None else shown(cell) for cell in found])

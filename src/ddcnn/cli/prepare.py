@@ -18,6 +18,7 @@ from ddcnn.cli.options import (
     BadFileOption,
     DataDirOption,
     ImageSizeOption,
+    JsonOption,
     OfflineOption,
     SetDataOption,
 )
@@ -65,6 +66,7 @@ def prepare(
         bool, typer.Option("--force", help="Replace another store that is there, once the new one is complete.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write a data set as a Zarr store, from which each worker reads only the subdomains that it trains.
 
@@ -75,7 +77,7 @@ def prepare(
     ddcnn data prepare folder:scans scans.zarr --grid 4x4
     ddcnn train --data zarr:scans.zarr --grid 4x4 --memory 8GB
     """  # noqa: D301
-    from ddcnn.cli.display import print_path
+    from ddcnn.cli.display import print_json, print_path
     from ddcnn.config import Config
     from ddcnn.data.sources import open_lazily
     from ddcnn.data.store import check_dest, write_store
@@ -113,7 +115,9 @@ def prepare(
             force=force,
             advance=advance,
         )
-    if not quiet:
+    if as_json:
+        print_json({"store": str(dest), "samples": len(dataset.labels)})
+    elif not quiet:
         print_path("store", dest)
 
 

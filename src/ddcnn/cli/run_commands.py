@@ -104,17 +104,21 @@ def train(
     _run("train", source, as_json=as_json, quiet=quiet)
 
 
-def report(run: RunArgument) -> None:
+def report(run: RunArgument, *, as_json: JsonOption = False) -> None:
     """Write report.html of a run again.
 
     For example: ddcnn report runs/c10
     """
-    from ddcnn.cli.display import print_path
+    from ddcnn.cli.display import print_json, print_path
     from ddcnn.report import write_report
     from ddcnn.runs.folder import RunFolder
 
     RunFolder(run).manifest()  # a run that did not finish has no report
-    print_path("report", write_report(run))
+    page = write_report(run)
+    if as_json:
+        print_json({"report": str(page)})
+    else:
+        print_path("report", page)
 
 
 @dataclass(frozen=True)

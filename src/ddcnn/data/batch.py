@@ -11,6 +11,8 @@ from torch import Tensor
 from ddcnn.decomposition import Subimages
 
 Inputs = Tensor | Subimages
+WEIGHTS = "weights"
+"""Among the extras: how much each sample counts in the loss."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Your own files by list: a CSV file with the columns file, label and, if you like, split."""
+"""Your own files by list: a CSV file with the columns file, label and, if you like, split and group."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ddcnn.data.bad_files import BadFiles, read_or_leave
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.dicom import read_dicom
 from ddcnn.data.files import digest, image_size, open_file, source_path, volume_size
+from ddcnn.data.groups import numbered_groups
 from ddcnn.data.images import SUFFIXES, read_image
 from ddcnn.data.nifti import is_nifti, read_nifti
 from ddcnn.errors import DataError, nearest
@@ -30,17 +31,19 @@ class _Row:
     file: str
     label: str
     split: str
+    group: str | None
 
 
 def read_csv(config: DataConfig) -> Dataset:
-    """Read ``csv:PATH``, a table whose first line names the columns: ``file``, ``label`` and perhaps ``split``.
+    """Read ``csv:PATH``, a table whose first line names the columns: ``file``, ``label``; perhaps ``split``, ``group``.
 
     Files are image files, NIfTI volumes, or folders with the slices of a DICOM series (`ddcnn.data.dicom.read_dicom`),
     with paths relative to the folder of the table, which they must not leave.
     All have one size, or ``data.image_size`` gives the size to resize them to; ``data.window`` is for volumes (see
     `ddcnn.data.nifti.read_nifti`). Classes are the labels, sorted as numbers if all are numbers, or as
-    ``data.classes`` groups them. ``split`` is train, val or test; then these are the official parts. Other columns are
-    ignored. Nothing is known of symmetries, so no augmentation is allowed by default.
+    ``data.classes`` groups them. ``split`` is train, val or test; then these are the official parts. ``group`` is equal
+    for files that belong together, such as those of a patient (`ddcnn.data.groups`). Other columns are ignored. Nothing
+    is known of symmetries, so no augmentation is allowed by default.
 
     Raises
     ------
@@ -60,13 +63,14 @@ def read_csv(config: DataConfig) -> Dataset:
     _check_twice(path, inside)
     rows = [row for row, _ in inside]
     files = [file for _, file in inside]
-    images, kept = read_or_leave(files, _reader(config, files, bad), bad, config.source)
+    images, kept = read_or_leave(files, reader(config, files, bad), bad, config.source)
     rows = [rows[i] for i in kept]
     return Dataset(
         name=config.source,
         images=images,
         labels=torch.tensor([numbers[row.label] for row in rows]),
         classes=classes,
+        groups=_groups(config.source, rows),
         official_test=_part(path, rows, "test"),
         official_validation=_part(path, rows, "validation"),
         bad_files=tuple(bad.found),
@@ -111,7 +115,15 @@ def _row(path: Path, line: int, values: Mapping[str, str | None]) -> _Row:
     split = (values.get("split") or "").strip().lower()
     if "split" in values and split not in _SPLITS:
         raise DataError(f"{path}, line {line}: split {split!r} is unknown: {nearest(split, _SPLITS)}")
-    return _Row(line, file, label, _SPLITS.get(split, ""))
+    group = (values["group"] or "").strip() if "group" in values else None
+    if group == "":
+        raise DataError(f"{path}, line {line}: the group is empty; give every row a group, or leave the column out")
+    return _Row(line, file, label, _SPLITS.get(split, ""), group)
+
+
+def _groups(source: str, rows: Sequence[_Row]) -> torch.Tensor | None:
+    names = [row.group for row in rows if row.group is not None]
+    return numbered_groups(source, np.array(names), len(rows)) if names else None
 
 
 def _classed(
@@ -122,7 +134,7 @@ def _classed(
     if not found:
         raise DataError(f"{path} lists no file; add rows below the names of the columns")
     if groups is None:
-        labels = sorted(found, key=int) if all(_is_number(label) for label in found) else sorted(found)
+        labels = sorted(found, key=int) if all(is_number(label) for label in found) else sorted(found)
         return list(rows), tuple(labels), {label: i for i, label in enumerate(labels)}
     numbers = group_numbers(groups)
     unknown = [label for label in numbers if label not in found]
@@ -146,7 +158,8 @@ def group_numbers(groups: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
     return numbers
 
 
-def _is_number(label: str) -> bool:
+def is_number(label: str) -> bool:
+    """Tell whether a label is a number that sorts as one."""
     return label.isascii() and label.isdigit() and len(label) < 10 and str(int(label)) == label
 
 
@@ -177,8 +190,11 @@ def _check_twice(path: Path, inside: Sequence[tuple[_Row, Path]]) -> None:
         seen[file] = row.line
 
 
-def _reader(config: DataConfig, files: Sequence[Path], bad: BadFiles) -> Callable[[Path], np.ndarray]:
+def reader(config: DataConfig, files: Sequence[Path], bad: BadFiles) -> Callable[[Path], np.ndarray]:
+    """Return a function that reads a file, or a folder with a DICOM series, as the configuration says."""
     volumes = sum(file.is_dir() or is_nifti(file) for file in files) > len(files) / 2
+    if volumes and config.resize is not None:
+        raise DataError(f"data.resize = {config.resize} is for images; volumes are stretched, leave it out")
     images_to = None if volumes else image_size(config)
     volumes_to = volume_size(config) if volumes else None
 
@@ -188,7 +204,7 @@ def _reader(config: DataConfig, files: Sequence[Path], bad: BadFiles) -> Callabl
         if is_nifti(path):
             return read_nifti(path, volumes_to, config.window)
         if path.suffix.lower() in SUFFIXES:
-            return read_image(path, images_to, done=bad)
+            return read_image(path, images_to, done=bad, how=config.resize)
         raise DataError(
             f"{path} is neither an image ({', '.join(sorted(SUFFIXES))}) nor a volume (.nii, .nii.gz, a DICOM folder)"
         )

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Bool, Float64, Int64, Shaped
+from jaxtyping import Bool, Float, Float64, Int64, Shaped
 from torch import Tensor
 
+from ddcnn.config import Resize
 from ddcnn.data.bad_files import BadFile
 from ddcnn.data.labels import check_classes, label_hint, label_notes
 from ddcnn.data.lazy import Images
@@ -56,6 +57,13 @@ class Dataset:
         Which labels of the source make which class, if they were put together.
     resized
         Whether files were resized to this size, so that others may be.
+    resize
+        What became of other proportions: ``data.resize``.
+    groups
+        (n,) which samples belong together, by equal numbers, such as those of one patient: they are never in two parts
+        of a split. None: all are independent.
+    weights
+        (n,) how much each sample counts in the training, at least 0; None: all the same.
     annotation
         Of a sample, by its index, the mask (*S) of what makes its class, for drawings; or None.
     """
@@ -76,6 +84,9 @@ class Dataset:
     window: tuple[float, float] | None = None
     label_groups: Mapping[str, tuple[str, ...]] | None = None
     resized: bool = False
+    resize: Resize | None = None
+    groups: Int64[Tensor, " n"] | None = None
+    weights: Float[Tensor, " n"] | None = None
     annotation: Callable[[int], Bool[Tensor, "*S"]] | None = None
 
     @property
@@ -123,6 +134,11 @@ def checked(dataset: Dataset) -> Dataset:
         raise DataError(f"{dataset.name}: {len(images)} images but {len(labels)} labels")
     if not len(images):
         raise DataError(f"{dataset.name}: no images")
+    for what, values in (("groups", dataset.groups), ("weights", dataset.weights)):
+        if values is not None and tuple(values.shape) != (len(images),):
+            raise DataError(f"{dataset.name}: {what} should have shape ({len(images)},), got {tuple(values.shape)}")
+    if dataset.weights is not None:
+        _check_weights(dataset.name, dataset.weights)
     if 0 in images.shape:
         raise DataError(f"{dataset.name}: images should have pixels, got shape {tuple(images.shape)}")
     check_classes(dataset.name, dataset.classes)
@@ -138,6 +154,12 @@ def checked(dataset: Dataset) -> Dataset:
         raise DataError(f"{dataset.name}: class {empty!r} has no image; remove the class or add images")
     notes = dict.fromkeys((*dataset.notes, *label_notes(dataset.classes, counts.tolist())))
     return replace(dataset, notes=tuple(notes))
+
+
+def _check_weights(name: str, weights: Tensor) -> None:
+    if not torch.isfinite(weights).all() or float(weights.min()) < 0 or float(weights.max()) == 0:
+        low, high = float(weights.min()), float(weights.max())
+        raise DataError(f"{name}: weights should be at least 0, finite, and not all 0, got {low:g}..{high:g}")
 
 
 def _check_finite(name: str, images: Tensor) -> None:

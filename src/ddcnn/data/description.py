@@ -10,8 +10,10 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from ddcnn.config import DataConfig
+from ddcnn.config import DataConfig, Resize
+from ddcnn.data.arrays import arranged, as_numpy
 from ddcnn.data.dataset import Dataset
+from ddcnn.data.layouts import check_kind
 from ddcnn.data.sources import takes
 from ddcnn.errors import DataError
 from ddcnn.text import name_fault
@@ -39,6 +41,8 @@ class InputDescription:
         ``data.classes``: which labels of the source each class stands for; None: each label is a class.
     resized
         Whether files were resized to this size, so that others may be.
+    resize
+        ``data.resize``: what became of other proportions.
     """
 
     dtype: str
@@ -49,6 +53,7 @@ class InputDescription:
     window: tuple[float, float] | None = None
     label_groups: Mapping[str, tuple[str, ...]] | None = None
     resized: bool = False
+    resize: Resize | None = None
 
     @classmethod
     def of(cls, dataset: Dataset, config: DataConfig) -> InputDescription:
@@ -62,6 +67,7 @@ class InputDescription:
             window=dataset.window,
             label_groups=dataset.label_groups,
             resized=dataset.resized or config.image_size is not None,
+            resize=dataset.resize or config.resize,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -95,7 +101,7 @@ class InputDescription:
         What the configuration says itself stays; what its source knows nothing of is not taken over.
         """
         size = self.size if self.resized else None
-        own = {"window": self.window, "classes": self.label_groups, "image_size": size}
+        own = {"window": self.window, "classes": self.label_groups, "image_size": size, "resize": self.resize}
         taken = {
             name: value
             for name, value in own.items()
@@ -125,6 +131,22 @@ class InputDescription:
                 f"{_range(other.value_range)}; convert the values to {self.dtype} of that range"
             )
         self._check_scale(other.value_range, name, integers=other.dtype == "uint8")
+
+    def arranged(self, images: Tensor | np.ndarray, name: str = "X") -> np.ndarray:
+        """Return images as a writable array (n, C, *S), checked as `check_array` does.
+
+        Parameters
+        ----------
+        images
+            (n, C, *S), (n, *S, C), or (n, *S) if C is 1.
+        """
+        found = as_numpy(images, name)
+        check_kind(name, found.dtype)
+        found = arranged(found, (self.channels, *self.size), name)
+        self.check_array(found, name)
+        if found.dtype != np.uint8:
+            found = found.astype(np.float32)
+        return np.require(found, requirements=["C", "W"])
 
     def check_array(self, images: Tensor | np.ndarray, name: str = "the input") -> None:
         """Raise a `DataError` unless bare images (B, C, *S) are such as the network was trained on.

@@ -119,6 +119,11 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
+def is_dicom(file: Path) -> bool:
+    """Tell by its first bytes whether a file is a DICOM file."""
+    return _start(file)[128:] == b"DICM"
+
+
 def _start(file: Path) -> bytes:
     with open_file(file) as content:
         return content.read(132)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +14,7 @@ from ddcnn.config import DataConfig
 from ddcnn.data.bad_files import BadFiles
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.files import image_size, source_path
+from ddcnn.data.groups import numbered_groups
 from ddcnn.data.images import SUFFIXES, read_or_leave_images
 from ddcnn.data.labels import check_classes
 from ddcnn.data.walk import Found, listed, subfolders, walk
@@ -29,7 +32,8 @@ def read_folder(config: DataConfig) -> Dataset:
     ``val`` and ``test``, or alike (``Training``, ``valid``, ``test_set``), are the official parts; there need not be
     all three. All images have one size, or ``data.image_size`` gives the size to resize them to. One channel if all are
     greyscale, else three. Nothing is known of symmetries, so no augmentation is allowed by default.
-    ``data.on_bad_file`` says what to do about files that cannot be read.
+    ``data.on_bad_file`` says what to do about files that cannot be read. ``data.group_pattern`` says which belong
+    together, by their paths.
 
     Raises
     ------
@@ -58,19 +62,35 @@ def read_folder(config: DataConfig) -> Dataset:
         _check_no_parts(root, classes)
     check_classes(config.source, classes)
     bad = BadFiles(config)
-    images, kept = read_or_leave_images([path for _, path, _ in labelled], size, bad, config.source)
+    images, kept = read_or_leave_images([path for _, path, _ in labelled], size, bad, config.source, config.resize)
     labelled = [labelled[i] for i in kept]
     return Dataset(
         name=config.source,
         images=images,
         labels=torch.tensor([label for _, _, label in labelled]),
         classes=classes,
+        groups=_groups(config, root, [path for _, path, _ in labelled]),
         official_test=_indices(labelled, "test"),
         official_validation=_indices(labelled, "validation"),
         bad_files=tuple(bad.found),
         notes=(*bad.notes(), *everything.notes()),
         source={"publisher": "you", "files": f"{len(kept)} images in {root.resolve()}", "licence": "not known"},
     )
+
+
+def _groups(config: DataConfig, root: Path, paths: Sequence[Path]) -> Tensor | None:
+    """Return which images belong together by their paths; None where nothing is said of it."""
+    if config.group_pattern is None:
+        return None
+    pattern, names = re.compile(config.group_pattern), []
+    for path in paths:
+        name = path.relative_to(root).as_posix()
+        if (found := pattern.search(name)) is None:
+            raise DataError(
+                f"data.group_pattern = {config.group_pattern!r} does not match {name!r}; it should match all"
+            )
+        names.append((found[1] or "") if pattern.groups else found[0])
+    return numbered_groups(config.source, np.array(names), len(names))
 
 
 def _parts(root: Path, everything: Found) -> dict[str, Path]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,6 +19,7 @@ from jaxtyping import Int64, UInt8
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 from torch import Tensor
 
+from ddcnn.config import Resize
 from ddcnn.data.bad_files import BadFiles, read_all, read_or_leave
 from ddcnn.data.files import open_file
 from ddcnn.data.lazy import Lazy
@@ -27,13 +28,23 @@ from ddcnn.errors import DataError, in_one_line
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
 COMPOSITED = "laid on white, because transparent"
 _FORMATS = ("PNG", "JPEG", "BMP", WebPImagePlugin.WebPImageFile.format, "TIFF", "GIF")  # of Pillow's, no others
+_RESIZING: dict[str, Callable[..., Image.Image]] = {
+    "stretch": Image.Image.resize,
+    "crop": ImageOps.fit,
+    "pad": ImageOps.pad,
+}
 _GREY = frozenset({"1", "L", "LA", "La"})
 _EIGHT_BIT = _GREY | {"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
 _MAX_PIXELS = 2**27  # a file of a few kB can claim more, to exhaust the memory of who opens it
 
 
 def read_image(
-    path: Path | str, size: tuple[int, ...] | None = None, channels: int | None = None, *, done: BadFiles | None = None
+    path: Path | str,
+    size: tuple[int, ...] | None = None,
+    channels: int | None = None,
+    *,
+    how: Resize | None = None,
+    done: BadFiles | None = None,
 ) -> UInt8[np.ndarray, "C H W"]:
     """Read one image file.
 
@@ -45,6 +56,8 @@ def read_image(
         (H, W) to resize to, bilinear with antialiasing; None keeps the image's own.
     channels
         1 (luminance) or 3 (red, green, blue); None gives 1 for greyscale files and 3 for all others.
+    how
+        What becomes of other proportions: `ddcnn.config.DataConfig.resize`.
     done
         Counts what was done to the image, if anything.
 
@@ -54,8 +67,15 @@ def read_image(
         The file cannot be read, is truncated, not an image, too large, has several pages, or other than 8 unsigned
         bits.
     """
-    with _bombs_are_errors():
-        return _read(Path(path), size, channels, done or BadFiles())
+    with bombs_are_errors():
+        return _read(Path(path), size, channels, done or BadFiles(), how)
+
+
+def read_sized(
+    path: Path, size: tuple[int, ...] | None, channels: int | None, how: Resize | None
+) -> tuple[UInt8[np.ndarray, "C H W"], tuple[int, ...]]:
+    """Do as `read_image`, within `bombs_are_errors`, and return the size of the file's own image, too."""
+    return _read_sized(path, size, channels, BadFiles(), how)
 
 
 def read_images(
@@ -74,19 +94,27 @@ def read_images(
         As `read_image`; or two files differ in size and ``size`` is None.
     """
     bad = bad or BadFiles()
-    with _bombs_are_errors():
+    with bombs_are_errors():
         return read_all(paths, lambda path: _read(path, size, None, bad), bad)
 
 
 def read_or_leave_images(
-    paths: Sequence[Path], size: tuple[int, ...] | None, bad: BadFiles, source: str
+    paths: Sequence[Path], size: tuple[int, ...] | None, bad: BadFiles, source: str, how: Resize | None = None
 ) -> tuple[UInt8[Tensor, "m C H W"] | Lazy, Int64[np.ndarray, "m"]]:
     """Do as `read_images`, or leave large images on disk, as `read_or_leave`."""
-    with _bombs_are_errors():
-        return read_or_leave(paths, lambda path: _read(path, size, None, bad), bad, source)
+    with bombs_are_errors():
+        return read_or_leave(paths, lambda path: _read(path, size, None, bad, how), bad, source)
 
 
-def _read(path: Path, size: tuple[int, ...] | None, channels: int | None, done: BadFiles) -> np.ndarray:
+def _read(
+    path: Path, size: tuple[int, ...] | None, channels: int | None, done: BadFiles, how: Resize | None = None
+) -> np.ndarray:
+    return _read_sized(path, size, channels, done, how)[0]
+
+
+def _read_sized(
+    path: Path, size: tuple[int, ...] | None, channels: int | None, done: BadFiles, how: Resize | None
+) -> tuple[np.ndarray, tuple[int, ...]]:
     if channels not in (None, 1, 3):
         raise DataError(f"an image file can be read as 1 or 3 channels, not {channels}")
     if size is not None and (len(size) != 2 or min(size) < 1):
@@ -96,7 +124,8 @@ def _read(path: Path, size: tuple[int, ...] | None, channels: int | None, done: 
             _check(path, image, file)
             upright = _upright(path, image)
             opaque = _on_white(upright, done)
-            return _array(opaque, size, channels or (1 if image.mode in _GREY else 3))
+            pixels = _array(opaque, size, channels or (1 if image.mode in _GREY else 3), how)
+            return pixels, (opaque.height, opaque.width)
     except DataError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -183,10 +212,11 @@ def _on_white(image: Image.Image, done: BadFiles) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours)
 
 
-def _array(image: Image.Image, size: tuple[int, ...] | None, channels: int) -> np.ndarray:
+def _array(image: Image.Image, size: tuple[int, ...] | None, channels: int, how: Resize | None) -> np.ndarray:
     image = image.convert("L" if channels == 1 else "RGB")
     if size is not None and image.size != (size[1], size[0]):
-        image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)  # antialiased when it shrinks
+        resize = _RESIZING[how or "stretch"]
+        image = resize(image, (size[1], size[0]), Image.Resampling.BILINEAR)  # antialiased when it shrinks
     pixels = np.asarray(image)
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
@@ -206,7 +236,8 @@ def _too_large(path: Path) -> DataError:
 
 
 @contextmanager
-def _bombs_are_errors() -> Iterator[None]:
+def bombs_are_errors() -> Iterator[None]:
+    """Leave it to our own limit which images are too large, while the block reads some, perhaps by threads."""
     # Pillow only warns of images up to twice its limit; ours decides, so the warning would be one line too many
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)

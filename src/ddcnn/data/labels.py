@@ -83,6 +83,43 @@ def label_hint(found: np.ndarray, classes: int) -> str:
     return "; number them with numpy.unique(labels, return_inverse=True)"
 
 
+def read_labels(name: str, labels: np.ndarray, classes: np.ndarray | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return labels (n,) in 0..K-1 and the K class names; ``classes`` are the names, if they are known.
+
+    Raises
+    ------
+    DataError
+        They are neither integers 0..K-1 nor strings, or not one per image; ``name`` is what it calls them.
+    """
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1:
+        one_hot = labels.ndim == 2 and labels.dtype.kind in "buif" and bool(((labels != 0).sum(1) == 1).all())
+        hint = "; these are one-hot: give labels.argmax(1)" if one_hot else "; one class per image"
+        raise DataError(f"{name}: labels should have shape (n,) or (n, 1), got {labels.shape}{hint}")
+    try:
+        names = None if classes is None else tuple(texts(np.atleast_1d(classes)))
+        words = texts(labels) if labels.dtype.kind in "SU" else None
+    except UnicodeDecodeError:
+        raise DataError(f"{name}: labels or classes are bytes that are no UTF-8; give strings") from None
+    if words is not None:
+        names = names or tuple(sorted(set(words)))
+        unknown = sorted(set(words) - set(names))
+        if unknown:
+            raise DataError(f"{name}: the label {unknown[0]!r} is not one of the classes {', '.join(names)}")
+        return np.array([names.index(label) for label in words], dtype=np.int64), names
+    if labels.dtype.kind not in "bui":
+        raise DataError(f"{name}: labels should be integers from 0 or strings, got {labels.dtype}; use astype(int)")
+    if labels.size and int(labels.max()) >= 2**31:
+        raise DataError(f"{name}: labels should be 0, 1, ..., K-1, got {labels.max()}; number the classes from 0")
+    return labels.astype(np.int64), names or number_classes(name, labels)
+
+
+def texts(values: np.ndarray) -> list[str]:
+    """Return strings, decoded if they are bytes, whose ``str`` would be ``b'...'``."""
+    return [one.decode() if isinstance(one, bytes) else str(one) for one in values.tolist()]
+
+
 def _meaning(name: str) -> str:
     text = unicodedata.normalize("NFKC", name).casefold()
     text = " ".join("".join(char for char in text if unicodedata.category(char) not in ("Cf", "Cc")).split())

@@ -12,7 +12,8 @@ import torch
 from ddcnn.config import DataConfig
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.files import digest, source_path
-from ddcnn.data.npz import load_arrays, read_labels
+from ddcnn.data.labels import read_labels
+from ddcnn.data.npz import load_arrays
 from ddcnn.errors import DataError
 
 _PARTS = ("train", "val", "test")
@@ -55,7 +56,7 @@ def read_medmnist3d(config: DataConfig) -> Dataset:
         _check(path, part, arrays)
     counts = list(accumulate(len(arrays[f"{part}_labels"]) for part in _PARTS))
     images, labels = (np.concatenate([arrays[f"{part}_{what}"] for part in _PARTS]) for what in ("images", "labels"))
-    numbers, classes = read_labels(path, labels, _names(path))
+    numbers, classes = read_labels(str(path), labels, _names(path))
     return Dataset(
         name=config.source,
         images=torch.from_numpy(images[:, None]),

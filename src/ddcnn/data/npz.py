@@ -1,26 +1,17 @@
 """Your own arrays: a NumPy ``.npz`` file with images or volumes and labels.
 
-Keys: ``images`` and ``labels``, and if you like ``classes`` (K names) and ``layout``; or those of MedMNIST,
+Keys: ``images`` and ``labels``, and if you like ``classes`` (K names), ``layout`` and ``groups``; or those of MedMNIST,
 ``train_images``, ``train_labels``, ``val_images``, ``val_labels``, ``test_images``, ``test_labels``: the test part is
 the official test set, the others are joined (validation images are drawn by ``data.validation``).
 
-========  ==========================================================================
-axes      read as, unless ``layout`` says otherwise
-========  ==========================================================================
-3         ``NHW``: greyscale images
-4         ``NHWC`` if the last axis has 1, 3 or 4 entries, else ``NDHW``: volumes
-5         ``NDHWC``: volumes with channels
-========  ==========================================================================
-
-``layout`` is a string of the letters N, C, D, H, W in the order of the axes, for example ``np.array("NCHW")``.
-Where the
-second axis has 1, 3 or 4 entries and the last has not, channels may come first, and ``layout`` must say what is what.
+How axes are read: `ddcnn.data.layouts`. ``layout`` is a string of the letters N, C, D, H, W in the order of the axes,
+for example ``np.array("NCHW")``. ``groups`` (with parts ``train_groups``, ...) says which images belong together, such
+as those of a patient: `ddcnn.data.groups`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,14 +22,14 @@ from ddcnn.config import DataConfig
 from ddcnn.data.array_file import ArrayFile
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.files import digest, source_path
-from ddcnn.data.labels import number_classes
+from ddcnn.data.groups import numbered_groups
+from ddcnn.data.labels import read_labels, texts
+from ddcnn.data.layouts import Conversion, axis_order, check_kind, needs_look
 from ddcnn.data.lazy import Images, Lazy
 from ddcnn.data.room import room
 from ddcnn.errors import DataError
 
 _PARTS = ("train", "val", "test")
-_LAYOUTS = ("HW", "CHW", "DHW", "CDHW")
-_CHANNELS = (1, 3, 4)
 
 
 def read_npz(config: DataConfig) -> Dataset:
@@ -61,14 +52,16 @@ def read_npz(config: DataConfig) -> Dataset:
         layout = file.read("layout") if "layout" in file.arrays else None
         order = _order(path, file.arrays[keys[0]].shape, layout)
         names = file.read("classes") if "classes" in file.arrays else None
-        labels, classes = read_labels(path, _joined(path, [file.read(key) for _, key in pairs]), names)
+        labels, classes = read_labels(str(path), _joined(path, [file.read(key) for _, key in pairs]), names)
         images = _images(config.source, file, keys, order)
+        groups = _groups(path, file, _pairs(file), len(labels))
         tests = file.arrays["test_images"].shape[0] if keys[-1] == "test_images" else 0
     return Dataset(
         name=config.source,
         images=images,
         labels=torch.from_numpy(labels),
         classes=classes,
+        groups=groups,
         official_test=torch.arange(len(labels) - tests, len(labels)) if tests else None,
         source={"publisher": "you", "files": f"{path.resolve()} (md5 {digest(path)})", "licence": "not known"},
     )
@@ -118,48 +111,27 @@ def _joined(path: Path, parts: Sequence[np.ndarray]) -> np.ndarray:
 
 def _order(path: Path, shape: tuple[int, ...], layout: np.ndarray | None) -> str:
     """Return the letters of the axes of the images."""
-    order = _default_layout(path, shape) if layout is None else _texts(np.atleast_1d(layout))[0].upper()
-    if layout is not None and (order[:1] != "N" or "".join(sorted(order[1:])) not in _LAYOUTS):
-        raise DataError(f"{path}: layout should be N and then H, W and possibly C and D, got {order!r}")
-    if len(order) != len(shape):
-        raise DataError(f"{path}: layout {order} has {len(order)} axes, but the images have shape {shape}")
-    return order
+    told = None if layout is None else texts(np.atleast_1d(layout))[0]
+    return axis_order(str(path), shape, told, "; write the file with one more entry, numpy.savez(..., layout={!r})")
 
 
-def _default_layout(path: Path, shape: tuple[int, ...]) -> str:
-    if len(shape) not in (3, 4, 5):
-        raise DataError(f"{path}: images should have shape (n, H, W), (n, H, W, C) or (n, D, H, W), got {shape}")
-    last, first = shape[-1] in _CHANNELS, shape[1] in _CHANNELS
-    if first and not last and len(shape) > 3:
-        axes = "NCHW" if len(shape) == 4 else "NCDHW"
-        other = "NDHW" if len(shape) == 4 else "NDHWC"
-        raise DataError(
-            f"{path}: images of shape {shape} may have their channels first; write the file with one more entry that "
-            f"says so, layout={axes!r}, or layout={other!r} if axis 1 is the depth: numpy.savez(..., layout={axes!r})"
-        )
-    return {3: "NHW", 4: "NHWC" if last else "NDHW", 5: "NDHWC"}[len(shape)]
-
-
-@dataclass(frozen=True)
-class _Conversion:
-    """What becomes of pieces of an array: (m, C, [D,] H, W) of another type."""
-
-    order: str
-    dtype: np.dtype
-
-    def __call__(self, piece: np.ndarray) -> np.ndarray:
-        piece = piece.transpose([self.order.index(axis) for axis in "NCDHW" if axis in self.order])
-        piece = piece if "C" in self.order else piece[:, None]
-        with np.errstate(over="ignore"):  # becomes infinite, which is found at the door for all sources
-            return piece.astype(self.dtype, copy=False)
+def _groups(path: Path, file: ArrayFile, pairs: Sequence[tuple[str, str]], samples: int) -> Tensor | None:
+    """Return the numbers of the groups of all images; None: they are independent of one another."""
+    keys = [key.replace("images", "groups") for key, _ in pairs]
+    there = [key for key in keys if key in file.arrays]
+    if not there:
+        return None
+    if len(there) < len(keys):
+        missing = next(key for key in keys if key not in there)
+        raise DataError(f"{path} has the key {there[0]} but not {missing}; give the groups of all images, or of none")
+    return numbered_groups(str(path), _joined(path, [file.read(key) for key in keys]), samples)
 
 
 def _images(source: str, file: ArrayFile, keys: Sequence[str], order: str) -> Tensor | Images:
     """Return contiguous (n, C, [D,] H, W), uint8 or float32."""
     declared = [file.arrays[key] for key in keys]
-    convert = _Conversion(order, _dtype(file, keys))
-    size = dict(zip(order, declared[0].shape, strict=True))
-    shape = (sum(one.shape[0] for one in declared), size.get("C", 1), *(size[axis] for axis in "DHW" if axis in size))
+    convert = Conversion(order, _dtype(file, keys))
+    shape = convert.shape((sum(one.shape[0] for one in declared), *declared[0].shape[1:]))
     item = convert.dtype.itemsize
     if room().leaves_on_disk(int(np.prod(shape, dtype=np.float64)) * item):
         maps = [file.mapped(key) for key in keys]
@@ -178,7 +150,7 @@ def _images(source: str, file: ArrayFile, keys: Sequence[str], order: str) -> Te
     return torch.from_numpy(images)
 
 
-def _mapped(maps: Sequence[np.ndarray], shape: tuple[int, ...], convert: _Conversion) -> Lazy:
+def _mapped(maps: Sequence[np.ndarray], shape: tuple[int, ...], convert: Conversion) -> Lazy:
     ends = np.cumsum([len(one) for one in maps])
 
     def image(i: int) -> Tensor:
@@ -193,42 +165,10 @@ def _dtype(file: ArrayFile, keys: Sequence[str]) -> np.dtype:
     """Return uint8 or float32, whichever holds the images of all parts."""
     kinds = [file.arrays[key].dtype for key in keys]
     for kind in kinds:
-        if kind.kind not in "buif":
-            raise DataError(f"{file.path}: images should be numbers, got {kind}")
+        check_kind(str(file.path), kind)
     if any(kind.kind == "f" for kind in kinds):
         return np.dtype(np.float32)
-    wide = [key for key, kind in zip(keys, kinds, strict=True) if kind.itemsize > 1 or kind.kind == "i"]
+    wide = [key for key, kind in zip(keys, kinds, strict=True) if needs_look(kind)]
     small = all(piece.min() >= 0 and piece.max() <= 255 for key in wide for piece in file.pieces(key) if piece.size)
     empty = bool(wide) and all(0 in file.arrays[key].shape for key in keys)
     return np.dtype(np.uint8 if small and not empty else np.float32)
-
-
-def read_labels(path: Path, labels: np.ndarray, classes: np.ndarray | None) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return labels (n,) in 0..K-1 and the K class names; ``classes`` are the names, if they are known."""
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1:
-        one_hot = labels.ndim == 2 and labels.dtype.kind in "buif" and bool(((labels != 0).sum(1) == 1).all())
-        hint = "; these are one-hot: give labels.argmax(1)" if one_hot else "; one class per image"
-        raise DataError(f"{path}: labels should have shape (n,) or (n, 1), got {labels.shape}{hint}")
-    try:
-        names = None if classes is None else tuple(_texts(np.atleast_1d(classes)))
-        texts = _texts(labels) if labels.dtype.kind in "SU" else None
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: labels or classes are bytes that are no UTF-8; give strings") from None
-    if texts is not None:
-        names = names or tuple(sorted(set(texts)))
-        unknown = sorted(set(texts) - set(names))
-        if unknown:
-            raise DataError(f"{path}: the label {unknown[0]!r} is not one of the classes {', '.join(names)}")
-        return np.array([names.index(label) for label in texts], dtype=np.int64), names
-    if labels.dtype.kind not in "bui":
-        raise DataError(f"{path}: labels should be integers from 0 or strings, got {labels.dtype}; use astype(int)")
-    if labels.size and int(labels.max()) >= 2**31:
-        raise DataError(f"{path}: labels should be 0, 1, ..., K-1, got {labels.max()}; number the classes from 0")
-    return labels.astype(np.int64), names or number_classes(str(path), labels)
-
-
-def _texts(values: np.ndarray) -> list[str]:
-    """Return strings, decoded if they are bytes, whose ``str`` would be ``b'...'``."""
-    return [one.decode() if isinstance(one, bytes) else str(one) for one in values.tolist()]

@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ddcnn.config import DataConfig
+from ddcnn.data.arrays import ARRAYS, refuse_to_read
 from ddcnn.data.cifar10 import read_cifar10
 from ddcnn.data.csv_file import read_csv
 from ddcnn.data.dataset import Dataset, checked
@@ -52,9 +53,15 @@ SOURCES: dict[str, Reader] = {
     "phantom": read_phantom,
     "phantom:OPTIONS": read_phantom,
     "zarr:PATH": read_zarr,
+    ARRAYS: refuse_to_read,
 }
-_USERS = {"classes": ("csv:PATH", "mosmed"), "window": ("csv:PATH", "mosmed")}
-_RESIZING = ("folder:PATH", "csv:PATH", "tf_flowers", "mosmed")
+_USERS = {
+    "classes": ("csv:PATH", "mosmed"),
+    "window": ("csv:PATH", "mosmed", ARRAYS),
+    "resize": ("folder:PATH", "csv:PATH", ARRAYS),
+    "group_pattern": ("folder:PATH",),
+}
+_RESIZING = ("folder:PATH", "csv:PATH", "tf_flowers", "mosmed", ARRAYS)
 
 
 def open_data(config: DataConfig, *, memory: int | None = None, limit: int | None = None) -> Dataset:
@@ -94,6 +101,8 @@ def open_lazily(config: DataConfig, *, memory: int | None = None) -> Dataset:
 
 def _open(config: DataConfig) -> Dataset:
     foreign = is_foreign(config.source)
+    if config.resize is not None and config.image_size is None:
+        raise DataError(f"data.resize = {config.resize} needs a size; give data.image_size as well")
     reader = import_by_name(config.source, "data source", DataError) if foreign else SOURCES[_key(config.source)]
     key = config.source if foreign else _key(config.source)
     for field, users in _USERS.items():
@@ -111,11 +120,11 @@ def _open(config: DataConfig) -> Dataset:
             f"{config.source} has images of {'x'.join(map(str, dataset.image_size))}, which are not resized; leave "
             f"data.image_size = {'x'.join(map(str, size))} out"
         )
-    return dataset if size is None else replace(dataset, resized=True)
+    return dataset if size is None else replace(dataset, resized=True, resize=config.resize)
 
 
 def takes(source: str, field: str) -> bool:
-    """Return whether a source heeds ``window``, ``classes`` or ``image_size`` of `DataConfig`.
+    """Return whether a source heeds ``window``, ``classes``, ``image_size`` or ``resize`` of `DataConfig`.
 
     >>> takes("csv:scans.csv", "window"), takes("npz:scans.npz", "window")
     (True, False)

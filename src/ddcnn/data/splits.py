@@ -2,7 +2,8 @@
 
 Every class is in every part, because a class without training samples cannot be learned and one without test samples
 is not measured. Parts that are drawn from each other use their own random stream: the test samples depend on the seed
-and ``data.test`` alone, so runs that differ in another option are tested on the same samples.
+and ``data.test`` alone, so runs that differ in another option are tested on the same samples. Where a data set has
+groups, such as patients, all samples of a group are in one part (`ddcnn.data.groups`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from ddcnn.config import DataConfig
 from ddcnn.data.dataset import Dataset
+from ddcnn.data.groups import draw_groups, group_folds
 from ddcnn.errors import DataError
 from ddcnn.seeds import derive_seed
 
@@ -86,6 +88,7 @@ def make_split(dataset: Dataset, config: DataConfig, seed: int) -> Split:
     if config.folds is not None and config.fold is not None:
         return _fold(dataset, config, seed)
     labels = dataset.labels.numpy()
+    groups = None if dataset.groups is None else dataset.groups.numpy()
     rest: _Indices = np.arange(len(labels), dtype=np.int64)
     given = dataset.official_validation if config.validation is None else None
     validation: _Indices = np.empty(0, np.int64) if given is None else given.numpy()
@@ -95,16 +98,17 @@ def make_split(dataset: Dataset, config: DataConfig, seed: int) -> Split:
         rest = np.setdiff1d(rest, test)
         least, parts = (2, "training and validation") if given is None else (1, "training")
         _require(labels[rest], least, dataset.classes, "outside the official test set", parts)
+    elif config.test == 0:
+        test, least = rest[:0], 2 if given is None else 1
+        _require(labels[rest], least, dataset.classes, "", "training and validation" if given is None else "training")
     else:
         least, parts = (3, "training, validation and test") if given is None else (2, "training and test")
         _require(labels[rest], least, dataset.classes, "", parts)
-        rest, test = _draw(
-            rest, labels, round(config.test * len(rest)), spare=least - 1, seed=derive_seed(seed, "test")
-        )
+        wanted = round(config.test * len(rest))
+        rest, test = _drawn(rest, labels, groups, wanted, spare=least - 1, seed=derive_seed(seed, "test"), parts=parts)
     train = rest
     if given is None:
-        wanted = min(len(rest) / 10, _MOST_VALIDATION) if config.validation is None else config.validation * len(rest)
-        train, validation = _draw(rest, labels, round(wanted), spare=1, seed=derive_seed(seed, "validation"))
+        train, validation = _validation(rest, labels, groups, config, seed)
     return _cut_to_limits(train, validation, test, labels, config, seed)
 
 
@@ -116,12 +120,31 @@ def _fold(dataset: Dataset, config: DataConfig, seed: int) -> Split:
     repeat, number = divmod(config.fold, config.folds[0])
     _require(labels, max(3, config.folds[0]), dataset.classes, "", f"{config.folds[0]} folds")
     every = torch.arange(len(labels))
-    test = folds(every, dataset.labels, config.folds[0], derive_seed(seed, "repeat", repeat))[number].numpy()
+    dealt = folds(every, dataset.labels, config.folds[0], derive_seed(seed, "repeat", repeat), dataset.groups)
+    test = dealt[number].numpy()
     rest = np.setdiff1d(every.numpy(), test)
-    wanted = min(len(rest) / 10, _MOST_VALIDATION) if config.validation is None else config.validation * len(rest)
     seed = derive_seed(seed, "fold", config.fold)
-    train, validation = _draw(rest, labels, round(wanted), spare=1, seed=derive_seed(seed, "validation"))
+    groups = None if dataset.groups is None else dataset.groups.numpy()
+    train, validation = _validation(rest, labels, groups, config, seed)
     return _cut_to_limits(train, validation, test, labels, config, seed)
+
+
+def _validation(
+    rest: _Indices, labels: _Indices, groups: _Indices | None, config: DataConfig, seed: int
+) -> tuple[_Indices, _Indices]:
+    """Return the training and the validation samples."""
+    wanted = min(len(rest) / 10, _MOST_VALIDATION) if config.validation is None else config.validation * len(rest)
+    seed, parts = derive_seed(seed, "validation"), "training and validation"
+    return _drawn(rest, labels, groups, round(wanted), spare=1, seed=seed, parts=parts)
+
+
+def _drawn(
+    indices: _Indices, labels: _Indices, groups: _Indices | None, wanted: int, *, spare: int, seed: int, parts: str
+) -> tuple[_Indices, _Indices]:
+    """Draw about ``wanted`` samples, in whole groups if there are any, in proportion to the classes: (left, drawn)."""
+    if groups is None:
+        return _draw(indices, labels, wanted, spare=spare, seed=seed)
+    return draw_groups(indices, labels, groups, wanted / len(indices), seed, spare=spare, parts=parts)
 
 
 def _cut_to_limits(
@@ -135,9 +158,13 @@ def _cut_to_limits(
 
 
 def hold_out(
-    indices: Int64[Tensor, " m"], labels: Int64[Tensor, " n"], fraction: float, seed: int
+    indices: Int64[Tensor, " m"],
+    labels: Int64[Tensor, " n"],
+    fraction: float,
+    seed: int,
+    groups: Int64[Tensor, " n"] | None = None,
 ) -> tuple[Int64[Tensor, " kept"], Int64[Tensor, " held"]]:
-    """Set a stratified fraction of some samples aside.
+    """Set a stratified fraction of some samples aside, whole groups if there are any.
 
     Parameters
     ----------
@@ -163,16 +190,29 @@ def hold_out(
         raise DataError(f"the fraction to hold out should lie between 0 and 1, got {fraction}")
     every = labels.numpy()
     _require(every[indices.numpy()], 2, None, "", "the part that is kept and the part that is held out")
-    kept, held = _draw(
-        indices.numpy(), every, round(fraction * len(indices)), spare=1, seed=derive_seed(seed, "hold out")
+    kept, held = _drawn(
+        indices.numpy(),
+        every,
+        None if groups is None else groups.numpy(),
+        round(fraction * len(indices)),
+        spare=1,
+        seed=derive_seed(seed, "hold out"),
+        parts="the part that is kept and the part that is held out",
     )
     return _sorted(kept), _sorted(held)
 
 
-def folds(indices: Int64[Tensor, " m"], labels: Int64[Tensor, " n"], k: int, seed: int) -> list[Tensor]:
+def folds(
+    indices: Int64[Tensor, " m"],
+    labels: Int64[Tensor, " n"],
+    k: int,
+    seed: int,
+    groups: Int64[Tensor, " n"] | None = None,
+) -> list[Tensor]:
     """Divide samples into k stratified parts: disjoint, together the samples.
 
-    The parts differ by at most one sample, in total and in each class.
+    The parts differ by at most one sample, in total and in each class; where there are groups, which are kept
+    together, by as little as these allow.
 
     >>> [len(part) for part in folds(torch.arange(10), torch.tensor([0, 1] * 5), k=3, seed=0)]
     [4, 3, 3]
@@ -181,7 +221,10 @@ def folds(indices: Int64[Tensor, " m"], labels: Int64[Tensor, " n"], k: int, see
         raise DataError(f"the number of folds should lie in 2..{len(indices)}, the number of samples, got {k}")
     every = labels.numpy()
     _require(every[indices.numpy()], 2, None, "", "every fold to leave one to learn from")
-    rng = np.random.default_rng(derive_seed(seed, "folds"))
+    seed = derive_seed(seed, "folds")
+    if groups is not None:
+        return [_sorted(part) for part in group_folds(indices.numpy(), every, groups.numpy(), k, seed)]
+    rng = np.random.default_rng(seed)
     dealt = np.concatenate([rng.permutation(members) for members in _by_class(indices.numpy(), every)])
     return [_sorted(dealt[start::k]) for start in range(k)]  # dealt like cards, so all sizes differ by at most one
 

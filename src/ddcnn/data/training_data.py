@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ddcnn.config import Config, TrainingConfig
 from ddcnn.data.augmentation import Augmentation
+from ddcnn.data.batch import WEIGHTS
 from ddcnn.data.batches import Batches
 from ddcnn.data.content import content_of
 from ddcnn.data.dataset import Dataset
@@ -82,6 +83,12 @@ class TrainingData:
         return content_of(self.dataset)
 
     @property
+    def weights(self) -> dict[str, Tensor]:
+        """How much each sample counts, (n,), as `ddcnn.data.batch.WEIGHTS`; nothing, if all count the same."""
+        weights = self.dataset.weights
+        return {} if weights is None else {WEIGHTS: weights.to(self.device)}
+
+    @property
     def device(self) -> torch.device:
         """Where batches arrive."""
         return self.labels.device
@@ -118,7 +125,10 @@ class TrainingData:
         extras: Mapping[str, Tensor] | None = None,
         part: tuple[int, int] = (0, 1),
     ) -> Batches:
-        """Return batches of the subimages of some samples; ``purpose`` and the seed determine their order."""
+        """Return batches of the subimages of some samples; ``purpose`` and the seed determine their order.
+
+        Weights of the samples, if there are any, are among the ``extras``.
+        """
         return Batches(
             self.images,
             self.labels,
@@ -128,7 +138,7 @@ class TrainingData:
             augmentation=self.augmentation if augment else None,
             balanced=self.training.sampling == "balanced",
             subdomains=tuple(subdomains),
-            extras=extras or {},
+            extras=self.weights | dict(extras or {}),
             evaluation_size=self.evaluation_size,
             part=part,
         )
@@ -151,6 +161,8 @@ class TrainingData:
         }
         arrays = {part: getattr(self.split, part).numpy() for part in _PARTS}
         arrays["labels"] = dataset.labels.numpy()
+        if dataset.weights is not None:
+            arrays["weights"] = dataset.weights.numpy()
         arrays["mean"] = self.normalization.mean.cpu().numpy()
         arrays["std"] = self.normalization.std.cpu().numpy()
         if isinstance(images, Stored):
@@ -185,6 +197,7 @@ class TrainingData:
             shift=numbers["shift"],
             rotation=numbers["rotation"],
             plane=(numbers["plane"][0], numbers["plane"][1]),
+            weights=tensors.get("weights"),
         )
         return cls(
             dataset,

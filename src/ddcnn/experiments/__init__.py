@@ -2,6 +2,7 @@
 
 from ddcnn.experiments.compare import compare, resume, train
 from ddcnn.experiments.evaluation import evaluate, own_data
+from ddcnn.experiments.fitting import fit
 from ddcnn.experiments.record import Comparison
 
-__all__ = ["Comparison", "compare", "evaluate", "own_data", "resume", "train"]
+__all__ = ["Comparison", "compare", "evaluate", "fit", "own_data", "resume", "train"]

@@ -15,6 +15,7 @@ from ddcnn.data.sources import is_foreign
 from ddcnn.engines import ENGINES, Engine, Ranks, RankStarter, build_engine, check_alone, joined, launched, refuse_ranks
 from ddcnn.errors import ConfigError, RunError
 from ddcnn.experiments.folds import over_folds
+from ddcnn.experiments.given import Given, taken
 from ddcnn.experiments.over_ranks import train_over_ranks
 from ddcnn.experiments.record import Comparison, read_results, reopened
 from ddcnn.experiments.session import RunOptions, Session, as_rank
@@ -28,7 +29,12 @@ _COMPARED = ("average", "vote", "dense")
 
 
 def compare(
-    config: Config, *, progress: Progress | None = None, command: str = "", engine: Engine | None = None
+    config: Config,
+    data: Given = None,
+    *,
+    progress: Progress | None = None,
+    command: str = "",
+    engine: Engine | None = None,
 ) -> Comparison:
     """Train and compare the global CNN, the local CNNs under each aggregation, coherent and transfer.
 
@@ -38,6 +44,10 @@ def compare(
         What to do; ``config.strategy`` plays no part. Average, vote and the dense network are compared, and
         ``config.aggregation`` if it is another one; coherent and transfer use ``config.aggregation``. With
         ``data.folds`` it is done once per fold, and the result is the mean with its confidence interval.
+    data
+        A `ddcnn.Dataset`, a pair (X, y) or a table, as `ddcnn.as_dataset` has them; None reads ``config.data.source``.
+        How they are split is for ``config.data``; ``source`` becomes ``"arrays"``, unless the data set says that it was
+        read from there.
     progress
         Who is told how it goes; None: nobody.
     command
@@ -51,12 +61,18 @@ def compare(
         Anything that cannot be used; found before the run's folder is made.
     """
     refuse_ranks("compare")
-    _check_trainable(config, _compared())
-    return _compare(with_out(config, "compare"), RunOptions(progress or Progress(), command, engine))
+    check_trainable(config, _compared())
+    config, dataset = taken(config, data)
+    return _compare(with_out(config, "compare"), RunOptions(progress or Progress(), command, engine), dataset)
 
 
 def train(
-    config: Config, *, progress: Progress | None = None, command: str = "", engine: Engine | None = None
+    config: Config,
+    data: Given = None,
+    *,
+    progress: Progress | None = None,
+    command: str = "",
+    engine: Engine | None = None,
 ) -> Comparison:
     """Train one strategy, ``config.strategy``, with the aggregation that the configuration names.
 
@@ -64,11 +80,13 @@ def train(
     over them: `ddcnn.engines.joined`. Each returns the whole network; one of them shows progress and writes the run.
     An engine that starts ranks of its own, such as Ray, trains a coherent model over these.
     """
-    return _train(with_out(config, "train"), RunOptions(progress or Progress(), command, engine))
+    config, dataset = taken(config, data)
+    return _train(with_out(config, "train"), RunOptions(progress or Progress(), command, engine), dataset)
 
 
 def resume(
     run: Path | str,
+    data: Given = None,
     *,
     progress: Progress | None = None,
     command: str = "",
@@ -86,6 +104,8 @@ def resume(
     ----------
     run
         Its folder.
+    data
+        The images, if they were given in memory when the run was begun. Their content must be the same.
     progress, command, engine
         As in `compare`.
     compute
@@ -109,11 +129,12 @@ def resume(
     foreign = [*foreign_code(config), *_foreign_in_training(config)]
     if foreign and not trust:
         raise RunError(untrusted(folder, foreign[0]))
+    config, dataset = taken(config, data)
     options = RunOptions(progress or Progress(), command, engine, resuming=True)
     if folder.read_json(BEGUN).get("job") == "train":
-        return _train(config, options)
+        return _train(config, options, dataset)
     refuse_ranks("compare")
-    return _compare(config, options)
+    return _compare(config, options, dataset)
 
 
 def with_out(config: Config, job: str) -> Config:
@@ -121,33 +142,38 @@ def with_out(config: Config, job: str) -> Config:
     return config if config.out is not None else config.model_copy(update={"out": default_folder(config, job)})
 
 
-def train_here(config: Config, options: RunOptions) -> Comparison:
+def train_here(config: Config, options: RunOptions, dataset: Dataset | None = None) -> Comparison:
     """Train one strategy in this process, or as one of several ranks."""
-    with Session.of(config, "train", [config.strategy], options) as session:
+    with Session.of(config, "train", [config.strategy], options, dataset) as session:
         results = run_strategies([config.strategy], session.context([config.aggregation.name]))
         return session.finish(results, list(results)[-1])
 
 
-def _train(config: Config, options: RunOptions) -> Comparison:
+def _train(config: Config, options: RunOptions, dataset: Dataset | None) -> Comparison:
     strategy = STRATEGIES.find(config.strategy)
-    _check_trainable(config, [config.strategy])
+    check_trainable(config, [config.strategy])
     if config.data.folds is not None and config.data.fold is None:
         raise ConfigError("train trains one fold: give data.fold, or leave data.folds out; compare trains them all")
     if not launched() and strategy.over_ranks:
         with ExitStack() as contexts:
             engine = options.engine or build_engine(config.compute, find_device(config.compute.device).type)
             if engine.starts_ranks:
+                if dataset is not None:
+                    raise ConfigError(
+                        f"the ranks of engine {config.compute.engine} read the images themselves; give data.source "
+                        "instead of images in memory, or use engine in_process"
+                    )
                 contexts.enter_context(engine)
                 return train_over_ranks(config, options, cast(RankStarter, engine))
     with joined(config.compute.device, config.compute.replicas) as ranks:
         if not ranks.alone:
             _check_spreadable(config, options, ranks)
-        return train_here(config, as_rank(options, ranks))
+        return train_here(config, as_rank(options, ranks), dataset)
 
 
-def _compare(config: Config, options: RunOptions) -> Comparison:
+def _compare(config: Config, options: RunOptions, dataset: Dataset | None) -> Comparison:
     if config.data.folds is None or config.data.fold is not None:
-        return _compare_one(config, None, options)
+        return _compare_one(config, dataset, options)
 
     def one(config: Config, dataset: Dataset) -> Comparison:
         assert config.out is not None
@@ -157,7 +183,7 @@ def _compare(config: Config, options: RunOptions) -> Comparison:
         resuming = bool(begun and (begun.path / BEGUN).is_file())
         return _compare_one(config, dataset, replace(options, resuming=resuming))
 
-    return over_folds(config, one, options.progress, resuming=options.resuming)
+    return over_folds(config, one, options.progress, dataset, resuming=options.resuming)
 
 
 def _compare_one(config: Config, dataset: Dataset | None, options: RunOptions) -> Comparison:
@@ -171,7 +197,7 @@ def _compared() -> list[str]:
     return [name for name, strategy in STRATEGIES.items() if strategy.compared]
 
 
-def _check_trainable(config: Config, names: list[str]) -> None:
+def check_trainable(config: Config, names: list[str]) -> None:
     """Raise a `ConfigError` if strategies cannot be trained as the configuration says."""
     strategies = [STRATEGIES.find(name) for name in needed_for(names)]
     aggregation = AGGREGATIONS.find(config.aggregation.name)

@@ -32,7 +32,7 @@ class Decisions:
         How well the probabilities of the test part tell how sure the decisions are: `ddcnn.training.sureness`.
     """
 
-    accuracy: dict[str, float]
+    accuracy: dict[str, float | None]
     confusion: list[list[int]]
     auc: float | None
     f1: float | None
@@ -43,10 +43,14 @@ def judge(setup: Setup, result: StrategyResult) -> Decisions:
     """Evaluate one result on every part."""
     scores = {part: _scores(setup, result, part) for part in PARTS}
     labels = {part: _labels(setup, part) for part in PARTS}
-    accuracy = {part: float((scores[part].argmax(1) == labels[part]).double().mean()) for part in PARTS}
+    accuracy = {part: _accuracy(scores[part].argmax(1) == labels[part]) for part in PARTS}
     counts = confusion(labels["test"], scores["test"].argmax(1), setup.data.classes)
     area = auc(scores["test"].double().log_softmax(1), labels["test"])
     return Decisions(accuracy, counts, area, macro_f1(counts), sureness(scores["test"], labels["test"]))
+
+
+def _accuracy(right: Tensor) -> float | None:
+    return float(right.double().mean()) if len(right) else None
 
 
 def judge_local(setup: Setup, local: StrategyResult) -> list[dict[str, Any]]:
@@ -55,7 +59,7 @@ def judge_local(setup: Setup, local: StrategyResult) -> list[dict[str, Any]]:
     per_part = {part: accuracy_of(probabilities.of(part), _labels(setup, part)) for part in PARTS}
     labels, right = _labels(setup, "test"), probabilities.of("test").argmax(2)
     rows: list[dict[str, Any]] = [
-        {f"{part}_accuracy": float(per_part[part][n]) for part in PARTS}
+        {f"{part}_accuracy": float(per_part[part][n]) if len(_labels(setup, part)) else None for part in PARTS}
         | {"class_accuracy": _class_accuracy(labels, right[:, n], classes)}
         for n in range(right.shape[1])
     ]

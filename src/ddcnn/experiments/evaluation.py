@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ddcnn.config import DataConfig
 from ddcnn.data import Dataset, Split, open_data
+from ddcnn.data.arrays import ARRAYS
 from ddcnn.data.batches import Batches
 from ddcnn.data.content import are_among, content_of
 from ddcnn.data.description import InputDescription
@@ -17,6 +18,7 @@ from ddcnn.data.lazy import as_images
 from ddcnn.data.sources import is_foreign
 from ddcnn.errors import DataError, RunError
 from ddcnn.experiments.decisions import confusion
+from ddcnn.experiments.given import Given, as_given
 from ddcnn.runs.folder import RunFolder
 from ddcnn.runs.networks import best_strategy, load
 from ddcnn.runs.run_validation import read_config, read_data, untrusted
@@ -24,7 +26,7 @@ from ddcnn.training import accuracy_of, auc, macro_f1, member_losses, predict_ou
 
 
 def evaluate(
-    run: Path | str, *, data: DataConfig | None = None, strategy: str | None = None, trust: bool = False
+    run: Path | str, *, data: DataConfig | Given = None, strategy: str | None = None, trust: bool = False
 ) -> dict[str, Any]:
     """Return accuracy, cross-entropy, confusion and accuracy per subdomain (None: missing) of a strategy of a run.
 
@@ -39,7 +41,9 @@ def evaluate(
     run
         The folder of the run.
     data
-        Other data, all of which is used. Of the run's own data (None, or the same source), only the test part is.
+        Other data, all of which is used: a configuration that names them, or a `ddcnn.Dataset`, a pair (X, y) or a
+        table, as `ddcnn.as_dataset` has them. Of the run's own data (None, the same source, or the same images),
+        only the test part is.
     strategy, trust
         As in `ddcnn.load`; of a run that is not trusted, no folder that it names is used as `data.directory`.
 
@@ -52,13 +56,13 @@ def evaluate(
     folder = RunFolder(run)
     expected = folder.read_json("data.json")
     own = own_data(folder, trust=trust or data is not None)
-    config = own if data is None else _as_trained(data, own, expected)
-    dataset = open_data(config)
+    config, dataset = _images(data, own, expected)
     _check(config.source, dataset, config, expected)
     found = content_of(dataset)
     learned = _learned(folder)
     part = torch.arange(len(dataset.labels))
-    if config.source == own.source:
+    tests = config.source == own.source and (config.source != ARRAYS or _is_own(folder, found))
+    if tests:
         part = _test_part(folder, config.source, found)
     labels = dataset.labels[part]
     subdomains = network.local_cnns.subdomains
@@ -74,7 +78,7 @@ def evaluate(
         "run": str(folder.path),
         "strategy": strategy or best_strategy(folder),
         "data": config.source,
-        "part": "test" if config.source == own.source else "all",
+        "part": "test" if tests else "all",
         "learned_from": None if learned is None else int(are_among(found[part], learned).sum()),
         "samples": len(part),
         "accuracy": float((scores.argmax(1) == labels).float().mean()),
@@ -93,6 +97,22 @@ def evaluate(
             for n, accuracy in enumerate(accuracy_of(local, labels).tolist())
         ],
     }
+
+
+def _images(data: DataConfig | Given, own: DataConfig, expected: dict[str, Any]) -> tuple[DataConfig, Dataset]:
+    """Return the images that are meant, and how they are read."""
+    if data is None or isinstance(data, DataConfig):
+        config = own if data is None else _as_trained(data, own, expected)
+        return config, open_data(config)
+    config = _as_trained(DataConfig(source=ARRAYS), own, expected)
+    return config, as_given(data, config, expected["classes"])
+
+
+def _is_own(folder: RunFolder, found: Tensor) -> bool:
+    """Tell whether images in memory are those of the run."""
+    return folder.has("content.safetensors") and torch.equal(
+        folder.read_tensors("content.safetensors").get("digests", torch.empty(0)), found
+    )
 
 
 def _as_trained(data: DataConfig, own: DataConfig, expected: dict[str, Any]) -> DataConfig:
@@ -135,7 +155,7 @@ def _test_part(folder: RunFolder, source: str, found: Tensor) -> Tensor:
     """Return the test samples of the run's own data, if they are what they were."""
     part = Split.from_json(folder.read_text("split.json")).test
     if not len(part):
-        raise RunError(f"{folder.path / 'split.json'} leaves no image for the test; train again")
+        raise RunError(f"{folder.path / 'split.json'} leaves no image for the test; give others, with --data")
     if int(part.max()) >= len(found):
         raise DataError(f"{source} has {len(found)} images, fewer than when the run was trained")
     if folder.has("content.safetensors"):
@@ -173,4 +193,4 @@ def own_data(folder: RunFolder, *, trust: bool) -> DataConfig:
             f"{folder.path / 'config.yaml'} names the folder of its data, {str(config.directory)!r}, where files would "
             f"be written as well; if that is right, name it with --data-dir, or say --trust"
         )
-    return config
+    return config.model_copy(update={"group_pattern": None})  # nothing is split: a stranger's pattern is not run

@@ -31,6 +31,7 @@ def over_folds(
     config: Config,
     compare_one: Callable[[Config, Dataset], Comparison],
     progress: Progress,
+    dataset: Dataset | None = None,
     *,
     resuming: bool = False,
 ) -> Comparison:
@@ -47,7 +48,7 @@ def over_folds(
         folder.hold()
     else:
         folder.check_free(force=config.force, sources=named_paths(config.data), images=source_folder(config.data))
-    dataset = open_images(config)
+    dataset = dataset or open_images(config)
     configs = [_of_fold(config, fold) for fold in range(math.prod(config.data.folds))]
     for one in configs:
         make_split(dataset, one.data, one.seed)

@@ -40,10 +40,11 @@ def without_some(
     accuracies
         ``"one"``: N accuracies with only this subdomain missing, None for one that the network never had.
         ``"random"``: for 1, 2, 4, ... ``"missing"`` subdomains ``"mean"``, ``"min"`` and ``"max"`` over so many
-        ``"sets"``: all sets if there are few, else `SETS` different ones. None if there are fewer than 2 subdomains.
+        ``"sets"``: all sets if there are few, else `SETS` different ones. None if there are fewer than 2 subdomains, or
+        no samples.
     """
     present = [n for n in range(p.shape[1]) if n not in network.missing]
-    if len(present) < 2:
+    if len(present) < 2 or not len(labels):
         return None
 
     def accuracy(missing: Sequence[int]) -> float:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ddcnn.config import MOST_THREADS, Config
+from ddcnn.data.description import InputDescription
 from ddcnn.data.files import named_paths
 from ddcnn.errors import RunError
 from ddcnn.experiments.results import comparison_of
@@ -247,6 +248,9 @@ def finish_run(
     Without a folder nothing is written: of several ranks one writes.
     """
     assert setup.config.out is not None
+    described = InputDescription.of(setup.data.dataset, setup.config.data)
+    for result in results.values():
+        result.network.describe(described)
     found = comparison_of(setup, results)
     found["details"] |= {
         "command": command,
@@ -267,6 +271,7 @@ def finish_run(
 def _write_examples(folder: RunFolder, setup: Setup) -> None:
     """Write a few test images, for drawings."""
     dataset, test = setup.data.dataset, setup.data.split.test
+    test = test if len(test) else setup.data.split.validation
     chosen = test[torch.linspace(0, len(test) - 1, min(_EXAMPLES, len(test))).long()]  # files are often sorted by class
     examples = {"images": dataset.images[chosen], "labels": dataset.labels[chosen]}
     if dataset.annotation is not None:

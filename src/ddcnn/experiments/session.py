@@ -10,6 +10,7 @@ from types import TracebackType
 from ddcnn.config import Config
 from ddcnn.data import Dataset
 from ddcnn.data.files import named_paths, source_folder
+from ddcnn.data.groups import groups_in_two
 from ddcnn.engines import ALONE, Engine, Ranks, build_engine
 from ddcnn.experiments.record import Begun, Comparison, Recorder, finish_run, open_run, reopen_run, write_facts
 from ddcnn.machine import staying_below
@@ -93,7 +94,7 @@ class Session:
         contexts.enter_context(computing_with(threads.count))
         if begun is None:
             _tell_of_files(setup, options.progress)
-            setup, choices, plan = decide(setup, _whole(strategies), engine)
+            setup, choices, plan = decide(setup, whole_images(strategies), engine)
             choices |= threads.choices
             if folder is not None:
                 open_run(folder, setup, job=job, command=command, choices=choices, threads=threads.to_keep)
@@ -172,16 +173,22 @@ def _threads(setup: Setup, engine: Engine, begun: Begun | None) -> Threads:
     return keep_threads(asked, begun.threads, device, alone=alone)
 
 
-def _whole(strategies: Sequence[str]) -> list[str]:
+def whole_images(strategies: Sequence[str]) -> list[str]:
     """Return what strategies train on whole images: the global CNN, the coherent model, or neither."""
     trained = [STRATEGIES.find(name).trains for name in needed_for(list(strategies))]
     return [what for what in dict.fromkeys(trained) if what != "subdomains"]
 
 
 def _tell_of_files(setup: Setup, progress: Progress) -> None:
-    """Say what was done to files, and which are left out."""
+    """Say what was done to files, which are left out, and what belongs together."""
     for note in setup.data.dataset.notes:
         progress.note(f"data: {note}")
+    data = setup.data
+    if data.dataset.groups is not None:
+        count, split = len(data.dataset.groups.unique()), data.split
+        progress.note(f"groups: {count:,}, each kept in one part of the split")
+        if torn := groups_in_two(split.train, split.validation, split.test, groups=data.dataset.groups):
+            progress.note(f"leakage: {torn:,} groups are in more than one official part: the test looks too good")
     bad = setup.data.dataset.bad_files
     if setup.config.data.on_bad_file == "warn":
         for one in bad[:_MOST_NAMED]:

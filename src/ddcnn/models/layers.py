@@ -34,7 +34,8 @@ def scaled(channels: int, factor: float) -> int:
 def he_init(module: nn.Module) -> None:
     """Initialise convolutions and linear layers as He et al. 2015 (normal, fan-in, ReLU), biases with zero."""
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.Conv3d | nn.Linear):
+        # without memory there is nothing to fill, and PyTorch would import a second's worth of compiler to say so
+        if isinstance(layer, nn.Conv2d | nn.Conv3d | nn.Linear) and not layer.weight.is_meta:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

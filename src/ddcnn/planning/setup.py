@@ -56,6 +56,8 @@ class Setup:
         config["data"] |= {"directory": None, "offline": False}  # where the files are: their content counts
         digest = hashlib.sha256(json.dumps([config, self.data.split.to_json(), self.compute.device.type]).encode())
         digest.update(self.data.content.numpy().tobytes())
+        for values in (self.data.dataset.groups, self.data.dataset.weights):
+            digest.update(b"" if values is None else values.numpy().tobytes())
         return digest.hexdigest()
 
     def with_compute(self, compute: ComputePlan, data: TrainingData | None = None) -> Setup:

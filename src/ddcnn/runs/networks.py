@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -129,8 +130,39 @@ def load(run: Path | str, strategy: str | None = None, *, trust: bool = False, b
     network = _build(factory, saved, missing, backend)
     _fill(folder, network, name, saved)
     if "input" in data:
-        network.input_check = InputDescription.from_json(data["input"]).check_array
+        network.describe(InputDescription.from_json(data["input"]))
     return network.eval()
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a run says of one of its networks.
+
+    Attributes
+    ----------
+    config, data
+        As in ``config.yaml`` and ``data.json``.
+    name, aggregation, shares_local_cnns
+        Of the network.
+    """
+
+    config: Config
+    data: dict[str, Any]
+    name: str
+    aggregation: str
+    shares_local_cnns: bool
+
+
+def open_saved(folder: RunFolder, strategy: str | None = None, *, trust: bool = False) -> Opened:
+    """Return what a run says of a network; parameters and errors are those of `load`."""
+    folder.manifest()
+    config, data = read_config(folder), read_data(folder, trust=trust)
+    available = read_networks(folder, config)
+    name = strategy or best_strategy(folder)
+    if name not in available:
+        raise RunError(f"{folder.path} has no strategy {name!r}: {nearest(name, available)}")
+    saved = available[name]
+    return Opened(config, data, name, saved.aggregation, saved.shares_local_cnns)
 
 
 def strategies_of(folder: RunFolder) -> list[str]:

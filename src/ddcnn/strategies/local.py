@@ -91,7 +91,7 @@ def train_local_cnns(context: StrategyContext) -> LocalResult:
     for each fold without it, so that the aggregation learns from probabilities of samples unseen by their local CNNs.
     """
     setup, workspace = context.setup, context.workspace
-    config, labels = setup.config.aggregation, setup.data.dataset.labels
+    config, labels, groups = setup.config.aggregation, setup.data.dataset.labels, setup.data.dataset.groups
     seed = derive_seed(setup.config.seed, "aggregate_on")
     train = samples = setup.data.split.train
     trainings, unseen = _Trainings(context), None
@@ -99,10 +99,10 @@ def train_local_cnns(context: StrategyContext) -> LocalResult:
     clock = None if workspace is None or in_turn else workspace.folder / "local.seconds"
     with StageTimer("local", setup.compute.device) as stage, elapsed_across_restarts(clock) as earlier:
         if config.aggregate_on == "holdout":
-            train, samples = hold_out(train, labels, config.holdout_fraction, seed)
+            train, samples = hold_out(train, labels, config.holdout_fraction, seed, groups)
         network = trainings.train(train, "local")
         if config.aggregate_on == "crossfit":
-            held = folds(train, labels, config.folds, seed)
+            held = folds(train, labels, config.folds, seed, groups)
             samples, found = torch.cat(held), []
             for number, fold in enumerate(held):
                 other = trainings.train(train[~torch.isin(train, fold)], f"local/fold{number}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -50,6 +51,10 @@ class LocalProbabilities:
     def outputs_of_samples(self, samples: Int64[Tensor, " m"]) -> LocalOutputs:
         """Return the same of some samples: as many local CNNs at once as are trained at once; each on its own rank."""
         setup, network = self.setup, self.local_cnns
+        widths = setup.networks.feature_widths
+        if not len(samples):
+            features = None if widths is None else torch.empty(0, network.members, max(widths))
+            return LocalOutputs(torch.empty(0, network.members, setup.data.classes), features)
         found = []
         here = range(network.members) if setup.ranks.alone else setup.owned
         for group in setup.compute.groups(here):
@@ -60,7 +65,6 @@ class LocalProbabilities:
             )
         own = LocalOutputs.joined(found, 1)
         scores = setup.ranks.gather(own.scores, network.members)
-        widths = setup.networks.feature_widths
         if own.features is None or widths is None:
             return LocalOutputs(scores)
         padded = F.pad(own.features, (0, max(widths) - own.features.shape[2]))

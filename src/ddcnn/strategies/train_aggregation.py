@@ -72,7 +72,8 @@ def _fit(
     setup, data = context.setup, context.setup.data
     config = setup.config.aggregation
     inputs = torch.cat([learned, validation]).to(data.device)
-    labels = data.labels[torch.cat([local.samples, data.split.validation]).to(data.device)]
+    chosen = torch.cat([local.samples, data.split.validation]).to(data.device)
+    labels, weights = data.labels[chosen], {name: values[chosen] for name, values in data.weights.items()}
     seed = derive_seed(setup.config.seed, "dnn", "order")
     index = torch.arange(len(inputs))
     balanced = data.training.sampling == "balanced"
@@ -88,7 +89,7 @@ def _fit(
     about = {"missing": list(local.missing)} | ({} if name == "dense" else {"aggregation": name})
     return fit(
         _Deciding(aggregation, local.missing),
-        Batches(inputs, labels, index[: len(learned)], config.batch_size, seed, balanced=balanced),
+        Batches(inputs, labels, index[: len(learned)], config.batch_size, seed, balanced=balanced, extras=weights),
         Batches(inputs, labels, index[len(learned) :], config.batch_size, seed),
         training,
         classes=data.classes,

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ddcnn.config import TrainingConfig
-from ddcnn.data.batch import Batch
+from ddcnn.data.batch import WEIGHTS, Batch
 
 
 class Loss(NamedTuple):
@@ -62,7 +62,7 @@ class CrossEntropy:
     label_smoothing
         Share of the target that is spread over all classes, 0..1.
     class_weights
-        (K,) weights of the samples by class; the mean is weighted, too.
+        (K,) weights of the samples by class; the mean is weighted, too, as it is by weights of the samples themselves.
     """
 
     label_smoothing: float = 0.0
@@ -70,11 +70,17 @@ class CrossEntropy:
 
     def __call__(self, scores: Float[Tensor, "B M K"], batch: Batch, at: float) -> Loss:  # noqa: ARG002 - always the same
         """Return the loss of each member."""
-        return Loss(self.losses(scores, batch.targets))
+        return Loss(self.losses(scores, batch))
 
-    def losses(self, scores: Float[Tensor, "B M K"], targets: Int64[Tensor, " B"]) -> Float[Tensor, "M"]:
+    def losses(self, scores: Float[Tensor, "B M K"], batch: Batch) -> Float[Tensor, "M"]:
         """Return the losses, computed in float32 at least."""
-        return member_losses(scores, targets, label_smoothing=self.label_smoothing, class_weights=self.class_weights)
+        return member_losses(
+            scores,
+            batch.targets,
+            label_smoothing=self.label_smoothing,
+            class_weights=self.class_weights,
+            sample_weights=batch.extras.get(WEIGHTS),
+        )
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,7 @@ class FadingLocalLosses:
 
     def __call__(self, scores: Float[Tensor, "B M K"], batch: Batch, at: float) -> Loss:
         """Return the global loss, and the local ones as what is minimised beside it."""
-        losses = self.cross_entropy.losses(scores, batch.targets)
+        losses = self.cross_entropy.losses(scores, batch)
         return Loss(losses[:1], self.weight * (1 - at) * losses[1:].sum())
 
 
@@ -112,15 +118,23 @@ def member_losses(
     *,
     label_smoothing: float = 0.0,
     class_weights: Float[Tensor, "K"] | None = None,
+    sample_weights: Float[Tensor, "B"] | None = None,
 ) -> Float[Tensor, "M"]:
-    """Return the mean cross-entropy of each member over the batch, computed in float32 at least."""
+    """Return the mean cross-entropy of each member over the batch, weighted if there are weights, in float32 at least.
+
+    Of a batch whose weights are all 0, it is 0.
+    """
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     weights = None if class_weights is None else class_weights.to(scores)
     targets = labels.unsqueeze(1).expand(-1, scores.shape[1])
     losses = F.cross_entropy(
         scores.transpose(1, 2), targets, weights, reduction="none", label_smoothing=label_smoothing
     )
-    return losses.mean(0) if weights is None else losses.sum(0) / weights[labels].sum()
+    if sample_weights is None:
+        return losses.mean(0) if weights is None else losses.sum(0) / weights[labels].sum()
+    counts = sample_weights.to(scores)
+    whole = counts.sum() if weights is None else (counts * weights[labels]).sum()
+    return (losses * counts.unsqueeze(1)).sum(0) / whole.clamp_min(torch.finfo(scores.dtype).tiny)
 
 
 def balanced_weights(labels: Int64[Tensor, "n"], classes: int) -> Float[Tensor, "K"]:

@@ -25,13 +25,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ddcnn.config import Resize
 from ddcnn.data.files import open_regular
 from ddcnn.decomposition import Box, Grid
 from ddcnn.errors import DataError, DdcnnError
 
 VERSION: Literal[2] = 2
 VERSIONS = (1, 2)
-SINCE_2 = ("notes", "bad_files", "window", "label_groups", "resized")
+SINCE_2 = ("notes", "bad_files", "window", "label_groups", "resized", "resize", "groups")
 ROOT = "zarr.json"
 ATTRIBUTE = "ddcnn"
 MOST_JSON = 2**24  # bytes
@@ -57,8 +58,10 @@ class Layout(BaseModel):
         Samples per shard.
     official_test, official_validation
         How many samples the publisher set aside; None: there is no such set.
-    notes, bad_files, window, label_groups, resized
+    notes, bad_files, window, label_groups, resized, resize
         As in `ddcnn.data.Dataset`, of a bad file its name and the reason; known since version 2.
+    groups
+        Whether it says which samples belong together.
     provenance
         Command, versions and configuration that made the store.
     sha256
@@ -90,6 +93,8 @@ class Layout(BaseModel):
     window: tuple[float, float] | None = None
     label_groups: dict[str, tuple[str, ...]] | None = None
     resized: bool = False
+    resize: Resize | None = None
+    groups: bool = False
     provenance: dict[str, Any]
     sha256: dict[str, str]
     complete: bool = False
@@ -162,7 +167,7 @@ class Layout(BaseModel):
         if self.has_content:
             small["content"] = _array((self.samples, 16), "uint8", (self.shard, 16))
         small |= {name: _array((count,), "int64") for name, count in self.official().items()}
-        return small
+        return small | ({"groups": _array((self.samples,), "int64")} if self.groups else {})
 
     def official(self) -> dict[str, int]:
         """Return how many samples each set of the publisher has, by the name of its array."""

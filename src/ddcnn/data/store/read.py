@@ -40,8 +40,8 @@ class Store:
     ----------
     layout
         What it holds.
-    labels, moments, official
-        The small arrays; ``official`` are the sets of the publisher, by name.
+    labels, moments, official, groups
+        The small arrays; ``official`` are the sets of the publisher, by name. ``groups`` may be None.
     content
         The digests of the whole images, (samples, 16); None in a store of version 1.
     bytes_read
@@ -67,6 +67,8 @@ class Store:
         self.moments = torch.from_numpy(self._blocks("moments", (layout.channels, 4), "<f8"))
         self.content = self._blocks("content", (16,), "u1") if layout.has_content else None
         self.official = {name: torch.from_numpy(self._set(name, count)) for name, count in layout.official().items()}
+        groups = self._small("groups", ["groups/c/0"], (layout.samples,), "<i8") if layout.groups else None
+        self.groups = None if groups is None else torch.from_numpy(groups)
         self.bytes_read = 0
         self._shards: dict[tuple[int, int], tuple[Shard, bytes]] = {}
         self._starts, self._stops = np.moveaxis(np.array(layout.boxes), 2, 0)
@@ -314,6 +316,7 @@ def read_zarr(config: DataConfig) -> Dataset:
         images=Stored(store),
         labels=store.labels,
         classes=layout.classes,
+        groups=store.groups,
         official_test=store.official.get("official_test"),
         official_validation=store.official.get("official_validation"),
         flip_axes=layout.flip_axes,
@@ -325,6 +328,7 @@ def read_zarr(config: DataConfig) -> Dataset:
         window=layout.window,
         label_groups=layout.label_groups,
         resized=layout.resized,
+        resize=layout.resize,
         source=layout.source | {"store": f"{store.path.resolve()}, made from {layout.name}"},
     )
 

@@ -33,7 +33,7 @@ from ddcnn.folders import FolderLock, entries, is_within, move_aside
 
 _LOCK = ".lock"
 _ASIDE = ".replaced-"  # and a number: the store that was here before, until this one is complete
-_ARRAYS = r"(subdomains(/\d+)?|labels|moments|content|sha256|official_test|official_validation)"
+_ARRAYS = r"(subdomains(/\d+)?|labels|moments|content|sha256|official_test|official_validation|groups)"
 _OWN = re.compile(rf"{_LOCK}|{_ASIDE}\d+/.*|{ROOT}|{_ARRAYS}/({ROOT}|c/[\d/]+)|(.*/)?\.[^/]+\.[0-9a-f]{{8}}")
 
 _BLOCK = 2**25  # bytes of pixels: what a thread holds, compressed, until it writes
@@ -126,7 +126,9 @@ def _plan(dataset: Dataset, grid: Grid, provenance: dict[str, Any]) -> Layout:
     size = math.prod(shape) * dataset.images.dtype.itemsize
     grid.subdomains(shape[1:])  # a grid that does not fit is refused here
     official = _official(dataset)
-    small = {"labels": dataset.labels} | official
+    if dataset.weights is not None:
+        raise DataError(f"{dataset.name}: a store does not keep weights of samples; leave them out")
+    small = {"labels": dataset.labels} | official | _groups(dataset)
     notes, bad_files = _named(dataset)
     layout = Layout(
         name=_utf8(dataset.name),
@@ -149,6 +151,8 @@ def _plan(dataset: Dataset, grid: Grid, provenance: dict[str, Any]) -> Layout:
         window=dataset.window,
         label_groups=None if dataset.label_groups is None else dict(dataset.label_groups),
         resized=dataset.resized,
+        resize=dataset.resize,
+        groups=dataset.groups is not None,
         provenance=provenance,
         sha256={name: _sha256(_bytes(values)) for name, values in small.items()},
     )
@@ -171,6 +175,10 @@ def _named(dataset: Dataset) -> tuple[tuple[str, ...], tuple[tuple[str, str], ..
 def _official(dataset: Dataset) -> dict[str, Tensor]:
     sets = {"official_test": dataset.official_test, "official_validation": dataset.official_validation}
     return {name: samples for name, samples in sets.items() if samples is not None}
+
+
+def _groups(dataset: Dataset) -> dict[str, Tensor]:
+    return {} if dataset.groups is None else {"groups": dataset.groups}
 
 
 def _check_free(path: Path, layout: Layout, *, force: bool, dataset: Dataset | None = None) -> bool:
@@ -273,7 +281,7 @@ class _Writer:
         for n in range(len(self.layout.boxes)):
             self._write(f"subdomains/{n}/{ROOT}", to_json(self.layout.subdomain_array(n)))
         self._write("labels/c/0", _bytes(self.dataset.labels))
-        for name, samples in _official(self.dataset).items():
+        for name, samples in (_official(self.dataset) | _groups(self.dataset)).items():
             self._write(f"{name}/c/0", _bytes(samples))
 
     def blocks(self, workers: int) -> None:

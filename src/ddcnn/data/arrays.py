@@ -1,0 +1,199 @@
+"""Images and labels that are in memory, or listed in a table, as a `Dataset`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddcnn.config import DataConfig
+from ddcnn.data.bad_files import BadFiles, read_all
+from ddcnn.data.csv_file import is_number, reader
+from ddcnn.data.dataset import Dataset, checked
+from ddcnn.data.files import open_file
+from ddcnn.data.groups import numbered_groups
+from ddcnn.data.labels import read_labels
+from ddcnn.data.layouts import Conversion, axis_order, check_kind, needs_look
+from ddcnn.errors import DataError
+
+ARRAYS = "arrays"
+"""What ``data.source`` is where images were given in memory."""
+
+_COLUMNS = ("file", "label", "group")
+
+
+def as_dataset(
+    X: Any,
+    y: Any = None,
+    *,
+    groups: Any = None,
+    layout: str | None = None,
+    classes: Sequence[str] | None = None,
+    sample_weight: Any = None,
+    config: DataConfig | None = None,
+) -> Dataset:
+    """Return images and labels as a data set.
+
+    Parameters
+    ----------
+    X
+        Images or volumes, a NumPy array or a PyTorch tensor; or a table (a pandas DataFrame, or a mapping of columns)
+        with the columns ``file``, ``label`` and perhaps ``group``, whose files are read; or a `Dataset`.
+    y
+        Labels (n,): integers 0..K-1, or strings.
+    groups
+        (n,) integers or strings, equal for images that belong together, such as those of a patient: a split keeps them
+        in one part.
+    layout
+        Which axis is what, such as ``"NHWC"``, ``"NCHW"`` or ``"NDHW"``; None: as `ddcnn.data.layouts` recognises it.
+    classes
+        The K names; None: the strings, sorted, or ``"0"``, ``"1"``, ...
+    sample_weight
+        (n,) how much each image counts in the training, at least 0.
+    config
+        How the files of a table are read: ``image_size``, ``resize``, ``window`` and ``on_bad_file``.
+
+    Raises
+    ------
+    DataError
+        Shapes, types or lengths do not fit, or values cannot be used.
+
+    >>> data = as_dataset(np.zeros((4, 8, 9), np.uint8), ["cat", "dog", "cat", "dog"], groups=[1, 2, 3, 4])
+    >>> tuple(data.images.shape), data.classes, data.labels.tolist()
+    ((4, 1, 8, 9), ('cat', 'dog'), [0, 1, 0, 1])
+    """
+    if isinstance(X, Dataset):
+        if y is not None or layout is not None or classes is not None:
+            raise DataError("a Dataset has its labels, classes and layout; leave y, layout and classes out")
+        return checked(X)
+    if hasattr(X, "keys"):  # a DataFrame or a mapping of columns; pandas itself is not needed
+        dataset = _of_table(X, y, config or DataConfig(source=ARRAYS), classes)
+    else:
+        dataset = _of_arrays(X, y, layout, classes)
+    known = len(dataset.labels)
+    if groups is not None:
+        dataset = replace(dataset, groups=numbered_groups(ARRAYS, np.asarray(groups), known))
+    if sample_weight is not None:
+        weights = as_numpy(sample_weight, "sample_weight").astype(np.float32)
+        if weights.shape != (known,):
+            raise DataError(f"sample_weight should have shape ({known},), one per image, got {weights.shape}")
+        dataset = replace(dataset, weights=torch.from_numpy(weights))
+    return checked(dataset)
+
+
+def refuse_to_read(config: DataConfig) -> NoReturn:
+    """Say what is to be done about images that were in memory when a run was trained."""
+    raise DataError(
+        f"data.source = {config.source}: these images were given in memory and are not kept; give them again, as "
+        "data=(X, y) to ddcnn.evaluate or ddcnn.resume, or name files with --data"
+    )
+
+
+def as_numpy(values: Any, name: str) -> np.ndarray:
+    """Return an array or tensor on the host, or raise a `DataError` if it is none."""
+    if isinstance(values, Tensor):
+        values = values.detach().cpu().resolve_conj().resolve_neg()
+        return np.asarray(values.float() if values.dtype == torch.bfloat16 else values)
+    found = np.asarray(values)
+    if found.dtype.kind == "O":
+        raise DataError(f"{name} should be an array of numbers of one shape, got Python objects")
+    return found
+
+
+def arranged(images: np.ndarray, shape: Sequence[int], name: str) -> np.ndarray:
+    """Return images as (n, C, *S), if they are that, or (n, *S, C), or (n, *S) and C is 1.
+
+    Parameters
+    ----------
+    shape
+        (C, *S), of the images that a network was made for.
+
+    Raises
+    ------
+    DataError
+        They have another shape.
+    """
+    channels, *size = shape
+    given = images.shape[1:]
+    if given == tuple(shape):
+        return images
+    if channels == 1 and given == tuple(size):
+        return images[:, None]
+    if given == (*size, channels):
+        return np.moveaxis(images, -1, 1)
+    wanted = ", ".join(map(str, shape))
+    raise DataError(f"{name}: expected images of shape (n, {wanted}) as in training, got {tuple(images.shape)}")
+
+
+def _of_arrays(X: Any, y: Any, layout: str | None, classes: Sequence[str] | None) -> Dataset:
+    if y is None:
+        raise DataError("labels are missing; give X and y, or a table with the columns file and label")
+    images = as_numpy(X, "X")
+    check_kind("X", images.dtype)
+    order = axis_order("X", images.shape, layout)
+    labels, names = _labels(y, classes)
+    if len(labels) != len(images):
+        raise DataError(f"X has {len(images)} images, but y has {len(labels)} labels")
+    convert = Conversion(order, _kind(images))
+    pixels = np.array(convert(images), order="C")  # a copy: who gave it may write into it later
+    return Dataset(ARRAYS, torch.from_numpy(pixels), torch.from_numpy(labels), names, source=_SOURCE)
+
+
+_SOURCE = {"publisher": "you", "files": "none: the images were given in memory", "licence": "not known"}
+
+
+def _kind(images: np.ndarray) -> np.dtype:
+    if images.dtype.kind == "f":
+        return np.dtype(np.float32)
+    small = not needs_look(images.dtype) or (images.size > 0 and images.min() >= 0 and images.max() <= 255)
+    return np.dtype(np.uint8 if small else np.float32)
+
+
+def _labels(y: Any, classes: Sequence[str] | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    values = np.asarray(y.detach().cpu() if isinstance(y, Tensor) else y)
+    if values.dtype.kind == "O" and all(isinstance(one, str) for one in values.flat):
+        values = values.astype(str)
+    return read_labels("y", values, None if classes is None else np.array(list(classes)))
+
+
+def _of_table(table: Any, y: Any, config: DataConfig, classes: Sequence[str] | None) -> Dataset:
+    """Return the images that a table lists."""
+    missing = [name for name in _COLUMNS[:2] if name not in table and not (name == "label" and y is not None)]
+    if missing:
+        found = ", ".join(map(str, table.keys()))[:200] or "nothing"
+        raise DataError(f"a table should have the columns file and label, and perhaps group; got {found}")
+    files = [Path(str(one)) for one in table["file"]]
+    values = [str(one) for one in (table["label"] if y is None else y)]
+    if len(values) != len(files) or not files:
+        raise DataError(f"a table should have a label for each file, got {len(files)} files and {len(values)} labels")
+    bad = BadFiles(config)
+    read = reader(config, files, bad)
+
+    def one(path: Path) -> np.ndarray:
+        if not path.is_dir():
+            open_file(path).close()
+        return read(path)
+
+    images, kept = read_all(files, one, bad)
+    chosen = [values[i] for i in kept]
+    names = tuple(classes or sorted(set(chosen), key=int if all(map(is_number, chosen)) else None))
+    labels, names = _labels(chosen, names)
+    dataset = Dataset(
+        ARRAYS,
+        torch.from_numpy(images),
+        torch.from_numpy(labels),
+        names,
+        bad_files=tuple(bad.found),
+        notes=bad.notes(),
+        window=config.window,
+        source={"publisher": "you", "files": f"{len(kept)} files of a table", "licence": "not known"},
+    )
+    if "group" not in table:
+        return dataset
+    groups = np.asarray(table["group"])
+    return replace(dataset, groups=numbered_groups(ARRAYS, groups[kept], len(kept)))

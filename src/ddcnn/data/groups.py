@@ -1,0 +1,170 @@
+"""Samples that belong together, such as the images of one patient: a split keeps each group in one part.
+
+Otherwise a network is tested on patients whose other images it has learned from, and looks better than it is.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from fractions import Fraction
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from ddcnn.errors import DataError
+
+_MOST_FOLDS = 10  # of which some are one part: the finest fraction is a tenth
+_MOST_LOOKS = 50_000  # at a group and a fold: more take seconds, and so many groups need no care to be alike
+_TRIES = 5  # divisions that are drawn until one suits
+_NEAR = 0.5  # how far from the fraction suits, as a part of it
+
+_Indices = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+
+
+def numbered_groups(name: str, values: np.ndarray, samples: int) -> Int64[Tensor, " n"]:
+    """Return the group of each sample as a number from 0.
+
+    Parameters
+    ----------
+    name
+        What messages call the data.
+    values
+        (n,) or (n, 1): integers or strings, equal for samples that belong together.
+
+    Raises
+    ------
+    DataError
+        They are of another kind or number, or missing for a sample.
+
+    >>> numbered_groups("scans", np.array(["ann", "bob", "ann"]), 3).tolist()
+    [0, 1, 0]
+    """
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.dtype.kind == "O":
+        values = np.array([str(one) for one in values]) if all(isinstance(one, str) for one in values) else values
+    if values.shape != (samples,):
+        raise DataError(f"{name}: groups should have shape ({samples},), one per image, got {values.shape}")
+    if values.dtype.kind not in "buiSU":
+        raise DataError(f"{name}: groups should be integers or strings, got {values.dtype}; none may be missing")
+    return torch.from_numpy(np.unique(values, return_inverse=True)[1].astype(np.int64))
+
+
+def draw_groups(
+    indices: _Indices, labels: _Indices, groups: _Indices, fraction: float, seed: int, *, spare: int, parts: str
+) -> tuple[_Indices, _Indices]:
+    """Draw whole groups that hold about a fraction of the samples, in proportion to the classes: (left, drawn).
+
+    By scikit-learn's StratifiedGroupKFold: of k folds, m are drawn, with m/k as near the fraction as can be; more,
+    where a class would be in none of them. By its GroupShuffleSplit where the fraction is small, or groups are many.
+
+    Parameters
+    ----------
+    spare
+        Groups of each class that have to be left.
+    parts
+        What all parts are for, for messages.
+
+    Raises
+    ------
+    DataError
+        A class has too few groups.
+    """
+    kinds = len(np.unique(labels[indices]))
+    best: tuple[_Indices, _Indices] | None = None
+    for attempt in range(_TRIES):
+        for drawn in _candidates(indices, labels, groups, fraction, seed + attempt):
+            if best is not None and len(drawn) >= len(best[1]):
+                break
+            left = np.setdiff1d(indices, drawn)
+            if _least_groups(drawn, labels, groups, kinds) >= 1 and _least_groups(left, labels, groups, kinds) >= spare:
+                best = left, drawn
+                break
+        if best is not None and abs(len(best[1]) / len(indices) - fraction) < _NEAR * fraction:
+            break
+    if best is None:
+        raise _too_few(indices, labels, groups, parts)
+    return best
+
+
+def group_folds(indices: _Indices, labels: _Indices, groups: _Indices, k: int, seed: int) -> list[_Indices]:
+    """Divide samples into k parts of whole groups, as equal as that allows, in proportion to the classes.
+
+    Raises
+    ------
+    DataError
+        There are fewer groups, or a class has so few that it would be missing in a part.
+    """
+    count = len(np.unique(groups[indices]))
+    if not 2 <= k <= count:
+        raise DataError(f"the number of folds should lie in 2..{count}, the number of groups, got {k}")
+    kinds = len(np.unique(labels[indices]))
+    for attempt in range(_TRIES):
+        dealt = _folds(indices, labels, groups, k, seed + attempt)
+        if all(_least_groups(part, labels, groups, kinds) for part in dealt):
+            return dealt
+    raise _too_few(indices, labels, groups, f"{k} folds")
+
+
+def groups_in_two(*parts: Int64[Tensor, "_"], groups: Int64[Tensor, " n"]) -> int:
+    """Return how many groups have samples in more than one of the parts.
+
+    >>> groups_in_two(torch.tensor([0, 1]), torch.tensor([2, 3]), groups=torch.tensor([5, 6, 6, 7]))
+    1
+    """
+    found = torch.cat([groups[part].unique() for part in parts])
+    return int((found.unique(return_counts=True)[1] > 1).sum())
+
+
+def _candidates(
+    indices: _Indices, labels: _Indices, groups: _Indices, fraction: float, seed: int
+) -> Iterator[_Indices]:
+    """Yield samples of whole groups: about the fraction, then more and more."""
+    from sklearn.model_selection import GroupShuffleSplit
+
+    count = len(np.unique(groups[indices]))
+    most = min(_MOST_FOLDS, count, int(np.bincount(labels[indices]).max()))
+    share = min(Fraction(fraction).limit_denominator(most), Fraction(most - 1, most))
+    if share > 0 and share.denominator * count <= _MOST_LOOKS:
+        dealt = _folds(indices, labels, groups, share.denominator, seed)
+        for m in range(share.numerator, share.denominator):
+            yield np.concatenate(dealt[:m])
+        return
+    wanted = max(1, round(fraction * count))
+    while wanted < count:
+        splitter = GroupShuffleSplit(1, test_size=wanted, random_state=seed % 2**32)
+        yield indices[next(splitter.split(indices, groups=groups[indices]))[1]]
+        wanted += 1 + wanted // 2
+
+
+def _least_groups(part: _Indices, labels: _Indices, groups: _Indices, kinds: int) -> int:
+    """Return in how many groups of a part the rarest class is."""
+    pairs = np.unique(np.stack([labels[part], groups[part]]), axis=1)[0]
+    found, counts = np.unique(pairs, return_counts=True)
+    return int(counts.min()) if len(found) == kinds else 0
+
+
+def _folds(indices: _Indices, labels: _Indices, groups: _Indices, k: int, seed: int) -> list[_Indices]:
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    splitter = StratifiedGroupKFold(k, shuffle=True, random_state=seed % 2**32)
+    kinds = np.unique(labels[indices], return_inverse=True)[1]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of classes with fewer samples than folds: whoever calls looks after these
+            return [indices[test] for _, test in splitter.split(indices, kinds, groups[indices])]
+    except ValueError:  # each class has fewer samples than there are folds
+        raise _too_few(indices, labels, groups, f"{k} folds") from None
+
+
+def _too_few(indices: _Indices, labels: _Indices, groups: _Indices, parts: str) -> DataError:
+    counts = {int(k): len(np.unique(groups[indices[labels[indices] == k]])) for k in np.unique(labels[indices])}
+    rarest = min(counts, key=lambda k: counts[k])
+    held = f"{counts[rarest]} group{'' if counts[rarest] == 1 else 's'}"
+    return DataError(
+        f"the images of class number {rarest} are of {held}, and a group is kept in one part: too few for {parts}; add "
+        "groups, or give the parts yourself"
+    )

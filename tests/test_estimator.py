@@ -1,0 +1,132 @@
+"""`DomainDecomposedClassifier` keeps scikit-learn's conventions."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import ddcnn
+from ddcnn import DomainDecomposedClassifier
+
+SMALL = {
+    "model": {"name": "tests.strategies.tiny:linear"},
+    "training": {"optimizer": "adamw", "lr": 0.1, "batch_size": 32},
+    "aggregation": {"epochs": 3, "hidden": [4]},
+    "compute": {"device": "cpu", "precision": "float32", "backend": "looped"},
+}
+EXEMPT = {
+    "check_sample_weight_equivalence_on_dense_data": "batches of samples with weights are other batches than of copies",
+}
+"""Of scikit-learn's checks, by name: why they do not hold."""
+
+
+@pytest.fixture(autouse=True)
+def _global_numbers() -> Iterator[None]:
+    """Put torch's generator back: scikit-learn's checks may clone and draw."""
+    with torch.random.fork_rng(devices=[]):
+        yield
+
+
+def small(**parameters: Any) -> DomainDecomposedClassifier:
+    values = {"grid": (1, 1), "epochs": 4, "config": SMALL, "random_state": 0} | parameters
+    return DomainDecomposedClassifier(**values)
+
+
+@parametrize_with_checks([small(aggregation="average", epochs=5)], expected_failed_checks=lambda _: EXEMPT)
+def test_checks_of_scikit_learn(estimator: Any, check: Any) -> None:
+    check(estimator)
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """Bright left, or bright right half; 8x6 pixels."""
+    draw = np.random.default_rng(0)
+    labels = np.array(["left", "right"])[draw.integers(0, 2, 60)]
+    images = draw.integers(0, 60, (60, 8, 6), dtype=np.uint8)
+    images[labels == "left", :, :3] += 150
+    images[labels == "right", :, 3:] += 150
+    return images, labels
+
+
+@pytest.fixture(scope="module")
+def trained(digits: tuple[np.ndarray, np.ndarray]) -> DomainDecomposedClassifier:
+    return small(grid=(2, 2), epochs=2).fit(*digits)
+
+
+def test_images_and_rows_are_the_same(digits: Any, trained: DomainDecomposedClassifier) -> None:
+    images, labels = digits
+    assert trained.score(images, labels) == 1.0
+    assert trained.classes_.tolist() == ["left", "right"]
+    rows = small(grid=(2, 2), epochs=2, image_shape=(8, 6)).fit(images.reshape(60, 48), labels)
+    assert rows.n_features_in_ == 48
+    np.testing.assert_array_equal(rows.predict_proba(images.reshape(60, 48)), trained.predict_proba(images))
+    with pytest.raises(ValueError, match="X has 48 features, which are no image of image_shape 7x6"):
+        small(image_shape=(7, 6)).fit(images.reshape(60, 48), labels)
+
+
+def test_a_seed_determines_the_training(digits: Any, trained: DomainDecomposedClassifier) -> None:
+    images, labels = digits
+    same, other = (small(grid=(2, 2), epochs=2, random_state=s).fit(images, labels) for s in (0, 1))
+    np.testing.assert_array_equal(same.predict_proba(images), trained.predict_proba(images))
+    assert not np.array_equal(other.predict_proba(images), trained.predict_proba(images))
+
+
+def test_save_and_from_run(digits: Any, trained: DomainDecomposedClassifier, tmp_path: Path) -> None:
+    images, _ = digits
+    trained.save(tmp_path / "run")
+    again = DomainDecomposedClassifier.from_run(tmp_path / "run", trust=True)
+    np.testing.assert_allclose(again.predict_proba(images), trained.predict_proba(images), atol=1e-6)
+    np.testing.assert_array_equal(again.predict(images), trained.predict(images))
+    network = ddcnn.load(tmp_path / "run", trust=True)
+    np.testing.assert_allclose(network.predict_proba(images), trained.predict_proba(images), atol=1e-6)
+    again.save(tmp_path / "again")
+    with pytest.raises(ddcnn.DdcnnError, match="exists; choose another --out, or --force"):
+        again.save(tmp_path / "again")
+    assert again.get_params()["grid"] == (2, 2)
+    refitted = clone(again).fit(*digits)
+    assert refitted.score(*digits) == 1.0
+
+
+def test_it_can_be_pickled(digits: Any, trained: DomainDecomposedClassifier) -> None:
+    again = pickle.loads(pickle.dumps(trained))
+    np.testing.assert_array_equal(again.predict_proba(digits[0]), trained.predict_proba(digits[0]))
+
+
+def test_grid_search_over_grid_and_aggregation(digits: Any) -> None:
+    images, labels = digits
+    pipeline = make_pipeline(StandardScaler(), small(image_shape=(8, 6), epochs=1))
+    over = {
+        "domaindecomposedclassifier__grid": [(1, 1), (2, 1)],
+        "domaindecomposedclassifier__aggregation": ["dense", "average"],
+    }
+    search = GridSearchCV(pipeline, over, cv=2, error_score="raise").fit(images.reshape(60, 48), labels)
+    assert len(search.cv_results_["params"]) == 4
+    assert search.score(images.reshape(60, 48), labels) > 0.8
+
+
+def test_weights_choose_what_is_learned(digits: Any) -> None:
+    images, labels = digits
+    wrong = np.where(labels == "left", "right", "left")
+    both, all_labels = np.concatenate([images, images]), np.concatenate([labels, wrong])
+    for right_half in (0, 1):
+        weights = np.repeat([1.0 - right_half, float(right_half)], len(images))
+        found = small(epochs=4, validation_fraction=0.1).fit(both, all_labels, sample_weight=weights)
+        assert (found.predict(images) == (labels, wrong)[right_half]).mean() > 0.9
+
+
+def test_groups_are_kept_together(digits: Any) -> None:
+    images, labels = digits
+    small(epochs=1).fit(images, labels, groups=np.arange(60) // 2)
+    with pytest.raises(ValueError, match="are of 1 group, and a group is kept in one part"):
+        small(epochs=1).fit(images, labels, groups=np.zeros(60, int))
