@@ -15,10 +15,11 @@ import torch
 from ddcnn.config import Config
 from ddcnn.data.files import named_paths
 from ddcnn.errors import RunError
+from ddcnn.experiments.mistakes import confident_mistakes, shown_strategy
 from ddcnn.experiments.results import comparison_of
 from ddcnn.machine import processor
 from ddcnn.planning import Setup
-from ddcnn.runs.folder import BEGUN, RunFolder, versions
+from ddcnn.runs.folder import BEGUN, MISTAKES, RunFolder, versions
 from ddcnn.runs.networks import describe_data, save_networks
 from ddcnn.strategies import StrategyResult
 from ddcnn.training import Progress, StageTimer
@@ -219,9 +220,14 @@ def finish_run(
         "versions": environment(setup.compute.device, command)["versions"],
     }
     found |= {"run": str(setup.config.out)} | ({} if trained is None else {"trained": trained})
+    shown = shown_strategy(found["strategies"], results, trained)
+    mistakes = confident_mistakes(setup, results[shown])
+    found["details"]["mistakes"] = shown if mistakes else None
     if folder is not None:
         save_networks(folder, results)
         _write_examples(folder, setup)
+        if mistakes:
+            folder.write_tensors(MISTAKES, mistakes)
         folder.write_json("comparison.json", found)
         folder.seal()
         folder.clean()

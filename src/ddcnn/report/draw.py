@@ -68,7 +68,7 @@ def _draw_2d(image: np.ndarray, boxes: Mapping[int, Box]) -> Figure:
     pixels = displayable(image, limits_of(image))
     H, W = pixels.shape[:2]
     exploded = _explode(pixels, list(boxes.values()))
-    scale = (1.9 if len(boxes) <= 16 else 4.0) / max(H, W)
+    scale = (1.55 if len(boxes) <= 16 else 4.0) / max(H, W)
     ratio = exploded.shape[1] / exploded.shape[0]
     figure = Figure(figsize=(W * scale + H * scale * ratio + 0.15, H * scale + 0.05))
     left, right = figure.subplots(1, 2, width_ratios=[W / H, ratio])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ddcnn.errors import RunError
+from ddcnn.report.mistakes import read_mistakes
 from ddcnn.report.results import Results, Row, parse
 from ddcnn.runs.folder import RunFolder
 
@@ -37,6 +39,8 @@ class RunFiles:
         Of the same file, (N, *S): not zero where a subdomain sees an image; None where it sees all of its box.
     annotation
         Of the same file, (m, *S): not zero where an image shows what makes its class; None where that is not known.
+    mistakes
+        `mistakes.safetensors`: see `ddcnn.experiments.mistakes`; empty without that file.
     """
 
     results: Results
@@ -47,6 +51,7 @@ class RunFiles:
     labels: np.ndarray | None
     annotation: np.ndarray | None = None
     footprints: np.ndarray | None = None
+    mistakes: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def read_run(run_dir: Path | str) -> RunFiles:
@@ -66,7 +71,9 @@ def read_run(run_dir: Path | str) -> RunFiles:
     rows = _rows(folder)
     config = folder.read_text("config.yaml")
     environment = folder.read_json("environment.json")
-    return RunFiles(results, rows, config, environment, *_examples(folder, len(results.subdomains)))
+    mistakes = read_mistakes(folder, len(results.subdomains)) if results.details.mistakes else {}
+    examples = _examples(folder, len(results.subdomains))
+    return RunFiles(results, rows, config, environment, *examples, mistakes=mistakes)
 
 
 def _mapping(text: str, source: str) -> dict[str, Any]:

@@ -109,7 +109,8 @@ class Details(_Record):
     """What the tables leave out.
 
     ``image_shape`` is (C, *S), ``plane`` the axes of the slices of a volume, ``folds`` the number of folds and of
-    repeats; confusion matrices are K x K counts, rows = true class. ``missing`` is by strategy.
+    repeats; confusion matrices are K x K counts, rows = true class. ``missing`` is by strategy; ``mistakes`` names the
+    strategy whose mistakes are in `mistakes.safetensors`.
     """
 
     command: Text = ""
@@ -122,6 +123,7 @@ class Details(_Record):
     confusion: dict[str, tuple[tuple[Count, ...], ...] | None] = {}
     subdomains: tuple[SubdomainDetails, ...] = ()
     missing: dict[str, Missing | None] = {}
+    mistakes: Text = ""
     choices: dict[str, Any] = {}
     versions: dict[str, Any] = {}
 

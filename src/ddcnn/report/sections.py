@@ -119,7 +119,7 @@ def confusion(results: Results) -> list[tuple[str, Markup, bool]]:
         names = classes if len(classes) == K else tuple(str(k) for k in range(K))
         alt = f"Confusion matrix of {strategy_label(name)}: {int(np.trace(matrix))} of {int(matrix.sum())} are correct"
         figure = matrices.confusion_figure(matrix, names)
-        figures.append((strategy_label(name), _figure(figure, f"confusion{i}", alt), K <= matrices.MOST_NUMBERS))
+        figures.append((strategy_label(name), _figure(figure, f"confusion{i}", alt), matrices.writes_counts(matrix)))
     return figures
 
 

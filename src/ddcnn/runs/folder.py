@@ -34,6 +34,7 @@ MANIFEST = "manifest.json"
 CHECKPOINTS = "checkpoints"
 BEGUN = f"{CHECKPOINTS}/run.json"
 REPORT = "report.html"
+MISTAKES = "mistakes.safetensors"
 
 _LOCK = f"{CHECKPOINTS}/lock"
 _ASIDE = f"{CHECKPOINTS}/replaced-"  # and a number: what was here before, until this run is complete
