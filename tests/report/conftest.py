@@ -112,7 +112,7 @@ def _alone(n: int, accuracy: float, random: np.random.Generator, K: int) -> dict
 
 
 def mistakes_of(images: np.ndarray, N: int, K: int) -> dict[str, np.ndarray]:
-    """Return what `mistakes.safetensors` holds of images (m, C, H, W), or of slices at 0: class i is taken for i + 1."""
+    """Return what `mistakes.safetensors` holds of images, or of the slices at 0: class i is taken for i + 1."""
     m = len(images)
     labels = np.arange(m) % K
     found = {"labels": labels, "decided": (labels + 1) % K, "samples": 100 + np.arange(m), "slices": np.zeros(m, int)}

@@ -9,7 +9,7 @@ import numpy as np
 
 from ddcnn.report.curves import Curves
 from ddcnn.report.labels_and_formats import percent, stage_label, strategy_label
-from ddcnn.report.results import Results
+from ddcnn.report.results import Results, Strategy
 from ddcnn.report.svg import mean_of
 from ddcnn.report.uncertainty import against_global, at_chance, baseline, class_counts, interval
 
@@ -31,16 +31,24 @@ class Advice:
     options: tuple[str, ...] = ()
 
 
-def overfitted(results: Results) -> list[str]:
-    """Return a sentence on each strategy whose training accuracy is far above its validation accuracy."""
+def overfitted(results: Results) -> list[Strategy]:
+    """Return the strategies whose training accuracy is far above their validation accuracy."""
     return [
-        f"{strategy_label(s.name)}: {percent(s.train_accuracy, ' %')} on its training images, "
-        f"{percent(s.validation_accuracy, ' %')} on the validation images."
+        s
         for s in results.strategies
         if s.train_accuracy is not None
         and s.validation_accuracy is not None
         and s.train_accuracy - s.validation_accuracy > OVERFITTED
     ]
+
+
+def warning(results: Results) -> str:
+    """Return what a reader should know before all else; empty if that is nothing."""
+    gaps = [
+        f"{strategy_label(s.name)} {percent(s.train_accuracy, ' %')} against {percent(s.validation_accuracy, ' %')}"
+        for s in overfitted(results)
+    ]
+    return f"Over-fitted: accuracy on the training against the validation images: {', '.join(gaps)}." if gaps else ""
 
 
 def advice(results: Results, panels: Curves) -> list[Advice]:
@@ -57,7 +65,9 @@ def _diverged(results: Results, _: Curves) -> Advice | None:
     if not lost:
         return None
     found = f"The training of {_listed(lost, 'local CNN', 'local CNNs')} diverged."
-    return Advice(found, "Lower the learning rate, or limit the gradients.", ("--lr 0.02", "--set training.clip_norm=1"))
+    return Advice(
+        found, "Lower the learning rate, or limit the gradients.", ("--lr 0.02", "--set training.clip_norm=1")
+    )
 
 
 def _chance(results: Results, _: Curves) -> Advice | None:
@@ -74,7 +84,7 @@ def _chance(results: Results, _: Curves) -> Advice | None:
 
 
 def _overfitted(results: Results, _: Curves) -> Advice | None:
-    names = [sentence.partition(":")[0] for sentence in overfitted(results)]
+    names = [strategy_label(s.name) for s in overfitted(results)]
     if not names:
         return None
     return Advice(
@@ -94,7 +104,8 @@ def _overfitted(results: Results, _: Curves) -> Advice | None:
 
 def _rising(results: Results, panels: Curves) -> Advice | None:
     names = []
-    for name, (_, validation) in panels.items():
+    trained = {name: validation for name, (_, validation) in panels.items() if not name.startswith("dnn")}
+    for name, validation in trained.items():
         line = mean_of(validation)
         start = len(line) - 1 - max(1, len(line) // 5)
         if len(line) > 1 and np.isfinite(line[[start, -1]]).all() and line[-1] - line[start] > _RISING:
@@ -104,7 +115,7 @@ def _rising(results: Results, panels: Curves) -> Advice | None:
     return Advice(
         f"Still rising when the training ended: {', '.join(names)}.",
         "Train longer.",
-        (f"--epochs {2 * max(len(validation) for _, validation in panels.values())}",),
+        (f"--epochs {2 * max(len(validation) for validation in trained.values())}",),
     )
 
 
@@ -113,13 +124,15 @@ def _blind(results: Results, _: Curves) -> Advice | None:
     if floor is None or not samples or len(results.subdomains) < 2:
         return None
     margin = 2 * (floor[0] * (1 - floor[0]) / samples) ** 0.5
-    blind = [s.index for s in results.subdomains if s.test_accuracy is not None and s.test_accuracy <= floor[0] + margin]
+    blind = [
+        s.index for s in results.subdomains if s.test_accuracy is not None and s.test_accuracy <= floor[0] + margin
+    ]
     if not blind:
         return None
     return Advice(
         f"{_listed([str(n) for n in blind], 'Subdomain', 'Subdomains')}: no better than {floor[1]}.",
-        "They show nothing that tells the classes apart, or too little of it. Larger or overlapping subdomains see more.",
-        ("--grid 2x2", "--overlap 4"),
+        "They show too little of what tells the classes apart. Larger or overlapping subdomains see more.",
+        ("--overlap 4",),
     )
 
 
@@ -134,7 +147,7 @@ def _weak(results: Results, _: Curves) -> Advice | None:
         return None
     words = ", ".join(f"{classes[k]} ({percent(share, ' %')})" for share, k in weak[:_NAMED])
     return Advice(
-        f"Seldom recognised by {strategy_label(ranked[0].name)}: {words}.",
+        f"Much harder than other classes for {strategy_label(ranked[0].name)}: {words}.",
         "Look at what they are taken for, and whether their labels are right; more images of them help most.",
     )
 
@@ -168,7 +181,7 @@ def _behind(results: Results, _: Curves) -> Advice | None:
     return Advice(
         f"{strategy_label(found[0].name)} is behind the global CNN.",
         "Let subdomains overlap, cut into fewer of them, or give each local CNN more channels.",
-        ("--overlap 4", "--grid 2x1", "--width-factor 0.75"),
+        ("--overlap 4", "--width-factor 0.75"),
     )
 
 

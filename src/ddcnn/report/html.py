@@ -16,7 +16,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from ddcnn.report import classes, sections, svg, uncertainty
-from ddcnn.report.advice import advice, overfitted
+from ddcnn.report.advice import advice, warning
 from ddcnn.report.curves import curves_of
 from ddcnn.report.labels_and_formats import STRATEGIES, by, count, percent, strategy_label
 from ddcnn.report.missing import missing_section
@@ -66,10 +66,10 @@ _HEADED = re.compile(r"<section( class=\"[a-z]+\")?>\n<h2>([^<]*)</h2>")
 
 
 def _with_contents(page: str) -> str:
-    """Give each section an identifier, and list them all in the place of the empty list.
+    r"""Give each section an identifier, and list them all in the place of the empty list.
 
-    >>> _with_contents("<ul></ul><section>\\n<h2>Test accuracy</h2>").splitlines()
-    ['<ul><li><a href="#test-accuracy">Test accuracy</a></li></ul><section id="test-accuracy">', '<h2>Test accuracy</h2>']
+    >>> _with_contents("<ul></ul><section>\n<h2>Training time</h2>").replace("\n", "")
+    '<ul><li><a href="#training-time">Training time</a></li></ul><section id="training-time"><h2>Training time</h2>'
     """
     titles = [title for _, title in _HEADED.findall(page)]
     items = "".join(f'<li><a href="#{_identifier(title)}">{title}</a></li>' for title in titles)
@@ -93,7 +93,7 @@ def _context(run: RunFiles) -> dict[str, Any]:
         "samples": samples,
         "verdict": verdict(results).replace(" %", f"{_NBSP}%"),
         "doubts": " ".join(uncertainty.doubts(results)).replace(" %", f"{_NBSP}%"),
-        "overfitted": overfitted(results),
+        "warning": warning(results).replace(" %", f"{_NBSP}%"),
         "advice": advice(results, panels),
         "mistakes": gallery(results, run.mistakes),
         "mistaken": strategy_label(details.mistakes),

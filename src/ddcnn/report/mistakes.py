@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ddcnn.errors import RunError
-from ddcnn.report.image_axes import Box, displayable, limits_of
+from ddcnn.report.image_axes import displayable, limits_of
 from ddcnn.report.labels_and_formats import percent
 from ddcnn.report.results import Results
 from ddcnn.runs.folder import MISTAKES, RunFolder
@@ -22,6 +22,7 @@ _MOST = 100  # cards
 _WIDTH, _TALLEST = 168.0, 252.0  # of a picture, in units that are at least a pixel on the screen
 _LETTER = 6.6  # the width of one, in the same units, at `_FONT`
 _FONT = 11
+_FEWEST = 4  # letters of a word that is shortened
 _WORDS = 3  # classes that are named in the summary of the votes
 
 
@@ -126,10 +127,10 @@ def _placed(
         if depth and not depth[0][0] <= at < depth[0][1]:
             continue
         across, down = size[0] / extent[order[-1]], size[1] / extent[order[-2]]
-        x, y, width, height = left * across, top * down, (right - left) * across, (bottom - top) * down
+        width, height = round((right - left) * across, 1), round((bottom - top) * down, 1)
         kind = "right" if votes[n] == label else "same" if votes[n] == decided else "other"
         word = _fitting(_word(results, votes[n]), width, height)
-        placed.append(Vote(*(round(number, 1) for number in (x, y, width, height)), word, kind))
+        placed.append(Vote(round(left * across, 1), round(top * down, 1), width, height, word, kind))
     return tuple(placed)
 
 
@@ -144,15 +145,13 @@ def _axes(results: Results, axes: int) -> Sequence[int]:
 def _fitting(word: str, width: float, height: float) -> str:
     """Shorten a word to what fits into a box; empty if nothing does.
 
-    >>> _fitting("dandelion", 60, 20), _fitting("9", 12, 12), _fitting("9", 8, 8)
+    >>> _fitting("dandelion", 60, 20), _fitting("9", 12, 12), _fitting("nine", 24, 24)
     ('dandeli…', '9', '')
     """
     letters = int((width - 4) / _LETTER)
-    if height < _FONT or letters < 1:
+    if height < _FONT or letters < min(len(word), _FEWEST):
         return ""
-    if len(word) <= letters:
-        return word
-    return f"{word[: letters - 1]}…" if letters > 1 else ""
+    return word if len(word) <= letters else f"{word[: letters - 1]}…"
 
 
 def _summary(said: Sequence[str]) -> str:

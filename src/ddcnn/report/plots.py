@@ -44,7 +44,9 @@ def accuracy_figure(results: Results, samples: int | None) -> Figure:
         for axes in (left, right):
             if whole and whole.test_accuracy is not None:
                 axes.axhline(100 * whole.test_accuracy, color=colour("global"), linewidth=1, linestyle=(0, (4, 3)))
-            axes.set_xticks(range(len(strategies)), [_wrapped(strategy_label(s.name)) for s in strategies], fontsize=8.5)
+            axes.set_xticks(
+                range(len(strategies)), [_wrapped(strategy_label(s.name)) for s in strategies], fontsize=8.5
+            )
             axes.set_xlim(-0.6, max(len(strategies), 2) - 0.4)
             axes.grid(visible=True, axis="y")
             axes.spines["left"].set_visible(False)

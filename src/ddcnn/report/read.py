@@ -72,8 +72,7 @@ def read_run(run_dir: Path | str) -> RunFiles:
     config = folder.read_text("config.yaml")
     environment = folder.read_json("environment.json")
     mistakes = read_mistakes(folder, len(results.subdomains)) if results.details.mistakes else {}
-    examples = _examples(folder, len(results.subdomains))
-    return RunFiles(results, rows, config, environment, *examples, mistakes=mistakes)
+    return RunFiles(results, rows, config, environment, *_examples(folder, len(results.subdomains)), mistakes)
 
 
 def _mapping(text: str, source: str) -> dict[str, Any]:
