@@ -19,9 +19,7 @@ MOST = 12
 _LONGEST = 128  # pixels along an axis
 
 
-def shown_strategy(
-    rows: Sequence[Mapping[str, Any]], results: Mapping[str, StrategyResult], trained: str | None
-) -> str:
+def shown_strategy(rows: Sequence[Mapping[str, Any]], members: Mapping[str, int], trained: str | None) -> str:
     """Return whose mistakes are kept: those of the strategy that was asked for, or else of the most accurate one.
 
     Accuracy is that on the validation images. Strategies with several local CNNs come first, since their mistakes can
@@ -31,15 +29,15 @@ def shown_strategy(
     ----------
     rows
         ``"strategies"`` of ``comparison.json``.
-    results
-        What was trained, by name.
+    members
+        The number of local CNNs of each strategy, by name.
     trained
         The strategy that was asked for, if one was.
     """
-    if trained in results:
+    if trained in members:
         return str(trained)
-    several = {name for name, result in results.items() if result.network.local_cnns.members > 1}
-    return str(max(rows, key=lambda row: (row["name"] in several, row.get("validation_accuracy") or 0.0))["name"])
+    best = max(rows, key=lambda row: (members[row["name"]] > 1, row.get("validation_accuracy") or 0.0))
+    return str(best["name"])
 
 
 def confident_mistakes(setup: Setup, result: StrategyResult) -> dict[str, Tensor]:

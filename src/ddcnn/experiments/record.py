@@ -220,7 +220,8 @@ def finish_run(
         "versions": environment(setup.compute.device, command)["versions"],
     }
     found |= {"run": str(setup.config.out)} | ({} if trained is None else {"trained": trained})
-    shown = shown_strategy(found["strategies"], results, trained)
+    members = {name: result.network.local_cnns.members for name, result in results.items()}
+    shown = shown_strategy(found["strategies"], members, trained)
     mistakes = confident_mistakes(setup, results[shown])
     found["details"]["mistakes"] = shown if mistakes else None
     if folder is not None:

@@ -72,7 +72,8 @@ def read_run(run_dir: Path | str) -> RunFiles:
     config = folder.read_text("config.yaml")
     environment = folder.read_json("environment.json")
     mistakes = read_mistakes(folder, len(results.subdomains)) if results.details.mistakes else {}
-    return RunFiles(results, rows, config, environment, *_examples(folder, len(results.subdomains)), mistakes)
+    images, labels, annotation, footprints = _examples(folder, len(results.subdomains))
+    return RunFiles(results, rows, config, environment, images, labels, annotation, footprints, mistakes)
 
 
 def _mapping(text: str, source: str) -> dict[str, Any]:
