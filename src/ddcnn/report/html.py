@@ -116,6 +116,7 @@ def _context(run: RunFiles) -> dict[str, Any]:
         "curves": sections.training(panels),
         "folds": any("/" in name for name in panels) and not details.folds,
         "confusion": sections.confusion(results),
+        "reliability": sections.reliability(results),
         "time": sections.time(results),
         "parameters": sections.parameters(results),
         "facts": _facts(run),

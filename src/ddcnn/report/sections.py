@@ -10,6 +10,7 @@ from ddcnn.report import draw, matrices, plots, svg
 from ddcnn.report.curves import Curves, curves_figure
 from ddcnn.report.labels_and_formats import by, count, percent, strategy_label
 from ddcnn.report.read import RunFiles
+from ddcnn.report.reliability import reliability_figure, reliability_lines
 from ddcnn.report.results import Results
 
 
@@ -121,6 +122,13 @@ def confusion(results: Results) -> list[tuple[str, Markup, bool]]:
         figure = matrices.confusion_figure(matrix, names)
         figures.append((strategy_label(name), _figure(figure, f"confusion{i}", alt), matrices.writes_counts(matrix)))
     return figures
+
+
+def reliability(results: Results) -> Markup | None:
+    """Draw how often decisions are right that are made with some probability."""
+    lines = reliability_lines(results)
+    alt = "Share of right decisions over their probability"
+    return _figure(reliability_figure(lines), "reliability", alt) if lines else None
 
 
 def time(results: Results) -> Markup | None:
