@@ -131,7 +131,7 @@ def _blind(results: Results, _: Curves) -> Advice | None:
         return None
     return Advice(
         f"{_listed([str(n) for n in blind], 'Subdomain', 'Subdomains')}: no better than {floor[1]}.",
-        "They show too little of what tells the classes apart. Larger or overlapping subdomains see more.",
+        "Too little is seen there of what tells the classes apart. Larger or overlapping subdomains see more.",
         ("--overlap 4",),
     )
 

@@ -18,7 +18,8 @@ from ddcnn.report.results import Results
 from ddcnn.runs.folder import MISTAKES, RunFolder
 
 _MOST_BYTES = 2**26  # of the file: far above what is written
-_MOST = 100  # cards
+_MOST = 24  # cards
+_LONGEST = 128  # pixels along an axis that are shown, as many as a run keeps
 _WIDTH, _TALLEST = 168.0, 252.0  # of a picture, in units that are at least a pixel on the screen
 _LETTER = 6.6  # the width of one, in the same units, at `_FONT`
 _FONT = 11
@@ -94,7 +95,7 @@ def _card(results: Results, mistakes: Mapping[str, np.ndarray], i: int) -> Card:
     said = [_word(results, vote) for vote in votes if vote >= 0]
     summary = _summary(said)
     return Card(
-        picture=_png(displayable(image, limits_of(image))),
+        picture=_png(displayable(image[:, :: -(-h // _LONGEST), :: -(-w // _LONGEST)], limits_of(image))),
         width=round(w * scale, 1),
         height=round(h * scale, 1),
         votes=_placed(results, votes, mistakes, i, (w * scale, h * scale)),

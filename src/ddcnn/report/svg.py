@@ -36,6 +36,9 @@ _OF_THE_PAGE = {"link": ("#00588f", "#7fbdec"), "shade": ("#00000038", "#ffffff4
 _SMALLEST = 10
 """Pixels on the screen of the smallest letters of a figure: a wider figure than fits is scrolled, not reduced."""
 
+_NARROW, _ENLARGED = 260, 1.35
+"""Points of a figure that fits a phone, and how much larger it may be where there is room."""
+
 INK, MUTED, RULE, PAPER = (PALETTE[name][0] for name in ("ink", "muted", "rule", "paper"))
 
 _STYLE: dict[Any, Any] = {
@@ -137,7 +140,8 @@ def to_svg(figure: Figure, *, name: str, alt: str) -> str:
     assert width is not None
     sizes = [float(size) for size in re.findall(r"font-size: ([\d.]+)px", text)]
     least = f"min-width:{float(width[1]) * _SMALLEST / min(sizes):.0f}px;" if sizes else ""
-    look = f"{least}max-width:{width[1]}pt"
+    most = float(width[1]) * (_ENLARGED if float(width[1]) <= _NARROW else 1)
+    look = f"{least}max-width:{most:.0f}pt"
     head = f'<svg class="plot" role="img" aria-label="{html.escape(alt)}" {width[0]} style="{look}">'
     text = head + text[text.index(">") + 1 :]
     return re.sub(r"\n\s*", "\n", text)
