@@ -42,6 +42,8 @@ def test_means_are_those_of_the_folds(compared):
     assert compared.results["details"]["missing"]["transfer"]["one"] == pytest.approx(np.mean(one, axis=0))
     counts = np.array(compared.results["details"]["confusion"]["global"])
     assert counts.sum() == 2 * 90  # every image is tested once per repeat
+    assert compared.results["details"]["class_figures"]["global"]["samples"] == counts.sum(1).tolist()
+    assert compared.results["details"]["mistakes"] is None
     assert compared.results["details"]["samples"] == {"test": 90}
     assert compared.results["details"]["folds"] == [2, 2]
 

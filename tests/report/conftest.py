@@ -55,28 +55,9 @@ def comparison(
     N, K = math.prod(grid), len(classes)
     random = np.random.default_rng(0)
     local = [0.55 + 0.03 * (n % 5) for n in range(N)]
-    totals = {"global": parameters, "average": parameters, "vote": parameters}
     return {
-        "data": "mnist5k",
-        "model": "vgg9",
-        "grid": list(grid),
-        "seed": 7,
-        "device": "cpu",
-        "run": "runs/demo",
-        "strategies": [
-            {
-                "name": name,
-                "train_accuracy": min(1.0, ACCURACY[name] + 0.005),
-                "validation_accuracy": ACCURACY[name] - 0.003,
-                "test_accuracy": ACCURACY[name],
-                "parameters": totals.get(name, parameters + 14_000),
-                "epochs": 10,
-                "seconds": TIMES[name][0],
-                "critical_path_seconds": TIMES[name][1],
-                "peak_memory_bytes": 310 * 2**20,
-            }
-            for name in strategies
-        ],
+        **{"data": "mnist5k", "model": "vgg9", "grid": list(grid), "seed": 7, "device": "cpu", "run": "runs/demo"},
+        "strategies": [_strategy(name, parameters) for name in strategies],
         "subdomains": [
             {"index": n, "box": box, "parameters": parameters // N, "test_accuracy": local[n], "best_epoch": 9}
             for n, box in enumerate(boxes_of(grid, size, overlap))
@@ -86,34 +67,58 @@ def comparison(
             "classes": list(classes),
             "image_shape": [1, *size],
             "samples": {"train": 3600, "validation": 400, "test": samples},
-            "stages": [
-                {
-                    "name": name,
-                    "seconds": seconds,
-                    "critical_path_seconds": seconds / (N if name not in ("global", "dnn") else 1) * 1.03,
-                    "peak_memory_bytes": 300 * 2**20,
-                }
-                for name, seconds in STAGES.items()
-            ],
+            "stages": [_stage(name, N) for name in STAGES],
             "confusion": {
                 name: (random.integers(0, 4, (K, K)) + np.eye(K, dtype=int) * (samples // K)).tolist()
                 for name in strategies
             },
-            "subdomains": [
-                {
-                    "index": n,
-                    "train_accuracy": local[n] + 0.02,
-                    "validation_accuracy": local[n] - 0.01,
-                    "test_accuracy": local[n],
-                    "class_accuracy": np.clip(local[n] + random.normal(0, 0.15, K), 0, 1).tolist(),
-                }
-                for n in range(N)
-            ],
+            "subdomains": [_alone(n, accuracy, random, K) for n, accuracy in enumerate(local)],
             "missing": {name: missing(N, ACCURACY[name]) for name in strategies if N > 1 and name != "global"},
+            "mistakes": strategies[-1] if strategies else None,
             "choices": {"precision": "bfloat16: 1.7 times as fast as float32", "backend": "fused"},
             "versions": {"python": "3.11.9", "torch": "2.13.0", "ddcnn": "0.1.0"},
         },
     }
+
+
+def _strategy(name: str, parameters: int) -> dict[str, Any]:
+    return {
+        "name": name,
+        "train_accuracy": min(1.0, ACCURACY[name] + 0.005),
+        "validation_accuracy": ACCURACY[name] - 0.003,
+        "test_accuracy": ACCURACY[name],
+        "parameters": parameters + 14_000 * (name not in ("global", "average", "vote")),
+        "epochs": 10,
+        "seconds": TIMES[name][0],
+        "critical_path_seconds": TIMES[name][1],
+        "peak_memory_bytes": 310 * 2**20,
+    }
+
+
+def _stage(name: str, N: int) -> dict[str, Any]:
+    seconds, parts = STAGES[name], 1 if name in ("global", "dnn") else N
+    critical = seconds / parts * 1.03
+    return {"name": name, "seconds": seconds, "critical_path_seconds": critical, "peak_memory_bytes": 300 * 2**20}
+
+
+def _alone(n: int, accuracy: float, random: np.random.Generator, K: int) -> dict[str, Any]:
+    return {
+        "index": n,
+        "train_accuracy": accuracy + 0.02,
+        "validation_accuracy": accuracy - 0.01,
+        "test_accuracy": accuracy,
+        "class_accuracy": np.clip(accuracy + random.normal(0, 0.15, K), 0, 1).tolist(),
+    }
+
+
+def mistakes_of(images: np.ndarray, N: int, K: int) -> dict[str, np.ndarray]:
+    """Return what `mistakes.safetensors` holds of images, or of the slices at 0: class i is taken for i + 1."""
+    m = len(images)
+    labels = np.arange(m) % K
+    found = {"labels": labels, "decided": (labels + 1) % K, "samples": 100 + np.arange(m), "slices": np.zeros(m, int)}
+    votes = (labels[:, None] + np.arange(N)) % K
+    floats = {"probabilities": 1 - np.arange(m, dtype=np.float32) / 100, "shares": np.full((m, N), 0.5, np.float32)}
+    return {"images": images if images.ndim == 4 else images[:, :, 0], "votes": votes, **found, **floats}
 
 
 def missing(N: int, accuracy: float) -> dict[str, Any]:
@@ -185,6 +190,9 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         (folder / "environment.json").write_text(json.dumps({"machine": {"cpu": "2 cores"}, "threads": 2}))
         (folder / "split.json").write_text("{}")
         save_file({"images": images, "labels": np.arange(len(images))}, folder / "examples.safetensors")
+        N, K = len(results.get("subdomains") or []), len((results.get("details") or {}).get("classes") or "ab")
+        if N:
+            save_file(mistakes_of(images, N, K), folder / "mistakes.safetensors")
         return folder
 
     return make
@@ -193,4 +201,5 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def synthetic() -> SimpleNamespace:
     """Offer the makers of this file to the tests."""
-    return SimpleNamespace(boxes_of=boxes_of, comparison=comparison, images_of=images_of, metrics=metrics)
+    makers = {"boxes_of": boxes_of, "comparison": comparison, "images_of": images_of, "metrics": metrics}
+    return SimpleNamespace(**makers, mistakes_of=mistakes_of)

@@ -1,8 +1,11 @@
+import base64
 import copy
+import hashlib
 import json
 import re
 import sys
 import xml.etree.ElementTree as ET
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -20,8 +23,15 @@ def page_of(folder):
 
 
 def check(text):
-    """Well-formed, self-contained, no script, unique identifiers that all resolve."""
+    """Well-formed, self-contained, no script but our own, unique identifiers that all resolve."""
     root = ET.fromstring(text.removeprefix("<!DOCTYPE html>"))
+    (script,) = root.iter("script")
+    assert script.text == files("ddcnn.report").joinpath("page.js").read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.text.encode()).digest()).decode()
+    (policy,) = (e.get("content") for e in root.iter("meta") if e.get("http-equiv") == "Content-Security-Policy")
+    assert policy.split("; ") == [
+        "default-src 'none'", "style-src 'unsafe-inline'", "img-src data:", f"script-src 'sha256-{digest}'",
+    ]  # fmt: skip
     ids = [e.get("id") for e in root.iter() if e.get("id")]
     assert len(ids) == len(set(ids))
     for element in root.iter():
@@ -38,12 +48,12 @@ def check(text):
 
 
 TAGS = """html head meta title style body main header section p h1 h2 h3 span div table thead tbody tr th td i dl dt dd
-figure figcaption details summary pre svg g path text tspan rect defs clipPath use image"""
+figure figcaption details summary pre svg g path text tspan rect defs clipPath use image nav ul li a b code script"""
 
 
 def words(text):
     """Return the page as a reader sees it, outside the figures."""
-    text = re.sub(r"<(svg|style).*?</\1>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<(svg|style|script).*?</\1>", "", text, flags=re.DOTALL)
     return " ".join(re.sub(r"<[^>]*>", " ", text).split())
 
 
@@ -58,10 +68,12 @@ def test_full_page(make_run):
     assert "bfloat16: 1.7 times as fast as float32" in seen
     headings = re.findall(r"<h2>(.*?)</h2>", text)
     assert headings == [
-        "Comparison", "Test accuracy", "The decomposition", "Accuracy per subdomain",
-        "When subdomains are missing", "Training", "Which classes are confused", "Training time", "Parameters",
-        "How it was made",
+        "Comparison", "Test accuracy", "What to do next", "The decomposition", "Accuracy per subdomain",
+        "When subdomains are missing", "Training", "Which classes are confused", "The most confident mistakes",
+        "Class by class", "Training time", "Parameters", "How it was made",
     ]  # fmt: skip
+    contents = re.search(r"<nav.*?</nav>", text, re.DOTALL)[0]
+    assert re.findall(r">([^<\n]+)</a>", contents) == headings
     assert text.count("<figcaption>") >= 7
     assert len(text) < 500_000
 
@@ -101,7 +113,7 @@ def test_hostile_words(make_run, synthetic):
     folder = make_run(results=results, rows=[{"stage": HOSTILE[0], "epoch": 1, "validation_accuracy": [0.5]}])
     (folder / "config.yaml").write_text(HOSTILE[0])
     text = page_of(folder)
-    assert "<script" not in text
+    assert text.count("<script") == 1  # `check` has seen that it is ours
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert "{{ 7 * 7 }}" in text
 

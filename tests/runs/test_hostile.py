@@ -399,6 +399,9 @@ DRAWN = [
     ("details", "samples", {"test": 0}),
     ("details", "classes", ["x" * 10**5] * 3),
     ("details", "confusion", {"transfer": [[10**15] * 3] * 3}),
+    ("details", "mistakes", "$\\frac{$<script>\x00"),
+    ("details", "plane", [0, 0]),
+    ("details", "reliability", {"transfer": [{"confidence": 1e308, "count": 1}, {"count": 1e15}]}),
 ]
 
 

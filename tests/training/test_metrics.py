@@ -5,9 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import brier_score_loss, confusion_matrix, f1_score, log_loss, roc_auc_score
+from sklearn.metrics import (
+    brier_score_loss,
+    confusion_matrix,
+    f1_score,
+    log_loss,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
 
-from ddcnn.training import auc, macro_f1, sureness
+from ddcnn.training import auc, class_figures, macro_f1, sureness
 from ddcnn.training.metrics import expected_calibration_error
 
 
@@ -34,6 +41,23 @@ def test_f1_equals_scikit_learn(classes: int) -> None:
     scores, labels = _problem(classes, seed=1)
     counts = confusion_matrix(labels, scores.argmax(1), labels=range(classes))
     assert macro_f1(counts.tolist()) == pytest.approx(f1_score(labels, scores.argmax(1), average="macro"))
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_figures_of_each_class_equal_scikit_learn(classes: int) -> None:
+    scores, labels = _problem(classes, seed=2)
+    decided = scores.argmax(1)
+    expected = precision_recall_fscore_support(labels, decided)
+    found = class_figures(confusion_matrix(labels, decided).tolist())
+    for name, values in zip(("precision", "recall", "f1", "samples"), expected, strict=True):
+        assert found[name] == pytest.approx(values.tolist())
+
+
+def test_figures_of_a_class_that_is_not_there() -> None:
+    found = class_figures([[3, 0, 0], [1, 0, 0], [0, 0, 0]])
+    assert found == {
+        "samples": [3, 1, 0], "precision": [0.75, None, None], "recall": [1.0, 0.0, None], "f1": [6 / 7, 0.0, None],
+    }  # fmt: skip
 
 
 def test_where_they_are_not_defined() -> None:

@@ -68,6 +68,11 @@ def judge_local(setup: Setup, local: StrategyResult) -> list[dict[str, Any]]:
     return rows
 
 
+def scores_of(setup: Setup, result: StrategyResult, part: str) -> Float[Tensor, "n K"]:
+    """Return the scores of one result on a part, in the order of the part."""
+    return _scores(setup, result, part)
+
+
 def confusion(labels: Int64[Tensor, " n"], decided: Int64[Tensor, " n"], classes: int) -> list[list[int]]:
     """Return (K, K) counts: row = true class, column = decision.
 

@@ -22,7 +22,7 @@ from ddcnn.experiments.missing import mean_of_folds
 from ddcnn.experiments.record import FORMAT, Comparison, check_begun
 from ddcnn.planning import open_images, prepare
 from ddcnn.runs.folder import BEGUN, RunFolder
-from ddcnn.training import Progress
+from ddcnn.training import Progress, class_figures
 
 _JUDGED = ("test_accuracy", "test_auc", "test_f1")
 
@@ -94,6 +94,8 @@ def combined(results: Sequence[Mapping[str, Any]], folds: Sequence[int]) -> dict
     details["subdomains"] = [
         _mean([one["details"]["subdomains"][n] for one in results]) for n in range(len(details["subdomains"]))
     ]
+    details["class_figures"] = {name: class_figures(counts) for name, counts in details["confusion"].items()}
+    details["mistakes"] = None  # each fold keeps its own
     details["missing"] = mean_of_folds([one["details"].get("missing", {}) for one in results])
     subdomains = [_mean([_present(one["subdomains"][n]) for one in results]) for n in range(len(first["subdomains"]))]
     return {**first, "strategies": rows, "subdomains": subdomains, "details": details}

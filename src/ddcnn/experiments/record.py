@@ -16,10 +16,11 @@ from ddcnn.config import MOST_THREADS, Config
 from ddcnn.data.description import InputDescription
 from ddcnn.data.files import named_paths
 from ddcnn.errors import RunError
+from ddcnn.experiments.mistakes import confident_mistakes, shown_strategy
 from ddcnn.experiments.results import comparison_of
 from ddcnn.machine import processor
 from ddcnn.planning import Setup
-from ddcnn.runs.folder import BEGUN, RunFolder, versions
+from ddcnn.runs.folder import BEGUN, MISTAKES, RunFolder, versions
 from ddcnn.runs.networks import describe_data, save_networks
 from ddcnn.strategies import StrategyResult
 from ddcnn.training import Progress, StageTimer
@@ -259,9 +260,15 @@ def finish_run(
         "versions": environment(setup.compute.device, command)["versions"],
     }
     found |= {"run": str(setup.config.out)} | ({} if trained is None else {"trained": trained})
+    members = {name: result.network.local_cnns.members for name, result in results.items()}
+    shown = shown_strategy(found["strategies"], members, trained)
+    mistakes = confident_mistakes(setup, results[shown])
+    found["details"]["mistakes"] = shown if mistakes else None
     if folder is not None:
         save_networks(folder, results)
         _write_examples(folder, setup)
+        if mistakes:
+            folder.write_tensors(MISTAKES, mistakes)
         folder.write_json("comparison.json", found)
         folder.seal()
         folder.clean()

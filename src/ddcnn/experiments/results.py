@@ -14,6 +14,7 @@ from ddcnn.network import CNNDNN
 from ddcnn.planning import Setup
 from ddcnn.strategies import StrategyResult
 from ddcnn.strategies.registry import known_results
+from ddcnn.training import class_figures
 
 _PARTS = ("train", "validation", "test")
 
@@ -56,6 +57,7 @@ def comparison_of(setup: Setup, results: dict[str, StrategyResult]) -> dict[str,
             "plane": [axis % len(dataset.image_size) for axis in dataset.plane],
             "samples": {part: len(getattr(setup.data.split, part)) for part in _PARTS},
             "confusion": {name: one.confusion for name, one in decisions.items()},
+            "class_figures": {name: class_figures(one.confusion) for name, one in decisions.items()},
             "subdomains": [{"index": n} | row for n, row in enumerate(by_subdomain)],
             "missing": degraded,
         },

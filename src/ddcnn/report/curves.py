@@ -54,7 +54,7 @@ def curves_figure(curves: Curves) -> Figure:
         grid[0, 0].autoscale_view()
         low, high = grid[0, 0].get_ylim()
         grid[0, 0].set_ylim(max(low, 0), min(high, 101))
-        figure.legend(handles=_handles(curves), loc="outside upper left", ncols=3, fontsize=8, borderaxespad=0)
+        figure.legend(handles=_handles(curves), loc="outside upper left", ncols=3, fontsize=8.5, borderaxespad=0)
     return figure
 
 

@@ -78,7 +78,7 @@ def _draw_2d(image: np.ndarray, boxes: Mapping[int, Box], coarse: Mapping[int, n
     pixels = displayable(image, limits)
     H, W = pixels.shape[:2]
     exploded = _explode(pixels, list(boxes.values()))
-    scale = (1.9 if len(boxes) <= 16 else 4.0) / max(H, W)
+    scale = (1.55 if len(boxes) <= 16 else 4.0) / max(H, W)
     ratios = [W / H, exploded.shape[1] / exploded.shape[0], *[0.6 * W / H] * len(coarse)]
     figure = Figure(figsize=(H * scale * sum(ratios) + 0.15, H * scale + 0.05))
     left, right, *more = figure.subplots(1, len(ratios), width_ratios=ratios)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -12,10 +15,12 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from ddcnn.report import sections, svg
+from ddcnn.report import classes, sections, svg, uncertainty
+from ddcnn.report.advice import advice, warning
 from ddcnn.report.curves import curves_of
-from ddcnn.report.labels_and_formats import STRATEGIES, by, count, percent
+from ddcnn.report.labels_and_formats import STRATEGIES, by, count, percent, strategy_label
 from ddcnn.report.missing import missing_section
+from ddcnn.report.mistakes import gallery
 from ddcnn.report.read import RunFiles, read_run
 from ddcnn.report.results import Results
 from ddcnn.report.tables import cells, columns, is_best, sureness_rows
@@ -54,7 +59,29 @@ def render(run: RunFiles) -> str:
     folder = files("ddcnn.report")
     template = environment.from_string(folder.joinpath("template.html").read_text("utf-8"))
     style = svg.theme() + folder.joinpath("style.css").read_text("utf-8")
-    return template.render(_context(run), style=Markup(style)) + "\n"
+    script = folder.joinpath("page.js").read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    words = {"style": Markup(style), "script": Markup(script), "script_digest": digest}
+    return _with_contents(template.render(_context(run), **words)) + "\n"
+
+
+_HEADED = re.compile(r"<section( class=\"[a-z]+\")?>\n<h2>([^<]*)</h2>")
+
+
+def _with_contents(page: str) -> str:
+    r"""Give each section an identifier, and list them all in the place of the empty list.
+
+    >>> _with_contents("<ul></ul><section>\n<h2>Training time</h2>").replace("\n", "")
+    '<ul><li><a href="#training-time">Training time</a></li></ul><section id="training-time"><h2>Training time</h2>'
+    """
+    titles = [title for _, title in _HEADED.findall(page)]
+    items = "".join(f'<li><a href="#{_identifier(title)}">{title}</a></li>' for title in titles)
+    page = _HEADED.sub(lambda m: f'<section{m[1] or ""} id="{_identifier(m[2])}">\n<h2>{m[2]}</h2>', page)
+    return page.replace("<ul></ul>", f"<ul>{items}</ul>", 1)
+
+
+def _identifier(title: str) -> str:
+    return re.sub(r"[^a-z]+", "-", title.lower())
 
 
 def _plain(value: Any) -> Any:
@@ -75,6 +102,13 @@ def _context(run: RunFiles) -> dict[str, Any]:
         "K": len(details.classes) or None,
         "samples": samples,
         "verdict": verdict(results).replace(" %", f"{_NBSP}%"),
+        "doubts": " ".join(uncertainty.doubts(results)).replace(" %", f"{_NBSP}%"),
+        "warning": warning(results).replace(" %", f"{_NBSP}%"),
+        "advice": advice(results, panels),
+        "mistakes": gallery(results, run.mistakes),
+        "mistaken": strategy_label(details.mistakes),
+        "class_columns": classes.COLUMNS,
+        "class_tables": classes.class_tables(results),
         "nbsp": _NBSP,
         "columns": columns(results),
         "rows": [_row(results, i) for i in range(len(results.strategies))],
@@ -95,6 +129,7 @@ def _context(run: RunFiles) -> dict[str, Any]:
         "curves": sections.training(panels),
         "folds": any("/" in name for name in panels) and not details.folds,
         "confusion": sections.confusion(results),
+        "reliability": sections.reliability(results),
         "time": sections.time(results),
         "parameters": sections.parameters(results),
         "facts": _facts(run),

@@ -18,7 +18,7 @@ _LONGEST = 256
 LINE = "#ffc145"
 _SCATTERED = 3  # edges per pixel; a single pixel has four
 _OVERLAP = np.array((255, 193, 69, 90), np.uint8)
-_LABEL = {"boxstyle": "round,pad=0.2", "facecolor": "#000000", "alpha": 0.6, "linewidth": 0}
+_LABEL = {"boxstyle": "round,pad=0.2", "facecolor": "#000000", "alpha": 0.75, "linewidth": 0}
 
 
 def show(axes: Axes, pixels: np.ndarray, size: tuple[int, ...]) -> None:
@@ -40,7 +40,7 @@ def overlay(axes: Axes, boxes: Mapping[int, Box], size: tuple[int, ...]) -> None
     if (cover > 1).any():
         show(axes, np.where((cover > 1)[..., None], _OVERLAP, np.uint8(0)), size)
     if len(boxes) <= 100:
-        font = float(np.clip(11 - 0.6 * len(boxes) ** 0.5, 4.5, 9))
+        font = float(np.clip(11 - 0.6 * len(boxes) ** 0.5, 7.5, 9))
         for index, ((top, bottom), (left, right)) in boxes.items():
             axes.text(
                 (left + right) / 2, (top + bottom) / 2, str(index), ha="center", va="center", fontsize=font,

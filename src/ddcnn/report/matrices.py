@@ -16,6 +16,10 @@ from ddcnn.report.svg import INK, MUTED, PAPER, ink_on, shades, style, ticks
 MOST_NUMBERS = 12
 """Up to this number of classes the cells of a confusion matrix hold their counts."""
 
+_WIDTH = 3.3  # inches: what is no wider is not reduced on a phone, so that its letters stay legible
+_CELL = 0.42  # inches that an accuracy and an index need
+_LETTERS = 7.5  # points of the smallest letters: 10 pixels
+
 
 def map_figure(accuracies: Sequence[float | None], grid: tuple[int, ...], chance: float) -> Figure:
     """Draw the accuracy of each subdomain at its place in the grid, one panel per layer of a 3-D grid.
@@ -24,11 +28,11 @@ def map_figure(accuracies: Sequence[float | None], grid: tuple[int, ...], chance
     """
     values = np.array([np.nan if a is None else a for a in accuracies]).reshape((1, 1, *grid)[-3:])
     layers, rows, columns = values.shape
-    across = min(layers, 4)
+    across = max(1, min(layers, 4, int((_WIDTH + 0.3) / (columns * _CELL + 0.3))))
     down = math.ceil(layers / across)
     best = np.nanmax(values, initial=chance)
     levels = np.clip((values - chance) / max(best - chance, 1e-9), 0, 1)
-    cell = min(0.8, 6.6 / (across * columns + 0.3 * (across - 1)), 4.6 / rows)
+    cell = min(0.8, (_WIDTH - 0.3 * (across - 1)) / (across * columns), 4.6 / rows)
     width, height = across * columns * cell + 0.3 * (across - 1) + 0.2, down * (rows * cell + 0.3 * (layers > 1)) + 0.1
     with style():
         figure = Figure(figsize=(max(width, 1.5), height), layout="constrained")
@@ -103,10 +107,17 @@ def confusion_figure(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
     """
     K = len(matrix)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    text = [[str(value) for value in row] for row in matrix] if K <= MOST_NUMBERS else None
-    size = 1.6 + min(3.4, max(0.42 * K, 1.2))
+    text = [[str(value) for value in row] for row in matrix] if writes_counts(matrix) else None
+    side = min(2.5, max(0.42 * K, 1.2))
     labels = ("predicted class", "true class")
-    return _table(shares, text=text, rows=classes, columns=classes, labels=labels, size=(size + 0.3, size))
+    size = (min(_WIDTH + 0.15, side + 1.3), side + 1.0)
+    return _table(shares, text=text, rows=classes, columns=classes, labels=labels, size=size)
+
+
+def writes_counts(matrix: np.ndarray) -> bool:
+    """Return whether the cells of a confusion matrix hold their counts: whether these fit."""
+    digits = len(str(int(matrix.max(initial=0))))
+    return len(matrix) <= MOST_NUMBERS and digits * len(matrix) <= 40
 
 
 def class_figure(accuracies: np.ndarray, classes: Sequence[str], indices: Sequence[int]) -> Figure:
@@ -115,9 +126,10 @@ def class_figure(accuracies: np.ndarray, classes: Sequence[str], indices: Sequen
     ``indices`` are the N subdomain indices.
     """
     N, K = accuracies.shape
-    text = [[f"{100 * v:.0f}" if np.isfinite(v) else "-" for v in row] for row in accuracies] if N * K <= 200 else None
+    fits = N <= 16 and K <= 8
+    text = [[f"{100 * v:.0f}" if np.isfinite(v) else "-" for v in row] for row in accuracies] if fits else None
     names = [f"subdomain {index}" for index in indices]
-    size = (1.7 + min(5.2, 0.46 * K), 0.9 + min(5.2, 0.3 * N))
+    size = (min(_WIDTH + 0.15, 1.5 + 0.46 * K), 0.9 + min(5.2, 0.3 * N))
     return _table(accuracies, text=text, rows=names, columns=classes, labels=("class", ""), size=size, aspect="auto")
 
 
@@ -135,18 +147,18 @@ def _table(
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
         axes.imshow(shades(shares), aspect=aspect, extent=(-0.5, len(columns) - 0.5, len(rows) - 0.5, -0.5))
-        shown = ticks(len(columns), 30)
+        shown = ticks(len(columns), 16)
         axes.set_xticks(shown, [_short(columns[i]) for i in shown], rotation=_rotation(columns))
-        shown = ticks(len(rows), 32)
+        shown = ticks(len(rows), 16 if aspect == "equal" else 32)
         axes.set_yticks(shown, [_short(rows[i]) for i in shown])
-        axes.tick_params(labelsize=7.5, labelcolor=INK)
+        axes.tick_params(labelsize=_LETTERS, labelcolor=INK)
         axes.set(xlabel=labels[0], ylabel=labels[1])
         for spine in axes.spines.values():
             spine.set_visible(True)
         for i, row in enumerate(text or ()):
             for j, value in enumerate(row):
                 tint = ink_on(shares[i, j]) if value != "0" else MUTED
-                axes.text(j, i, value, ha="center", va="center", fontsize=7.5, color=tint, in_layout=False)
+                axes.text(j, i, value, ha="center", va="center", fontsize=_LETTERS, color=tint, in_layout=False)
     return figure
 
 
@@ -159,12 +171,13 @@ def _cell_borders(axes: Axes, rows: int, columns: int) -> None:
 
 def _cell_text(axes: Axes, place: tuple[int, int], value: float, *, index: int, tint: str, cell: float) -> None:
     row, column = place
-    if cell < 0.16:
+    if cell < 0.2:
         return
     text = "-" if not np.isfinite(value) else f"{100 * value:.1f}" if cell > 0.35 else f"{100 * value:.0f}"
-    axes.text(column, row, text, ha="center", va="center", fontsize=min(11, 4 + 10 * cell), color=tint)
-    if cell > 0.4:
-        axes.text(column - 0.43, row - 0.42, str(index), ha="left", va="top", fontsize=6.5, color=tint, alpha=0.8)
+    font, named = min(11, max(_LETTERS, 4 + 10 * cell)), cell >= _CELL - 0.01
+    axes.text(column, row + 0.12 * named, text, ha="center", va="center", fontsize=font, color=tint)
+    if named:
+        axes.text(column - 0.43, row - 0.42, str(index), ha="left", va="top", fontsize=_LETTERS, color=tint)
 
 
 def _rotation(names: Sequence[str]) -> int:

@@ -86,7 +86,7 @@ def curve_figure(lines: list[tuple[Strategy, list[Point]]]) -> Figure:
         axes.set(xlabel="missing subdomains", ylabel="test accuracy (%)")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True, min_n_ticks=1))
         axes.grid(visible=True, axis="y")
-        figure.legend(loc="outside upper left", ncols=5, fontsize=8, labelcolor=svg.INK, borderaxespad=0)
+        figure.legend(loc="outside upper left", ncols=5, fontsize=8.5, labelcolor=svg.INK, borderaxespad=0)
     return figure
 
 

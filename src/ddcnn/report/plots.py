@@ -44,7 +44,9 @@ def accuracy_figure(results: Results, samples: int | None) -> Figure:
         for axes in (left, right):
             if whole and whole.test_accuracy is not None:
                 axes.axhline(100 * whole.test_accuracy, color=colour("global"), linewidth=1, linestyle=(0, (4, 3)))
-            axes.set_xticks(range(len(strategies)), [_wrapped(strategy_label(s.name)) for s in strategies], fontsize=8)
+            axes.set_xticks(
+                range(len(strategies)), [_wrapped(strategy_label(s.name)) for s in strategies], fontsize=8.5
+            )
             axes.set_xlim(-0.6, max(len(strategies), 2) - 0.4)
             axes.grid(visible=True, axis="y")
             axes.spines["left"].set_visible(False)
@@ -70,7 +72,7 @@ def time_figure(results: Results) -> Figure:
                 _stack(axes, bar, i + offset, 0.34, opacity)
                 text = f"{seconds(total, ' s')} {word}" if total is not None else f"- {word}"
                 end = sum(value for _, value in bar) + 0.01 * longest
-                axes.text(end, i + offset, text, va="center", fontsize=8, color=MUTED if word != "measured" else INK)
+                axes.text(end, i + offset, text, va="center", fontsize=8.5, color=MUTED if word != "measured" else INK)
         axes.set_yticks(range(len(rows)), [strategy_label(s.name) for s, *_ in rows], color=INK)
         axes.set(xlim=(0, 1.28 * longest), xlabel="seconds")
         axes.invert_yaxis()
@@ -180,7 +182,7 @@ def _legend(figure: Figure, entries: Sequence[tuple[str, str]]) -> None:
     handles = [Patch(color=tint, label=label) for tint, label in dict.fromkeys(entries)]
     if handles:
         figure.legend(
-            handles=handles, loc="outside upper left", ncols=min(6, len(handles)), fontsize=8, labelcolor=INK,
+            handles=handles, loc="outside upper left", ncols=min(6, len(handles)), fontsize=8.5, labelcolor=INK,
             handlelength=1, handleheight=1, borderaxespad=0,
         )  # fmt: skip
 

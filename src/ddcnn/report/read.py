@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ddcnn.errors import RunError
+from ddcnn.report.mistakes import read_mistakes
 from ddcnn.report.results import Results, Row, parse
 from ddcnn.runs.folder import RunFolder
 
@@ -40,6 +41,8 @@ class RunFiles:
         Of the same file, (m, C, *s) by index: what those subdomains see that do not just see their box.
     annotation
         Of the same file, (m, *S): not zero where an image shows what makes its class; None where that is not known.
+    mistakes
+        `mistakes.safetensors`: see `ddcnn.experiments.mistakes`; empty without that file.
     """
 
     results: Results
@@ -51,6 +54,7 @@ class RunFiles:
     annotation: np.ndarray | None = None
     footprints: np.ndarray | None = None
     subimages: Mapping[int, np.ndarray] = field(default_factory=dict)
+    mistakes: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def read_run(run_dir: Path | str) -> RunFiles:
@@ -70,8 +74,9 @@ def read_run(run_dir: Path | str) -> RunFiles:
     rows = _rows(folder)
     config = folder.read_text("config.yaml")
     environment = folder.read_json("environment.json")
+    mistakes = read_mistakes(folder, len(results.subdomains)) if results.details.mistakes else {}
     examples = _examples(folder, [s.index for s in results.subdomains])
-    return RunFiles(results, rows, config, environment, **examples)
+    return RunFiles(results, rows, config, environment, mistakes=mistakes, **examples)
 
 
 def _mapping(text: str, source: str) -> dict[str, Any]:

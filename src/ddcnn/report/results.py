@@ -118,11 +118,20 @@ class Missing(_Record):
     random: tuple[MissingSets, ...] = ()
 
 
+class ReliabilityBin(_Record):
+    """Decisions whose probabilities lie in one bin: mean probability, share that is right, and how many there are."""
+
+    confidence: Accuracy = None
+    accuracy: Accuracy = None
+    count: Positive = None
+
+
 class Details(_Record):
     """What the tables leave out.
 
     ``image_shape`` is (C, *S), ``plane`` the axes of the slices of a volume, ``folds`` the number of folds and of
-    repeats; confusion matrices are K x K counts, rows = true class. ``missing`` is by strategy.
+    repeats; confusion matrices are K x K counts, rows = true class. ``missing`` and
+    ``reliability`` are by strategy; ``mistakes`` names the strategy whose mistakes are in `mistakes.safetensors`.
     """
 
     command: Text = ""
@@ -135,6 +144,8 @@ class Details(_Record):
     confusion: dict[str, tuple[tuple[Count, ...], ...] | None] = {}
     subdomains: tuple[SubdomainDetails, ...] = ()
     missing: dict[str, Missing | None] = {}
+    reliability: dict[str, tuple[ReliabilityBin, ...] | None] = {}
+    mistakes: Text = ""
     choices: dict[str, Any] = {}
     versions: dict[str, Any] = {}
 

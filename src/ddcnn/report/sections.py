@@ -10,6 +10,7 @@ from ddcnn.report import draw, matrices, plots, svg
 from ddcnn.report.curves import Curves, curves_figure
 from ddcnn.report.labels_and_formats import by, count, percent, strategy_label
 from ddcnn.report.read import RunFiles
+from ddcnn.report.reliability import reliability_figure, reliability_lines
 from ddcnn.report.results import Results
 
 
@@ -151,8 +152,15 @@ def confusion(results: Results) -> list[tuple[str, Markup, bool]]:
         names = classes if len(classes) == K else tuple(str(k) for k in range(K))
         alt = f"Confusion matrix of {strategy_label(name)}: {int(np.trace(matrix))} of {int(matrix.sum())} are correct"
         figure = matrices.confusion_figure(matrix, names)
-        figures.append((strategy_label(name), _figure(figure, f"confusion{i}", alt), K <= matrices.MOST_NUMBERS))
+        figures.append((strategy_label(name), _figure(figure, f"confusion{i}", alt), matrices.writes_counts(matrix)))
     return figures
+
+
+def reliability(results: Results) -> Markup | None:
+    """Draw how often decisions are right that are made with some probability."""
+    lines = reliability_lines(results)
+    alt = "Share of right decisions over their probability"
+    return _figure(reliability_figure(lines), "reliability", alt) if lines else None
 
 
 def time(results: Results) -> Markup | None:

@@ -30,6 +30,15 @@ PALETTE = {
 }
 """Colours by role or strategy, (light, dark): apart for colour-blind eyes, at least 3:1 against the paper."""
 
+_OF_THE_PAGE = {"link": ("#00588f", "#7fbdec"), "shade": ("#00000038", "#ffffff40")}
+"""Colours that no figure has."""
+
+_SMALLEST = 10
+"""Pixels on the screen of the smallest letters of a figure: a wider figure than fits is scrolled, not reduced."""
+
+_NARROW, _ENLARGED = 260, 1.35
+"""Points of a figure that fits a phone, and how much larger it may be where there is room."""
+
 INK, MUTED, RULE, PAPER = (PALETTE[name][0] for name in ("ink", "muted", "rule", "paper"))
 
 _STYLE: dict[Any, Any] = {
@@ -83,7 +92,8 @@ def variable(name: str) -> str:
 
 def theme() -> str:
     """Return the CSS that defines every colour as a variable, for light and dark."""
-    light, dark = (";".join(f"--{name}:{pair[i]}" for name, pair in PALETTE.items()) for i in (0, 1))
+    colours = PALETTE | _OF_THE_PAGE
+    light, dark = (";".join(f"--{name}:{pair[i]}" for name, pair in colours.items()) for i in (0, 1))
     return (
         f":root{{color-scheme:light dark;{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
     )
@@ -128,7 +138,11 @@ def to_svg(figure: Figure, *, name: str, alt: str) -> str:
         text = text.replace(f": {light}", f": var(--{role})")
     width = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
     assert width is not None
-    head = f'<svg class="plot" role="img" aria-label="{html.escape(alt)}" {width[0]} style="max-width:{width[1]}pt">'
+    sizes = [float(size) for size in re.findall(r"font-size: ([\d.]+)px", text)]
+    least = f"min-width:{float(width[1]) * _SMALLEST / min(sizes):.0f}px;" if sizes else ""
+    most = float(width[1]) * (_ENLARGED if float(width[1]) <= _NARROW else 1)
+    look = f"{least}max-width:{most:.0f}pt"
+    head = f'<svg class="plot" role="img" aria-label="{html.escape(alt)}" {width[0]} style="{look}">'
     text = head + text[text.index(">") + 1 :]
     return re.sub(r"\n\s*", "\n", text)
 

@@ -27,6 +27,7 @@ MANIFEST = "manifest.json"
 CHECKPOINTS = "checkpoints"
 BEGUN = f"{CHECKPOINTS}/run.json"
 REPORT = "report.html"
+MISTAKES = "mistakes.safetensors"
 
 _SCRATCH = re.compile(rf"(folds/\d+/)?{CHECKPOINTS}/")
 _PARTLY = re.compile(r"\..+\.[a-z0-9_]{8}")  # as `write_atomic` calls what it has not renamed yet

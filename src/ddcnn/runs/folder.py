@@ -15,10 +15,10 @@ from ddcnn.config import Config
 from ddcnn.decomposition import build_decomposition
 from ddcnn.errors import RunError
 from ddcnn.folders import FolderLock, entries, is_within, move_aside
-from ddcnn.runs.files import BEGUN, CHECKPOINTS, MANIFEST, REPORT, RunFiles
+from ddcnn.runs.files import BEGUN, CHECKPOINTS, MANIFEST, MISTAKES, REPORT, RunFiles
 from ddcnn.runs.manifest import is_own
 
-__all__ = ["BEGUN", "CHECKPOINTS", "MANIFEST", "REPORT", "RunFolder", "default_folder", "versions"]
+__all__ = ["BEGUN", "CHECKPOINTS", "MANIFEST", "MISTAKES", "REPORT", "RunFolder", "default_folder", "versions"]
 
 _LOCK = f"{CHECKPOINTS}/lock"
 _ASIDE = f"{CHECKPOINTS}/replaced-"  # and a number: what was here before, until this run is complete

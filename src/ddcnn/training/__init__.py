@@ -7,7 +7,7 @@ from ddcnn.training.evaluation import accuracy_of, evaluate, predict_outputs, pr
 from ddcnn.training.loop import History, finished, fit
 from ddcnn.training.member_optimizer import MemberOptimizer
 from ddcnn.training.members import Single, TrainableMembers
-from ddcnn.training.metrics import auc, macro_f1, sureness
+from ddcnn.training.metrics import auc, class_figures, macro_f1, sureness
 from ddcnn.training.objective import (
     CrossEntropy,
     FadingLocalLosses,
@@ -46,6 +46,7 @@ __all__ = [
     "auc",
     "autocast",
     "balanced_weights",
+    "class_figures",
     "cross_entropy_of",
     "elapsed_across_restarts",
     "evaluate",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -86,6 +87,36 @@ def expected_calibration_error(p: Float[Tensor, "n K"], labels: Int64[Tensor, "n
     where = torch.bucketize(sure, edges)
     gaps = torch.zeros(bins, dtype=torch.float64).index_add_(0, where, right - sure)
     return float(gaps.abs().sum() / len(labels))
+
+
+def class_figures(confusion: Sequence[Sequence[int]]) -> dict[str, list[Any]]:
+    """Return figures of each class from (K, K) counts with rows = true class.
+
+    Returns
+    -------
+    samples
+        K counts: how many are of the class.
+    precision
+        TP / (TP + FP), 0..1: the share of the decisions for the class that are right. None where there is no decision.
+    recall
+        TP / (TP + FN), 0..1: the share of the samples of the class that are found. None where there is no sample.
+    f1
+        2 TP / (2 TP + FP + FN), 0..1. None where there is neither.
+
+    Examples
+    --------
+    >>> class_figures([[2, 2], [0, 1]])["recall"], class_figures([[1, 0], [1, 0]])["precision"]
+    ([0.5, 1.0], [0.5, None])
+    """
+    right = [row[k] for k, row in enumerate(confusion)]
+    true, decided = [sum(row) for row in confusion], [sum(column) for column in zip(*confusion, strict=True)]
+
+    def shares(parts: Sequence[int], wholes: Sequence[int]) -> list[float | None]:
+        return [part / whole if whole else None for part, whole in zip(parts, wholes, strict=True)]
+
+    both = [t + d for t, d in zip(true, decided, strict=True)]
+    f1 = shares([2 * n for n in right], both)
+    return {"samples": true, "precision": shares(right, decided), "recall": shares(right, true), "f1": f1}
 
 
 def _area(scores: Tensor, positive: Tensor) -> float | None:
