@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ddcnn.decomposition import Decomposition, Grid, Subdomain, cut, reassemble
     from ddcnn.errors import DdcnnError
     from ddcnn.experiments import Comparison, compare, evaluate, resume, train
+    from ddcnn.explaining import Explanation, explain
+    from ddcnn.exporting import export
     from ddcnn.fusion import FusedCNN, fuse, unfuse
     from ddcnn.models import CNN3D, VGG9, LocalCNNs, ResNet20
     from ddcnn.network import CNNDNN
@@ -30,6 +32,8 @@ _PLACES = {
     "decomposition": ("Decomposition", "Grid", "Subdomain", "cut", "reassemble"),
     "errors": ("DdcnnError",),
     "experiments": ("Comparison", "compare", "evaluate", "resume", "train"),
+    "explaining": ("Explanation", "explain"),
+    "exporting": ("export",),
     "fusion": ("FusedCNN", "fuse", "unfuse"),
     "models": ("CNN3D", "LocalCNNs", "VGG9", "ResNet20"),
     "network": ("CNNDNN",),
@@ -50,6 +54,7 @@ __all__ = [
     "DdcnnError",
     "Decomposition",
     "Dense",
+    "Explanation",
     "FusedCNN",
     "Grid",
     "LocalCNNs",
@@ -59,6 +64,8 @@ __all__ = [
     "compare",
     "cut",
     "evaluate",
+    "explain",
+    "export",
     "fuse",
     "load",
     "open_data",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from ddcnn.aggregation.absent import checked, decide, silence
 from ddcnn.decomposition import Decomposition, Subimages
 from ddcnn.errors import DecompositionError
+from ddcnn.explaining import Explanation, explain
 from ddcnn.fusion import Backend
 from ddcnn.models import LocalCNNs
 
@@ -113,6 +115,15 @@ class CNNDNN(nn.Module):
         """Return global scores from local probabilities, always computed in float32."""
         with torch.autocast(probabilities.device.type, enabled=False):
             return decide(self.aggregation, probabilities, self.missing)
+
+    def explain(
+        self, images: Shaped[Tensor, "B C *S"] | np.ndarray, target: int | Sequence[int] | None = None
+    ) -> Explanation:
+        """Return which subdomain said what, what the aggregation made of it, and which pixels mattered.
+
+        See `ddcnn.explain`.
+        """
+        return explain(self, images, target)
 
     def unfused_state(self) -> dict[str, Tensor]:
         """Return views of what is there, ``locals.<subdomain>.<name>`` and ``aggregation.<name>``.
