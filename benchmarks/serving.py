@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import argparse
 import copy
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from common import describe_machine, write
+from common import describe_machine, in_turns, write
 
 from ddcnn.aggregation import Dense
 from ddcnn.decomposition import Grid
@@ -49,43 +49,31 @@ def main() -> None:
             calls, batches = ways(model, grid), (1, 64)
             for batch in batches:
                 images = torch.randint(0, 256, (batch, 3, 32, 32), dtype=torch.uint8)
-                cells = [_cell(seconds) for seconds in turns(calls, images, arguments.repeats)]
+                with torch.no_grad():
+                    times = in_turns({way: partial(call, images) for way, call in calls.items()}, arguments.repeats)
+                cells = [_cell(times[way]) for way in WAYS]
                 lines.append(f"| {model} | {grid[0] * grid[1]} | {batch} | {' | '.join(cells)} |")
                 print(lines[-1], flush=True)
     write(arguments.out, "serving", lines, CPU)
 
 
-def ways(model: str, grid: tuple[int, int]) -> list[Callable[[torch.Tensor], object]]:
+def ways(model: str, grid: tuple[int, int]) -> dict[str, Callable[[torch.Tensor], object]]:
     cuts, size = Grid(grid), (32, 32)
     width = width_rule(len(cuts))
     modules = [build(model, 3, 10, s.shape, width=width, seed=s.index).eval() for s in cuts.subdomains(size)]
     normalization = Normalization(torch.full((3,), 120.0), torch.full((3,), 60.0))
     last = Dense(len(cuts), 10)
-    made = {
+    made: dict[str, Callable[[torch.Tensor], object]] = {
         backend: CNNDNN(cuts, modules, last, image_size=size, normalization=normalization, backend=backend).eval()
         for backend in ("fused", "looped")
     }
     images = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8)
-    calls: list[Callable[[torch.Tensor], object]] = [made["fused"], made["looped"]]
     piece = together(made["looped"], images).pieces[0]
     with torch.no_grad():
         piece(images)
         for name in WAYS[2:]:
-            calls.append(FORMATS[name].read(FORMATS[name].write(piece, images, {}), copy.deepcopy(piece)))
-    return calls
-
-
-@torch.no_grad()
-def turns(calls: list[Callable[[torch.Tensor], object]], images: torch.Tensor, repeats: int) -> np.ndarray:
-    seconds = np.zeros((len(calls), repeats))
-    for call in calls:
-        call(images)
-    for r in range(repeats):
-        for n, call in enumerate(calls):
-            start = time.perf_counter()
-            call(images)
-            seconds[n, r] = time.perf_counter() - start
-    return seconds
+            made[name] = FORMATS[name].read(FORMATS[name].write(piece, images, {}), copy.deepcopy(piece))
+    return made
 
 
 def _cell(seconds: np.ndarray) -> str:

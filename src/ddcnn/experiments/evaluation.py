@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ from ddcnn.runs.run_validation import read_config, read_data, untrusted
 from ddcnn.training import accuracy_of, auc, macro_f1, member_losses, predict_scores
 
 
+@runtime_checkable
 class Deployed(Protocol):
     """A network that was taken out of a run; `ddcnn.exporting.OnnxNetwork` is one."""
 

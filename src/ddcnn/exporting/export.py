@@ -122,10 +122,15 @@ def _contents(assembly: Assembly, form: Format, facts: Mapping[str, Any], name: 
         except ExportError:
             raise
         except Exception as error:  # whatever an exporter raises of operators that it does not know
-            raise ExportError(
-                f"{name}: {piece.name} cannot be written in this format: {in_one_line(error)}; try another --format"
-            ) from None
+            reason = in_one_line(_first_cause(error))
+            raise ExportError(f"{name} cannot be written in this format: {reason}; try another --format") from None
     return contents
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _facts(folder: RunFolder, network: CNNDNN, name: str, *, trust: bool) -> dict[str, Any]:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from torch import Tensor
 
 from ddcnn.errors import ExportError, in_one_line
 from ddcnn.exporting.pieces import Piece, WholeNetwork
+from ddcnn.exporting.quietly import quietly
 
 _MOST = 2**31  # bytes of a protocol buffer
 
@@ -31,7 +29,7 @@ def write(piece: Piece, example: Tensor, facts: Mapping[str, str]) -> bytes:
         raise ExportError(
             f"{piece.name} has {size / 2**30:.1f} GiB, an ONNX file at most 2; use --parts, or torch-export"
         )
-    with _quiet():
+    with quietly():
         program: Any = torch.onnx.export(
             piece,
             (example,),
@@ -118,17 +116,3 @@ def _package(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise ExportError(f"ONNX needs more packages: pip install 'ddcnn[export]' ({error})") from None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep PyTorch from telling about its own exporter: what matters is checked afterwards."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,14 +11,14 @@ import torch
 from torch import Tensor
 
 from ddcnn.exporting.pieces import Piece
+from ddcnn.exporting.quietly import quietly
 
 FACTS = "facts.json"
 
 
 def write(piece: Piece, example: Tensor, facts: Mapping[str, str]) -> bytes:
     """Return a .pt2 file, whose first axis is of any length, with the facts as ``facts.json`` in it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quietly():
         program = torch.export.export(piece, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False)
         file = io.BytesIO()
         torch.export.save(program, file, extra_files={FACTS: json.dumps(dict(facts))})
@@ -28,8 +27,7 @@ def write(piece: Piece, example: Tensor, facts: Mapping[str, str]) -> bytes:
 
 def read(content: bytes, piece: Piece) -> Callable[[Tensor], dict[str, Tensor]]:
     """Return what computes the outputs of a file."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quietly():
         module = torch.export.load(io.BytesIO(content)).module()
 
     def run(x: Tensor) -> dict[str, Tensor]:
