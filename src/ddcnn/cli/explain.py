@@ -186,7 +186,8 @@ def _draw(
         printable(f"{Path(row['file']).name}: {row['explained']} {row['explained_probability']:.2f}") for row in rows
     ]
     boxes = [one.box for one in network.local_cnns.subdomains]
-    figure = draw_heat_maps(*zip(*drawn[most], strict=True), titles[most], boxes)
+    images, maps = zip(*drawn[most], strict=True)
+    figure = draw_heat_maps(images, maps, titles[most], boxes)
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=150)
     try:

@@ -178,7 +178,8 @@ def _attribution(
     if float(missed.abs().max()) > _EXACT:
         notes.append("no attribution: this aggregation decides in steps, which gradients do not see")
         return None
-    return found.flatten(2).sum(2).detach().cpu()
+    of_each: Tensor = found.flatten(2).sum(2)
+    return of_each.detach().cpu()
 
 
 def _silent(network: Explainable, seen: Subimages) -> Tensor | None:

@@ -83,16 +83,18 @@ def largest_difference(
     with torch.no_grad():
         local = network.local_probabilities(images)
         expected = {"probabilities": network.decide(local).softmax(1), "local_probabilities": local}
-    pairs = zip(contents, assembly.pieces, strict=True)
-    files = [form.read(content, copy.deepcopy(piece)) for content, piece in pairs]
-    worst = 0.0
-    for count in (len(images), 1):  # exporters may take a batch of one for something special
-        for name, values in assembly.run(files, images[:count]).items():
-            gap = float((values - expected[name][:count]).abs().max())
-            if not gap <= TOLERANCE:  # NaN is more as well
-                raise ExportError(
-                    f"the exported {name.replace('_', ' ')} differ by {gap:.2g} from those of the network, more than "
-                    f"{TOLERANCE:g}; nothing was written, try another --format"
-                )
-            worst = max(worst, gap)
-    return worst
+        pairs = zip(contents, assembly.pieces, strict=True)
+        files = [form.read(content, copy.deepcopy(piece)) for content, piece in pairs]
+        return max(_gap(assembly.run(files, images[:count]), expected) for count in (len(images), 1))
+
+
+def _gap(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:
+    """Return the largest difference; of a batch of one as well, which exporters may take for something special."""
+    gaps = {name: float((values - expected[name][: len(values)]).abs().max()) for name, values in found.items()}
+    for name, gap in gaps.items():
+        if not gap <= TOLERANCE:  # NaN is more as well
+            raise ExportError(
+                f"the exported {name.replace('_', ' ')} differ by {gap:.2g} from those of the network, more than "
+                f"{TOLERANCE:g}; nothing was written, try another --format"
+            )
+    return max(gaps.values())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from jaxtyping import Float, Shaped
@@ -175,7 +174,7 @@ def apart(network: CNNDNN, images: Shaped[Tensor, "B C *S"]) -> Assembly:
 
 
 def _ready(piece: Piece) -> Piece:
-    return cast(Piece, piece.eval())
+    return piece.eval()
 
 
 def _of_normalization(module: nn.Module) -> dict[str, Tensor]:
