@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from PIL import Image
 import ddcnn
 
 pytest.importorskip("captum", reason="pip install 'ddcnn[explain]'")
+PAGE = Path(__file__).parents[2] / "docs" / "explain.md"
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
 
 
@@ -65,6 +69,17 @@ def test_a_missing_local_cnn_and_one_that_decides_alone(call: Callable, degraded
     assert "missing" in call("explain", degraded_run, images / "a.png").out
 
 
+def test_the_example_of_the_page(
+    made_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
+    (tmp_path / "runs").mkdir()
+    shutil.copytree(made_run, tmp_path / "runs" / "mine")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, str(PAGE), "exec"), {"images": PIXELS.transpose(0, 3, 1, 2)})
+    assert "torch.Size([2, 16, 16])" in capsys.readouterr().out
+
+
 def test_what_cannot_be_explained(refused: Callable, made_run: Path, images: Path, tmp_path: Path) -> None:
     def said(*more: object) -> str:
         return refused("explain", made_run, images, *more)
@@ -78,7 +93,5 @@ def test_what_cannot_be_explained(refused: Callable, made_run: Path, images: Pat
 def test_captum_is_named_where_it_is_missing(
     refused: Callable, made_run: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     assert "pip install 'ddcnn[explain]'" in refused("explain", made_run, images)

@@ -15,27 +15,17 @@ from ddcnn.exporting import FORMATS
 from ddcnn.exporting.pieces import WholeNetwork, apart, together
 from ddcnn.models import Normalization
 from ddcnn.network import CNNDNN
-from tests.fusion.helper import randomize
+from tests.fusion.helper import randomize, small_cnn
 
 pytestmark = pytest.mark.usefixtures("seeded")
 FACTS = {"classes": '["a", "\u4e2d"]'}
 SIZES = {"2d": ((1, 3), (7, 11)), "3d": ((1, 2, 2), (3, 5, 6))}  # uneven: subimages of two shapes
 
 
-def _small(axes: int) -> nn.Module:
-    """Return a network of what every exporter knows."""
-    convolution, norm, pool = (
-        (nn.Conv2d, nn.BatchNorm2d, nn.AdaptiveAvgPool2d)
-        if axes == 2
-        else (nn.Conv3d, nn.BatchNorm3d, nn.AdaptiveAvgPool3d)
-    )
-    return nn.Sequential(convolution(2, 4, 3, padding=1), norm(4), nn.ReLU(), pool(1), nn.Flatten(), nn.Linear(4, 3))
-
-
 def network_of(kind: str, aggregation: str = "dense", missing: tuple[int, ...] = ()) -> tuple[CNNDNN, list[nn.Module]]:
     parts, size = SIZES[kind]
     grid = Grid(parts, overlap=1)
-    cnns = randomize([_small(len(size)).eval() for _ in grid.subdomains(size)])
+    cnns = randomize([small_cnn(2, 3, len(size)).eval() for _ in grid.subdomains(size)])
     dense = Dense(len(grid), 3, hidden=(4,), shortcut=False)
     last = {"dense": dense, "average": Average(), "vote": Vote()}[aggregation]
     normalization = Normalization(torch.tensor([100.0, 50.0]), torch.tensor([60.0, 30.0]))

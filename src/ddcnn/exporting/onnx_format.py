@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddcnn.errors import ExportError, in_one_line
 from ddcnn.exporting.pieces import Piece, WholeNetwork
@@ -31,7 +33,7 @@ def write(piece: Piece, example: Tensor, facts: Mapping[str, str]) -> bytes:
         )
     with quietly():
         program: Any = torch.onnx.export(
-            piece,
+            _with_known_layers(piece),
             (example,),
             input_names=[piece.input],
             output_names=list(piece.outputs),
@@ -44,6 +46,34 @@ def write(piece: Piece, example: Tensor, facts: Mapping[str, str]) -> bytes:
     onnx.checker.check_model(model)
     content: bytes = model.SerializeToString()
     return content
+
+
+class _AveragePool3d(nn.Module):
+    """`nn.AdaptiveAvgPool3d`, which ONNX lacks: rows and columns first, then depth; the mean is the same."""
+
+    def __init__(self, pool: nn.AdaptiveAvgPool3d) -> None:
+        super().__init__()
+        size = pool.output_size
+        self.size = tuple(size) if isinstance(size, Sequence) else (size,) * 3
+
+    def forward(self, x: Shaped[Tensor, "B C D H W"]) -> Shaped[Tensor, "B C d h w"]:
+        """Return the means."""
+        _, C, D, H, W = x.shape
+        d, h, w = (given if wanted is None else wanted for wanted, given in zip(self.size, (D, H, W), strict=True))
+        planes = F.adaptive_avg_pool2d(x.flatten(1, 2), (h, w)).unflatten(1, (C, D)).flatten(3)
+        return F.adaptive_avg_pool2d(planes, (d, h * w)).unflatten(3, (h, w))
+
+
+def _with_known_layers(piece: Piece) -> Piece:
+    """Return the piece, or a copy of it where ONNX lacks a layer that others can stand in for."""
+    if not any(isinstance(module, nn.AdaptiveAvgPool3d) for module in piece.modules()):
+        return piece
+    piece = copy.deepcopy(piece)
+    for parent in list(piece.modules()):
+        for name, module in parent.named_children():
+            if isinstance(module, nn.AdaptiveAvgPool3d):
+                setattr(parent, name, _AveragePool3d(module))
+    return piece
 
 
 def read(content: bytes, piece: Piece) -> Callable[[Tensor], dict[str, Tensor]]:  # noqa: ARG001 - the file has all of it
