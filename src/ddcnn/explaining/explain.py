@@ -45,7 +45,7 @@ class Explainable(Protocol):
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a network decides as it does, for B images.
+    """Why a network decides as it does, for B images; all of it on the CPU.
 
     Attributes
     ----------
@@ -114,16 +114,17 @@ def explain(
 
 def _explained(network: Explainable, images: Tensor, target: int | Sequence[int] | None) -> Explanation:
     notes: list[str] = []
+    held = next(iter(network.local_cnns.parameters()), images)
     with torch.no_grad():
-        seen = network.cut(images)
+        seen = network.cut(images.to(held.device))
         local = network.local_probabilities(seen)
         probabilities = network.decide(local).softmax(1)
     classes = _targets(target, probabilities)
     maps, heat_map = _maps(network, seen, classes, notes)
     return Explanation(
-        target=classes,
-        probabilities=probabilities,
-        local_probabilities=local,
+        target=classes.cpu(),
+        probabilities=probabilities.cpu(),
+        local_probabilities=local.cpu(),
         ablation=_ablation(network, local, probabilities, classes),
         attribution=_attribution(network, seen, local, classes, notes),
         maps=maps,

@@ -15,6 +15,8 @@ from ddcnn.report.svg import style
 _HEIGHT = 2.4  # inches of a row
 _STRONGEST = 0.7  # opacity of the largest value
 _NAMES = ("depth", "row", "column")
+Cut = tuple[int | None, int, int]  # the axis that is cut across, and those drawn as rows and columns
+_CUTS: dict[int, list[Cut]] = {2: [(None, 0, 1), (None, 0, 1)], 3: [(0, 1, 2), (1, 0, 2), (2, 0, 1)]}  # by axes
 
 
 def draw_heat_maps(
@@ -37,7 +39,7 @@ def draw_heat_maps(
     """
     size = images[0].shape[1:]
     parts = {n: box for n, box in enumerate(boxes) if len(boxes) > 1}
-    cuts = _plain(size) if len(size) == 2 else _slices(size)
+    cuts = _CUTS[len(size)]
     widths = [size[w] / size[h] for _, h, w in cuts]
     with style():
         figure = Figure(figsize=(_HEIGHT * sum(widths) + 0.3, (_HEIGHT + 0.3) * len(images)))
@@ -50,17 +52,6 @@ def draw_heat_maps(
     return figure
 
 
-Cut = tuple[int | None, int, int]  # the axis that is cut across, and those drawn as rows and columns
-
-
-def _plain(size: Sequence[int]) -> list[Cut]:  # noqa: ARG001
-    return [(None, 0, 1), (None, 0, 1)]
-
-
-def _slices(size: Sequence[int]) -> list[Cut]:  # noqa: ARG001
-    return [(0, 1, 2), (1, 0, 2), (2, 0, 1)]
-
-
 def _draw(axes: Axes, image: np.ndarray, heat: np.ndarray | None, cut: Cut, boxes: Mapping[int, Box]) -> None:
     across, h, w = cut
     size, limits = image.shape[1:], limits_of(image)
@@ -70,10 +61,12 @@ def _draw(axes: Axes, image: np.ndarray, heat: np.ndarray | None, cut: Cut, boxe
         image, heat = image.take(at, across + 1), heat.take(at, across)
         boxes = {n: (box[h], box[w]) for n, box in boxes.items() if box[across][0] <= at < box[across][1]}
         axes.text(0.02, 0.02, f"{_NAMES[across]} {at}", transform=axes.transAxes, fontsize=7, color="#ffffff")
-    show(axes, displayable(image, limits), (size[h], size[w]))
     if heat is None:
+        show(axes, displayable(image, limits), (size[h], size[w]))
         return
+    grey = image.mean(0, keepdims=True) if len(image) == 3 else image  # so that all colours are those of the map
+    show(axes, displayable(grey, limits), (size[h], size[w]))
     colours = mpl.colormaps["inferno"](heat / strongest)
     colours[..., 3] = _STRONGEST * np.clip(heat / strongest, 0, 1)
     show(axes, np.round(255 * colours).astype(np.uint8), (size[h], size[w]))
-    overlay(axes, boxes, (size[h], size[w]))
+    overlay(axes, boxes, (size[h], size[w]), shaded=False)
