@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +16,21 @@ from ddcnn.errors import DecompositionError
 from ddcnn.explaining import Explanation, explain
 from ddcnn.fusion import Backend
 from ddcnn.models import LocalCNNs
+
+
+class Said(NamedTuple):
+    """What local CNNs say of some images.
+
+    Attributes
+    ----------
+    probabilities
+        (B, N, K).
+    handed
+        (B, N, F), what they hand over to the aggregation; it may be the probabilities themselves.
+    """
+
+    probabilities: Tensor
+    handed: Tensor
 
 
 class CNNDNN(nn.Module):
@@ -90,6 +106,11 @@ class CNNDNN(nn.Module):
     def forward(self, images: Shaped[Tensor, "B C *S"]) -> Float[Tensor, "B K"]:
         """Return global scores; their softmax is the probability of each class."""
         return self.decide(self.local_probabilities(images))
+
+    def said(self, images: Shaped[Tensor, "B C *S"] | Subimages) -> Said:
+        """Return the class probabilities of each local CNN and what it hands over, on whole images or its subimages."""
+        p = self.local_probabilities(images)
+        return Said(p, p)
 
     def local_probabilities(self, images: Shaped[Tensor, "B C *S"] | Subimages) -> Float[Tensor, "B N K"]:
         """Return the class probabilities of each local CNN, on whole images or its subimages; 1/K if it is missing."""

@@ -30,10 +30,10 @@ class Explainable(Protocol):
     def cut(self, images: Tensor) -> Subimages:
         """Return what each local CNN sees."""
 
-    def local_probabilities(self, images: Tensor | Subimages) -> Tensor:
-        """Return (B, N, K)."""
+    def said(self, images: Tensor | Subimages) -> tuple[Tensor, Tensor]:
+        """Return local probabilities (B, N, K) and what is handed over (B, N, F)."""
 
-    def decide(self, probabilities: Tensor) -> Tensor:
+    def decide(self, probabilities: Tensor, /) -> Tensor:
         """Return scores (B, K) from what the local CNNs hand over."""
 
     def without(self, missing: Sequence[int]) -> Self:
@@ -117,16 +117,16 @@ def _explained(network: Explainable, images: Tensor, target: int | Sequence[int]
     held = next(iter(network.local_cnns.parameters()), images)
     with torch.no_grad():
         seen = network.cut(images.to(held.device))
-        local = network.local_probabilities(seen)
-        probabilities = network.decide(local).softmax(1)
+        local, handed_over = network.said(seen)
+        probabilities = network.decide(handed_over).softmax(1)
     classes = _targets(target, probabilities)
     maps, heat_map = _maps(network, seen, classes, notes)
     return Explanation(
         target=classes.cpu(),
         probabilities=probabilities.cpu(),
         local_probabilities=local.cpu(),
-        ablation=_ablation(network, local, probabilities, classes),
-        attribution=_attribution(network, seen, local, classes, notes),
+        ablation=_ablation(network, handed_over, probabilities, classes),
+        attribution=_attribution(network, seen, handed_over, classes, notes),
         maps=maps,
         heat_map=heat_map,
         notes=tuple(notes),
@@ -189,8 +189,8 @@ def _silent(network: Explainable, seen: Subimages) -> Tensor | None:
     if not others:
         return None
     with torch.no_grad():
-        silent = network.without(others).local_probabilities(seen)
-        silent[:, first] = network.without([first]).local_probabilities(seen)[:, first]
+        silent = network.without(others).said(seen)[1]
+        silent[:, first] = network.without([first]).said(seen)[1][:, first]
     return silent
 
 

@@ -81,8 +81,8 @@ def largest_difference(
         It is more than rounding.
     """
     with torch.no_grad():
-        local = network.local_probabilities(images)
-        expected = {"probabilities": network.decide(local).softmax(1), "local_probabilities": local}
+        said = network.said(images)
+        expected = {"probabilities": network.decide(said.handed).softmax(1), "local_probabilities": said.probabilities}
         pairs = zip(contents, assembly.pieces, strict=True)
         files = [form.read(content, copy.deepcopy(piece)) for content, piece in pairs]
         return max(_gap(assembly.run(files, images[:count]), expected) for count in (len(images), 1))

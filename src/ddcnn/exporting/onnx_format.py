@@ -61,7 +61,8 @@ class _AveragePool3d(nn.Module):
         _, C, D, H, W = x.shape
         d, h, w = (given if wanted is None else wanted for wanted, given in zip(self.size, (D, H, W), strict=True))
         planes = F.adaptive_avg_pool2d(x.flatten(1, 2), (h, w)).unflatten(1, (C, D)).flatten(3)
-        return F.adaptive_avg_pool2d(planes, (d, h * w)).unflatten(3, (h, w))
+        means: Tensor = F.adaptive_avg_pool2d(planes, (d, h * w)).unflatten(3, (h, w))
+        return means
 
 
 def _with_known_layers(piece: Piece) -> Piece:

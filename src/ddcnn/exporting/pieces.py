@@ -54,9 +54,9 @@ class WholeNetwork(Piece):
 
     def forward(self, images: Shaped[Tensor, "B C *S"]) -> tuple[Tensor, Tensor, Tensor]:
         """Return scores, probabilities and local probabilities."""
-        local = self.network.local_probabilities(images)
-        scores = self.network.decide(local)
-        return scores, scores.softmax(1), local
+        said = self.network.said(images)
+        scores = self.network.decide(said.handed)
+        return scores, scores.softmax(1), said.probabilities
 
     def saved(self) -> dict[str, Tensor]:
         """Return ``locals.<subdomain>.<name>``, ``aggregation.<name>``, ``normalization.<name>``."""
@@ -69,33 +69,43 @@ class WholeNetwork(Piece):
 
 
 class LocalPart(Piece):
-    """The raw pixels of the box of one subdomain (B, C, *b) -> what its local CNN hands over (B, K)."""
+    """Raw pixels of the box of one subdomain (B, C, *b) -> what its local CNN hands over (B, F) and says (B, K)."""
 
-    input, outputs = "pixels", ("handed_over",)
+    input, outputs = "pixels", ("handed_over", "probabilities")
 
     def __init__(self, network: CNNDNN, n: int) -> None:
         super().__init__()
         self.name = f"local-{network.local_cnns.indices[n]}"
         self.subdomain = network.local_cnns.subdomains[n]
-        self.local_cnn = network.local_cnns.subset([n])
+        taker = _Taker(getattr(network.aggregation, "handed", None))
+        self.network = CNNDNN(network.decomposition, network.local_cnns.subset([n]), taker)
 
-    def forward(self, pixels: Shaped[Tensor, "B C *b"]) -> Float[Tensor, "B K"]:
-        """Return the class probabilities of the local CNN."""
-        scores: Tensor = self.local_cnn(Subimages((self.subdomain.view(pixels),)))
-        return scores[:, 0].float().softmax(1)
+    def forward(self, pixels: Shaped[Tensor, "B C *b"]) -> tuple[Tensor, Tensor]:
+        """Return what is handed over, and the class probabilities."""
+        said = self.network.said(Subimages((self.subdomain.view(pixels),)))
+        return said.handed[:, 0], said.probabilities[:, 0]
 
     def saved(self) -> dict[str, Tensor]:
         """Return the names that the local CNN has alone, and ``normalization.<name>``."""
-        return self.local_cnn.member_state(0) | _of_normalization(self.local_cnn.normalization)
+        cnns = self.network.local_cnns
+        return cnns.member_state(0) | _of_normalization(cnns.normalization)
 
     def restore(self, saved: Mapping[str, Tensor]) -> None:
         """Copy what `saved` returned."""
-        self.local_cnn.load_member_state(0, dict(saved))
-        _restore_normalization(self.local_cnn.normalization, saved)
+        self.network.local_cnns.load_member_state(0, dict(saved))
+        _restore_normalization(self.network.local_cnns.normalization, saved)
+
+
+class _Taker(nn.Module):
+    """Stands for an aggregation elsewhere: takes the same, and has no parameters."""
+
+    def __init__(self, handed: object) -> None:
+        super().__init__()
+        self.handed = handed
 
 
 class AggregationPart(Piece):
-    """What the n local CNNs that are there hand over (B, n, K) -> scores (B, K) and their probabilities."""
+    """What the n local CNNs that are there hand over (B, n, F) -> scores (B, K) and their probabilities."""
 
     name, input, outputs = "aggregation", "handed_over", ("scores", "probabilities")
 
@@ -106,7 +116,7 @@ class AggregationPart(Piece):
         present = [n for n in range(N) if n not in self.missing]
         self.rows = [present.index(n) if n in present else 0 for n in range(N)]  # any, for those that are missing
 
-    def forward(self, handed_over: Float[Tensor, "B n K"]) -> tuple[Tensor, Tensor]:
+    def forward(self, handed_over: Float[Tensor, "B n F"]) -> tuple[Tensor, Tensor]:
         """Return scores and probabilities."""
         if self.missing:
             handed_over = handed_over[:, self.rows]
@@ -162,14 +172,14 @@ def apart(network: CNNDNN, images: Shaped[Tensor, "B C *S"]) -> Assembly:
         return [x[(slice(None), slice(None), *slices(part.subdomain.box))] for part in parts]
 
     def run(files: Sequence[Answers], x: Tensor) -> dict[str, Tensor]:
-        said = [file(pixels)["handed_over"] for file, pixels in zip(files, boxes(x), strict=False)]
-        handed_over = torch.stack(said, 1)
-        every = handed_over.new_full((len(x), N, handed_over.shape[2]), 1 / handed_over.shape[2])
-        every[:, present] = handed_over
+        said = [file(pixels) for file, pixels in zip(files, boxes(x), strict=False)]
+        handed_over, local = (torch.stack([one[name] for one in said], 1) for name in LocalPart.outputs)
+        every = local.new_full((len(x), N, local.shape[2]), 1 / local.shape[2])
+        every[:, present] = local
         return {"probabilities": files[-1](handed_over)["probabilities"], "local_probabilities": every}
 
     with torch.no_grad():
-        examples = [*boxes(images), network.local_probabilities(images)[:, present]]
+        examples = [*boxes(images), network.said(images).handed[:, present]]
     return Assembly([_ready(piece) for piece in (*parts, AggregationPart(network))], examples, run)
 
 
