@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from ddcnn.errors import DdcnnError
     from ddcnn.estimator import DomainDecomposedClassifier
     from ddcnn.experiments import Comparison, compare, evaluate, fit, resume, train
+    from ddcnn.explaining import Explanation, explain
+    from ddcnn.exporting import export
     from ddcnn.fusion import FusedCNN, fuse, unfuse
     from ddcnn.models import CNN3D, VGG9, LocalCNNs, ResNet20
     from ddcnn.network import CNNDNN
@@ -58,6 +60,8 @@ _PLACES = {
     "errors": ("DdcnnError",),
     "estimator": ("DomainDecomposedClassifier",),
     "experiments": ("Comparison", "compare", "evaluate", "fit", "resume", "train"),
+    "explaining": ("Explanation", "explain"),
+    "exporting": ("export",),
     "fusion": ("FusedCNN", "fuse", "unfuse"),
     "models": ("CNN3D", "LocalCNNs", "VGG9", "ResNet20"),
     "network": ("CNNDNN",),
@@ -81,6 +85,7 @@ __all__ = [
     "Decomposition",
     "Dense",
     "DomainDecomposedClassifier",
+    "Explanation",
     "FusedCNN",
     "Gated",
     "Grid",
@@ -99,6 +104,8 @@ __all__ = [
     "compare",
     "cut",
     "evaluate",
+    "explain",
+    "export",
     "fit",
     "fuse",
     "load",

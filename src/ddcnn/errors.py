@@ -58,6 +58,14 @@ class RunError(DdcnnError):
     """A run folder is missing, incomplete, damaged or in the way."""
 
 
+class ExportError(DdcnnError):
+    """A network cannot be exported, or an exported file cannot be used."""
+
+
+class ExplanationError(DdcnnError):
+    """A decision cannot be explained."""
+
+
 class EngineError(DdcnnError):
     """Workers cannot be started, or are gone."""
 

@@ -14,6 +14,7 @@ from ddcnn.aggregation.absent import checked, decide, silence
 from ddcnn.aggregation.handed import HandedOver, LocalOutputs, handed_to
 from ddcnn.decomposition import Decomposition, Subimages
 from ddcnn.errors import AggregationError, DecompositionError
+from ddcnn.explaining import Explanation, explain
 from ddcnn.fusion import Backend
 from ddcnn.models import LocalCNNs
 
@@ -235,6 +236,15 @@ class CNNDNN(nn.Module):
             )
         with torch.autocast(handed.device.type, enabled=False):
             return decide(self.aggregation, handed, self.missing)
+
+    def explain(
+        self, images: Shaped[Tensor, "B C *S"] | np.ndarray, target: int | Sequence[int] | None = None
+    ) -> Explanation:
+        """Return which subdomain said what, what the aggregation made of it, and which pixels mattered.
+
+        See `ddcnn.explain`.
+        """
+        return explain(self, images, target)
 
     def unfused_state(self) -> dict[str, Tensor]:
         """Return views of what is there, ``locals.<subdomain>.<name>`` and ``aggregation.<name>``.

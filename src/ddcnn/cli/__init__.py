@@ -1,4 +1,4 @@
-"""The command line: `ddcnn compare`, `train`, `evaluate`, `predict`, `data`, `report`. A thin shell.
+"""The command line, a thin shell: `ddcnn compare`, `train`, `evaluate`, `predict`, `explain`, `export`, `data`.
 
 torch is imported inside the commands only, so that ``ddcnn --help`` is fast.
 """
@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from ddcnn.atomic import advice
-from ddcnn.cli import data, evaluate, predict, prepare, run_commands
+from ddcnn.cli import data, doctor, evaluate, explain, export, predict, prepare, run_commands
 from ddcnn.cli.options import completed
 from ddcnn.cli.streams import endure, escaped_warnings, lost
 from ddcnn.errors import DdcnnError, EndedError, InterruptionError
@@ -34,6 +34,9 @@ app = typer.Typer(
 run_commands.add_to(app)
 evaluate.add_to(app)
 predict.add_to(app)
+explain.add_to(app)
+export.add_to(app)
+doctor.add_to(app)
 prepare.add_to(data.app)
 app.add_typer(data.app, name="data")
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from ddcnn.config import DataConfig
+    from ddcnn.exporting import OnnxNetwork
 
 _MOST_CLASSES = 12  # a wider confusion matrix fits no terminal; --json has it
 
@@ -47,6 +48,9 @@ def evaluate(
     data_dir: DataDirOption = None,
     offline: OfflineOption = False,
     image_size: ImageSizeOption = None,
+    onnx: Annotated[
+        Path | None, typer.Option("--onnx", metavar="FILE", help="This file of ddcnn export answers, not the run.")
+    ] = None,
     trust: TrustOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -56,18 +60,26 @@ def evaluate(
     For example:
     ddcnn evaluate runs/c10
     ddcnn evaluate runs/c10 --strategy transfer --data npz:new.npz --json
+    ddcnn evaluate runs/c10 --onnx c10-transfer.onnx
     """  # noqa: D301
     from ddcnn import experiments
     from ddcnn.cli.display import print_json, print_table
 
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
         images = _data(run, data, trust=trust, directory=data_dir, offline=offline or None, image_size=image_size)
-        result = experiments.evaluate(run, data=images, strategy=strategy, trust=trust)
+        deployed = {} if onnx is None else {"deployed": _onnx(onnx)}
+        result = experiments.evaluate(run, data=images, strategy=strategy, trust=trust, **deployed)
     if as_json:
         print_json(result)
         return
     for table in _tables(result):
         print_table(table)
+
+
+def _onnx(file: Path) -> OnnxNetwork:
+    from ddcnn.exporting import OnnxNetwork
+
+    return OnnxNetwork(file)
 
 
 def _data(run: Path, source: str | None, *, trust: bool, **given: Any) -> DataConfig:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -16,17 +18,40 @@ from ddcnn.data.content import are_among, content_of
 from ddcnn.data.description import InputDescription
 from ddcnn.data.lazy import as_images
 from ddcnn.data.sources import is_foreign
+from ddcnn.decomposition import Grid, Subimages
 from ddcnn.errors import DataError, RunError
 from ddcnn.experiments.decisions import confusion
 from ddcnn.experiments.given import Given, as_given
+from ddcnn.network import CNNDNN
 from ddcnn.runs.folder import RunFolder
 from ddcnn.runs.networks import best_strategy, load
 from ddcnn.runs.run_validation import read_config, read_data, untrusted
 from ddcnn.training import accuracy_of, auc, macro_f1, member_losses, predict_outputs, sureness
 
 
+@runtime_checkable
+class Deployed(Protocol):
+    """A network that was taken out of a run; `ddcnn.exporting.OnnxNetwork` is one."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """``strategy``, ``classes`` and ``input``."""
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """Subdomains without a local CNN."""
+
+    def scores(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scores (B, K) and local probabilities (B, N, K) of whole raw images (B, C, *S)."""
+
+
 def evaluate(
-    run: Path | str, *, data: DataConfig | Given = None, strategy: str | None = None, trust: bool = False
+    run: Path | str,
+    *,
+    data: DataConfig | Given = None,
+    strategy: str | None = None,
+    trust: bool = False,
+    deployed: Deployed | None = None,
 ) -> dict[str, Any]:
     """Return accuracy, cross-entropy, confusion and accuracy per subdomain (None: missing) of a strategy of a run.
 
@@ -46,15 +71,20 @@ def evaluate(
         only the test part is.
     strategy, trust
         As in `ddcnn.load`; of a run that is not trusted, no folder that it names is used as `data.directory`.
+    deployed
+        What answers instead of the run's network, such as an exported file; it says itself which strategy it is.
 
     Raises
     ------
     RunError, DataError
         The run cannot be read, or the data has other classes or another image shape than the run's.
     """
-    network = load(run, strategy, trust=trust)
+    network = load(run, strategy, trust=trust) if deployed is None else None
     folder = RunFolder(run)
+    folder.manifest()
     expected = folder.read_json("data.json")
+    if deployed is not None:
+        _check_deployed(deployed, strategy, expected)
     own = own_data(folder, trust=trust or data is not None)
     config, dataset = _images(data, own, expected)
     _check(config.source, dataset, config, expected)
@@ -65,18 +95,19 @@ def evaluate(
     if tests:
         part = _test_part(folder, config.source, found)
     labels = dataset.labels[part]
-    subdomains = network.local_cnns.subdomains
-    batches = Batches(as_images(dataset.images), dataset.labels, part, subdomains=subdomains)
-    over = network.handed
-    outputs = predict_outputs(network.local_cnns, batches, features=over is not None and not over.by_class)
-    local = outputs.probabilities
-    with torch.no_grad():
-        scores = network.decide(outputs.handed(over))
+    batches = Batches(as_images(dataset.images), dataset.labels, part)
+    if network is None:
+        assert deployed is not None
+        (scores, local), missing = _scores_of_deployed(deployed, batches), deployed.missing
+        name = str(deployed.facts["strategy"])
+    else:
+        (scores, local), missing = _scores(network, batches), network.missing
+        name = strategy or best_strategy(folder)
     sure = sureness(scores, labels)
     counts = confusion(labels, scores.argmax(1), len(dataset.classes))
     return {
         "run": str(folder.path),
-        "strategy": strategy or best_strategy(folder),
+        "strategy": name,
         "data": config.source,
         "part": "test" if tests else "all",
         "learned_from": None if learned is None else int(are_among(found[part], learned).sum()),
@@ -93,7 +124,7 @@ def evaluate(
         },
         "confusion": counts,
         "subdomains": [
-            {"index": n, "accuracy": None if n in network.missing else accuracy}
+            {"index": n, "accuracy": None if n in missing else accuracy}
             for n, accuracy in enumerate(accuracy_of(local, labels).tolist())
         ],
     }
@@ -113,6 +144,38 @@ def _is_own(folder: RunFolder, found: Tensor) -> bool:
     return folder.has("content.safetensors") and torch.equal(
         folder.read_tensors("content.safetensors").get("digests", torch.empty(0)), found
     )
+
+
+def _scores(network: CNNDNN, batches: Batches) -> tuple[Tensor, Tensor]:
+    """Return scores (n, K) and local probabilities (n, N, K) of all samples in order."""
+    seen, over = replace(batches, subdomains=network.local_cnns.subdomains), network.handed
+    outputs = predict_outputs(network.local_cnns, seen, features=over is not None and not over.by_class)
+    with torch.no_grad():
+        return network.decide(outputs.handed(over)), outputs.probabilities
+
+
+def _scores_of_deployed(deployed: Deployed, batches: Batches) -> tuple[Tensor, Tensor]:
+    """Return the same, from whole images."""
+    size = batches.inputs.shape[2:]
+    whole = replace(batches, subdomains=Grid((1,) * len(size)).subdomains(size))
+    pairs = []
+    for batch in whole.in_order():
+        assert isinstance(batch.inputs, Subimages)
+        pairs.append(deployed.scores(batch.inputs.parts[0]))
+    scores, local = zip(*pairs, strict=True)
+    return torch.cat(scores), torch.cat(local)
+
+
+def _check_deployed(deployed: Deployed, strategy: str | None, data: Mapping[str, Any]) -> None:
+    """Raise a `RunError` if the exported network is not one of this run, as far as can be told."""
+    facts, given = deployed.facts, deployed.facts["input"]
+    for what, got, wanted in (
+        ("classes", facts["classes"], data["classes"]),
+        ("images", [given["channels"], *given["size"]], data["image_shape"]),
+        ("strategy", facts["strategy"], strategy or facts["strategy"]),
+    ):
+        if got != wanted:
+            raise RunError(f"the exported network has {what} {got}, but asked for is {wanted}; export this run again")
 
 
 def _as_trained(data: DataConfig, own: DataConfig, expected: dict[str, Any]) -> DataConfig:

@@ -28,7 +28,7 @@ def show(axes: Axes, pixels: np.ndarray, size: tuple[int, ...]) -> None:
     axes.set_axis_off()
 
 
-def overlay(axes: Axes, boxes: Mapping[int, Box], size: tuple[int, ...]) -> None:
+def overlay(axes: Axes, boxes: Mapping[int, Box], size: tuple[int, ...], *, shaded: bool = True) -> None:
     """Draw boxes and their indices over an image; shade where they overlap."""
     cover = np.zeros(size, int)
     line = 1.2 if len(boxes) <= 16 else 0.8
@@ -37,7 +37,7 @@ def overlay(axes: Axes, boxes: Mapping[int, Box], size: tuple[int, ...]) -> None
         for tint, width in (("#000000", 2.2 * line), (LINE, line)):
             place = (left, top), right - left, bottom - top
             axes.add_patch(Rectangle(*place, fill=False, edgecolor=tint, linewidth=width, clip_on=False))
-    if (cover > 1).any():
+    if shaded and (cover > 1).any():
         show(axes, np.where((cover > 1)[..., None], _OVERLAP, np.uint8(0)), size)
     if len(boxes) <= 100:
         font = float(np.clip(11 - 0.6 * len(boxes) ** 0.5, 7.5, 9))
