@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ddcnn.data import Dataset, open_data
     from ddcnn.decomposition import Decomposition, Grid, Subdomain, cut, reassemble
     from ddcnn.errors import DdcnnError
-    from ddcnn.experiments import Comparison, compare, evaluate, resume, train
+    from ddcnn.experiments import Comparison, compare, evaluate, experiment, resume, train
     from ddcnn.fusion import FusedCNN, fuse, unfuse
     from ddcnn.models import CNN3D, VGG9, LocalCNNs, ResNet20
     from ddcnn.network import CNNDNN
@@ -29,7 +29,7 @@ _PLACES = {
     "data": ("Dataset", "open_data"),
     "decomposition": ("Decomposition", "Grid", "Subdomain", "cut", "reassemble"),
     "errors": ("DdcnnError",),
-    "experiments": ("Comparison", "compare", "evaluate", "resume", "train"),
+    "experiments": ("Comparison", "compare", "evaluate", "experiment", "resume", "train"),
     "fusion": ("FusedCNN", "fuse", "unfuse"),
     "models": ("CNN3D", "LocalCNNs", "VGG9", "ResNet20"),
     "network": ("CNNDNN",),
@@ -59,6 +59,7 @@ __all__ = [
     "compare",
     "cut",
     "evaluate",
+    "experiment",
     "fuse",
     "load",
     "open_data",

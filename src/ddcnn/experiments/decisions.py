@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +59,16 @@ def judge_local(setup: Setup, local: StrategyResult) -> list[dict[str, Any]]:
     for n in local.network.missing:
         rows[n] = dict.fromkeys(rows[n]) | {"class_accuracy": [None] * classes}
     return rows
+
+
+def decided(setup: Setup, results: Mapping[str, StrategyResult]) -> dict[str, Tensor]:
+    """Return the class that each result decides for, per test image in the order of the split; and ``labels``.
+
+    What pairs of strategies decide about the same images says more than their accuracies: McNemar's test needs it.
+    """
+    smallest = torch.uint8 if setup.data.classes <= 256 else torch.int32
+    found = {name: _scores(setup, result, "test").argmax(1) for name, result in results.items()}
+    return {name: classes.to(smallest) for name, classes in (found | {"labels": _labels(setup, "test")}).items()}
 
 
 def confusion(labels: Int64[Tensor, " n"], decided: Int64[Tensor, " n"], classes: int) -> list[list[int]]:

@@ -15,6 +15,7 @@ import torch
 from ddcnn.config import Config
 from ddcnn.data.files import named_paths
 from ddcnn.errors import RunError
+from ddcnn.experiments.decisions import decided
 from ddcnn.experiments.results import comparison_of
 from ddcnn.machine import processor
 from ddcnn.planning import Setup
@@ -222,6 +223,7 @@ def finish_run(
     if folder is not None:
         save_networks(folder, results)
         _write_examples(folder, setup)
+        folder.write_tensors("decisions.safetensors", decided(setup, results))
         folder.write_json("comparison.json", found)
         folder.seal()
         folder.clean()
