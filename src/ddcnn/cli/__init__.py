@@ -1,4 +1,4 @@
-"""The command line: `ddcnn compare`, `train`, `evaluate`, `predict`, `data`, `report`. A thin shell.
+"""The command line: `ddcnn compare`, `train`, `evaluate`, `predict`, `experiment`, `data`, `report`. A thin shell.
 
 torch is imported inside the commands only, so that ``ddcnn --help`` is fast.
 """
@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from ddcnn.atomic import advice
-from ddcnn.cli import data, evaluate, predict, prepare, run_commands
+from ddcnn.cli import data, evaluate, experiment, predict, prepare, run_commands
 from ddcnn.cli.streams import endure, lost
 from ddcnn.errors import DdcnnError, EndedError, InterruptionError
 from ddcnn.text import printable
@@ -33,6 +33,7 @@ app = typer.Typer(
 run_commands.add_to(app)
 evaluate.add_to(app)
 predict.add_to(app)
+experiment.add_to(app)
 prepare.add_to(data.app)
 app.add_typer(data.app, name="data")
 

@@ -49,6 +49,8 @@ class Plan:
     ----------
     name, found
         The experiment.
+    base
+        What variants are laid over.
     units
         ``("seed", 0)``, ... or ``("fold", 0)``, ...
     configs, seconds
@@ -61,6 +63,7 @@ class Plan:
 
     name: str
     found: Experiment
+    base: Config
     units: tuple[tuple[str, int], ...]
     variants: tuple[Variant, ...]
     configs: Mapping[str, Config]
@@ -167,7 +170,7 @@ def plan_experiment(name: str, values: Mapping[str, Any] | Config | None = None,
             names = [strategy for strategy, known in STRATEGIES.items() if known.compared]
         chosen.append(variant)
         configs[variant.name], seconds[variant.name] = config, seconds_of(setup, names, times)
-    return Plan(name, found, tuple(units), tuple(chosen), configs, seconds, left_out)
+    return Plan(name, found, base, tuple(units), tuple(chosen), configs, seconds, left_out)
 
 
 def base_config(found: Experiment, values: Mapping[str, Any] | Config | None) -> Config:

@@ -79,7 +79,9 @@ class ExperimentFolder:
         path = self.path / CELLS
         if not path.is_file():
             return {}
-        lines = [_object(line, f"{path} line {n}") for n, line in enumerate(_read(path).splitlines(), 1) if line.strip()]
+        lines = [
+            _object(line, f"{path} line {n}") for n, line in enumerate(_read(path).splitlines(), 1) if line.strip()
+        ]
         return {str(line.get("cell")): line for line in lines}
 
     def write_records(self, records: Sequence[dict[str, Any]]) -> None:

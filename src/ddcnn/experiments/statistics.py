@@ -1,7 +1,7 @@
 """How sure a result is: intervals over seeds or folds, paired tests, equivalence, and what the test images leave open.
 
-Two things vary. Over seeds: initialisation, order and split, so the networks. Over test images: which of them happened to
-be drawn. `spread` and `paired` are about the first, `mcnemar` and `over_images` about the second.
+Two things vary. Over seeds: initialisation, order and split, so the networks. Over test images: which of them happened
+to be drawn. `spread` and `paired` are about the first, `mcnemar` and `over_images` about the second.
 """
 
 from __future__ import annotations

@@ -167,9 +167,7 @@ class _Images:
             first, second = self._read(a["cell"]), self._read(b["cell"])
             if first is None or second is None or first[1] != second[1]:
                 return nothing
-            right = [
-                found[0][row["result"]] == found[0]["labels"] for found, row in ((first, a), (second, b))
-            ]
+            right = [found[0][row["result"]] == found[0]["labels"] for found, row in ((first, a), (second, b))]
             p.append(mcnemar(int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())))
             differences.append(right[0].astype(int) - right[1].astype(int))
             tests.append(first[1])

@@ -1,4 +1,4 @@
-"""Which aggregation decides best from the same numbers, and does it need to know where they come from?"""
+"""Aggregations on the same numbers, and a control that does not know where they come from."""
 
 from __future__ import annotations
 

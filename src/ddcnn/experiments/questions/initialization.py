@@ -1,4 +1,4 @@
-"""Is transfer a better start than random parameters, with the same number of epochs in all?"""
+"""Transfer against random starts, with the same number of epochs in all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is a decision worth without some of the local CNNs, and what does subdomain dropout help?"""
+"""What a decision is worth without some of the local CNNs, and what subdomain dropout helps."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ def measures(found: Mapping[str, Any], name: str) -> dict[str, float]:
 def _more(findings: Findings) -> Sequence[Table | Curve]:
     lines, counts = {}, []
     for arm, rows in findings.arms.items():
-        counts = sorted({int(name.split()[1]) for row in rows for name in row["measures"] if name.startswith("without ")})
+        counts = sorted(
+            {int(name.split()[1]) for row in rows for name in row["measures"] if name.startswith("without ")}
+        )
         points = []
         for count in (0, *counts):
             values = findings.values(arm, f"without {count}") if count else findings.values(arm)

@@ -17,7 +17,9 @@ from ddcnn.registry import Registry
 
 def _adapted(name: str, found: Any) -> Experiment:
     if not isinstance(found, Experiment):
-        raise ConfigError(f"experiment {name!r} is a {type(found).__name__}, not a ddcnn.experiments.questions.Experiment")
+        raise ConfigError(
+            f"experiment {name!r} is a {type(found).__name__}, not a ddcnn.experiments.questions.Experiment"
+        )
     return found
 
 

@@ -1,4 +1,4 @@
-"""How many subdomains, and does a coarse level let the method scale, as it does for Schwarz methods?"""
+"""How accuracy changes with the number of subdomains; with a coarse level, once there is one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def variants(setup: Setup) -> Sequence[Variant]:
 
 
 def _arm(label: str, cuts: int, level: str) -> str:
-    return f"{label}, {cuts}x{cuts}{level}"
+    return f"{label}, {cuts} per axis{level}"
 
 
 def _more(findings: Findings) -> Sequence[Table | Curve]:
@@ -55,9 +55,11 @@ def _more(findings: Findings) -> Sequence[Table | Curve]:
 SUBDOMAINS = Experiment(
     "What becomes of the accuracy with more and more subdomains, and does a coarse level keep it?",
     variants,
-    pairs=(
-        *(Pair(f"CNN-DNN, {cuts}x{cuts}", "CNN-DNN, 1x1") for cuts in CUTS[1:]),
-        *(Pair(f"transfer, {cuts}x{cuts}", "transfer, 1x1") for cuts in CUTS[1:]),
+    pairs=tuple(
+        Pair(_arm(label, cuts, level), _arm(label, 1, level))
+        for level in LEVELS
+        for label in _RESULTS.values()
+        for cuts in CUTS[1:]
     ),
     defaults={"model": {"name": "resnet20"}},
     more=_more,

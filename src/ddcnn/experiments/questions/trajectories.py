@@ -91,10 +91,10 @@ def at_equal_path(findings: Findings, arms: Sequence[str]) -> Table:
         "At equal critical path",
         ("validation accuracy (%) after", *(f"{np.mean(ends[arm]):.1f} s ({arm})" for arm in budgets.values())),
         tuple(rows),
-        "Best validation accuracy that an arm had reached within the critical path of another, mean over the seeds; \"-\": it could not "
-        "decide yet. The critical path is the time if each subdomain had a worker like this machine: computed from "
-        "measured steps. The learning rates fall over the whole training, so an accuracy in the middle of it is below "
-        "that of a training planned to end there.",
+        "Best validation accuracy that an arm had reached within the critical path of another, mean over the seeds; "
+        '"-": it could not decide yet. The critical path is the time if each subdomain had a worker like this machine: '
+        "computed from measured steps. The learning rates fall over the whole training, so an accuracy in the middle "
+        "of it is below that of a training planned to end there.",
     )
 
 
@@ -106,7 +106,9 @@ def times_to_accuracy(findings: Findings, *, parallel: bool) -> Table:
     parallel
         Whether each subdomain has a worker of its own (computed); else one machine (measured).
     """
-    best = max((point.accuracy for rows in findings.arms.values() for row in rows for point in points_of(row)), default=0)
+    best = max(
+        (point.accuracy for rows in findings.arms.values() for row in rows for point in points_of(row)), default=0
+    )
     levels = [level for level in _LEVELS if level <= best][-6:]
     rows = []
     for arm, cells in findings.arms.items():
@@ -115,8 +117,8 @@ def times_to_accuracy(findings: Findings, *, parallel: bool) -> Table:
             rows.append((arm, *(_median(trajectories, level, parallel=parallel) for level in levels)))
     how = (
         "If each subdomain had a worker like this machine to itself: computed from the measured time of single steps, "
-        "without any time for communication. What trains one model (global CNN, coherent, second phase of transfer) has "
-        "one worker."
+        "without any time for communication. What trains one model (global CNN, coherent, second phase of transfer) "
+        "has one worker."
         if parallel
         else "On this machine, measured, validation included."
     )
