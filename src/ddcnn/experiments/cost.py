@@ -55,6 +55,8 @@ def seconds_of(setup: Setup, names: Sequence[str], times: StepTimes) -> float:
 
 
 def _local_cnns(setup: Setup) -> LocalCNNs:
+    if setup.compute.backend != "auto":
+        return setup.networks.local_cnns(backend=setup.compute.backend)
     try:
         return setup.networks.local_cnns(backend="fused")
     except FusionError:

@@ -240,7 +240,7 @@ class _Clock:
         return "about " + duration(scale * sum(self._estimates[name] for name in self._left))
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float | int) -> str:
     """Write a time for people.
 
     >>> duration(40), duration(200), duration(9000)

@@ -112,7 +112,7 @@ def seeds_needed(sd: float, margin: float = MARGIN) -> int | None:
     """Return how many seeds make half of the 95 % t-interval as small as a margin; None: more than 1,000.
 
     >>> seeds_needed(0.004), seeds_needed(0.002)
-    (6, 4)
+    (5, 3)
     """
     from scipy.stats import t
 
