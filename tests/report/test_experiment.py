@@ -59,7 +59,16 @@ def test_the_page_is_one_file_and_escaped(tmp_path: Path, summary: dict[str, Any
 
 def test_the_numbers_are_there(tmp_path: Path, summary: dict[str, Any]) -> None:
     page = re.sub(r"<[^>]*>", "|", written(tmp_path, summary))
-    for shown in ("90.00", "80.00 to 100.00", "+1.23", "+0.12 to +2.34", "-2.00 to +4.00", "0.020", "< 0.001", "higher"):
+    for shown in (
+        "90.00",
+        "80.00 to 100.00",
+        "+1.23",
+        "+0.12 to +2.34",
+        "-2.00 to +4.00",
+        "0.020",
+        "< 0.001",
+        "higher",
+    ):
         assert f"|{shown}|" in page or f"|{shown.replace('<', '&lt;')}|" in page, shown
 
 

@@ -68,11 +68,9 @@ def experiment_tables(summary: Mapping[str, Any]) -> list[Table]:
     """Return the content of ``summary.json`` as tables for the terminal."""
     parsed = Summary.parse(summary)
     arms = _rich("", arm_columns(parsed), [arm_row(arm) for arm in parsed.arms])
-    short = [row[:4] + row[5:6] + row[-1:] for row in map(pair_row, parsed.pairs)]
-    names = pair_columns(parsed)
-    pairs = _rich("", names[:4] + names[5:6] + names[-1:], short)
+    pairs = _rich("", pair_columns(parsed)[:6], [pair_row(pair)[:6] for pair in parsed.pairs])
     more = [_rich(table.title, table.columns, list(table.rows)) for table in parsed.tables]
-    return [arms, *([pairs] if short else []), *more]
+    return [arms, *([pairs] if parsed.pairs else []), *more]
 
 
 def _rich(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:

@@ -158,14 +158,14 @@ def pair_columns(summary: Summary) -> tuple[str, ...]:
     return (
         "difference",
         "points",
+        "verdict",
         f"95 % over {summary.unit}s",
         "95 % over images",
-        "t-test p",
         "p (Holm)",
+        "t-test p",
         "Wilcoxon p",
         "equal p (Holm)",
         f"{summary.unit}s needed",
-        "verdict",
     )
 
 
@@ -175,14 +175,14 @@ def pair_row(pair: Pair) -> tuple[str, ...]:
     return (
         f"{pair.arm} − {pair.other}{what}",
         points(pair.mean),
+        pair.verdict,
         bounds(pair.interval),
         bounds(pair.images_interval),
-        probability(pair.t_p),
         probability(pair.holm_p),
+        probability(pair.t_p),
         probability(pair.wilcoxon_p),
         probability(pair.equivalence_holm_p),
         MISSING if pair.seeds_needed is None else str(pair.seeds_needed),
-        pair.verdict,
     )
 
 
