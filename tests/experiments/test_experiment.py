@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,7 +49,7 @@ def rates(monkeypatch: pytest.MonkeyPatch) -> str:
         )
 
     rates = Experiment("Is a higher rate better?", variants, (Pair("fast", "slow"), Pair("fine", "fast")))
-    monkeypatch.setitem(EXPERIMENTS._entries, "rates", rates)
+    monkeypatch.setitem(EXPERIMENTS, "rates", rates)
     return "rates"
 
 
@@ -146,6 +148,8 @@ def test_other_settings_and_other_folders_are_refused(values: dict, rates: str, 
     other = values | {"training": values["training"] | {"epochs": 3}}
     with pytest.raises(RunError, match=r"slow-s0 was begun with training.epochs = 2, not 3; ask for the same, or"):
         ddcnn.experiment(rates, other, seeds=1, out=out)
+    with pytest.raises(RunError, match=r"slow-s0 was begun with transfer.epochs = None, not 5"):
+        ddcnn.experiment(rates, values | {"transfer": {"epochs": 5}}, seeds=1, out=out)
     with pytest.raises(RunError, match="holds experiment 'rates'; choose another --out"):
         ddcnn.experiment("aggregations", values, out=out)
     (tmp_path / "thesis").mkdir()
@@ -246,6 +250,18 @@ def test_each_experiment_compares_arms_that_it_has(name: str, values: dict) -> N
     assert len({variant.name for variant in variants}) == len(variants)
     assert {arm for pair in experiment.pairs for arm in (pair.arm, pair.other)} <= set(arms)
     assert experiment.question.endswith("?")
+
+
+def test_one_of_your_own_is_a_file(values: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "experiments.md").read_text(encoding="utf-8")
+    ((name, code),) = re.findall(r"```python\n# (\w+)\.py\n(.*?)```", page, re.S)
+    (tmp_path / f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    (own,) = re.findall(rf"ddcnn experiment ({name}:\w+)", page)
+    plan = plan_experiment(own, values, seeds=2)
+    assert [cell.config.training.lr for cell in plan.cells(tmp_path)] == [0.05, 0.2] * 2
+    assert set(re.findall(r"^\| `(\w+)` \| \w+ .*\?", page, re.M)) == set(EXPERIMENTS)
+    monkeypatch.delitem(sys.modules, name)
 
 
 def test_times_to_an_accuracy_are_censored_where_it_was_not_reached() -> None:

@@ -20,8 +20,9 @@ NASTY = "<script>alert(1)</script>"
 def summary() -> dict[str, Any]:
     def arm(name: str, mean: float, interval: list[float] | None) -> dict[str, Any]:
         return {
-            "name": name, "values": [mean - 0.01, mean + 0.01], "n": 2, "mean": mean, "sd": 0.0141, "interval": interval,
-            "images_sd": 0.005, "parameters": 1000.0, "epochs": 8.0, "seconds": 1.5, "critical_path_seconds": None,
+            "name": name, "values": [mean - 0.01, mean + 0.01], "n": 2, "mean": mean, "sd": 0.0141,
+            "interval": interval, "images_sd": 0.005, "parameters": 1000.0, "epochs": 8.0, "seconds": 1.5,
+            "critical_path_seconds": None,
         }  # fmt: skip
 
     pair = {

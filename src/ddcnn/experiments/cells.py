@@ -139,7 +139,7 @@ def _difference(wanted: Mapping[str, Any], begun: Mapping[str, Any], section: st
     free = _FREE if not section else _FREE_OF.get(section.rstrip("."), set())
     for name, value in wanted.items():
         other = begun.get(name)
-        if name in free or value in (None, "auto"):
+        if name in free or value == "auto" or (value is None and section == "compute."):
             continue
         if isinstance(value, Mapping) and isinstance(other, Mapping):
             if difference := _difference(value, other, f"{section}{name}."):

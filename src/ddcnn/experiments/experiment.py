@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ddcnn.config import Config
+from ddcnn.engines import refuse_ranks
 from ddcnn.errors import ConfigError, DecompositionError, ModelError
 from ddcnn.experiments.cells import Cell, folder_of, run_cell
 from ddcnn.experiments.cost import StepTimes, seconds_of
@@ -119,6 +120,7 @@ def experiment(
     DdcnnError
         Anything that cannot be used, found before anything is trained; or the folder holds something else.
     """
+    refuse_ranks("experiment")
     progress = progress or Progress()
     path = Path(out) if out is not None else experiment_folder(name, values)
     folder = ExperimentFolder(path, name)
