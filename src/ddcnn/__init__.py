@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
     from ddcnn.errors import DdcnnError
     from ddcnn.estimator import DomainDecomposedClassifier
-    from ddcnn.experiments import Comparison, compare, evaluate, fit, resume, train
+    from ddcnn.experiments import Comparison, compare, evaluate, experiment, fit, resume, train
     from ddcnn.explaining import Explanation, explain
     from ddcnn.exporting import export
     from ddcnn.fusion import FusedCNN, fuse, unfuse
@@ -59,7 +59,7 @@ _PLACES = {
     ),
     "errors": ("DdcnnError",),
     "estimator": ("DomainDecomposedClassifier",),
-    "experiments": ("Comparison", "compare", "evaluate", "fit", "resume", "train"),
+    "experiments": ("Comparison", "compare", "evaluate", "experiment", "fit", "resume", "train"),
     "explaining": ("Explanation", "explain"),
     "exporting": ("export",),
     "fusion": ("FusedCNN", "fuse", "unfuse"),
@@ -104,6 +104,7 @@ __all__ = [
     "compare",
     "cut",
     "evaluate",
+    "experiment",
     "explain",
     "export",
     "fit",

@@ -74,7 +74,7 @@ def test_the_files_of_a_run_are_there_and_whole(compared):
         *(f"locals/{n}.safetensors" for n in range(6)),
         *(f"{name}.safetensors" for name in ("global", "aggregation", "coherent", "transfer", "examples")),
         *("config.yaml", "environment.json", "data.json", "metrics.jsonl", "split.json"),
-        *("comparison.json", "networks.json", "content.safetensors", "manifest.json"),
+        *("comparison.json", "networks.json", "content.safetensors", "decisions.safetensors", "manifest.json"),
     }
     stages = [json.loads(line)["stage"] for line in (compared.run / "metrics.jsonl").read_text().splitlines()]
     assert stages == ["global"] * 3 + ["local"] * 3 + ["dnn"] * 4 + ["coherent"] * 3 + ["transfer"] * 3

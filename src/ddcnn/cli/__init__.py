@@ -1,4 +1,4 @@
-"""The command line, a thin shell: `ddcnn compare`, `train`, `evaluate`, `predict`, `explain`, `export`, `data`.
+"""The command line: `ddcnn compare`, `train`, `evaluate`, `predict`, `explain`, `export`, `experiment`, `data`.
 
 torch is imported inside the commands only, so that ``ddcnn --help`` is fast.
 """
@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from ddcnn.atomic import advice
-from ddcnn.cli import data, doctor, evaluate, explain, export, predict, prepare, run_commands
+from ddcnn.cli import data, doctor, evaluate, experiment, explain, export, predict, prepare, run_commands
 from ddcnn.cli.options import completed
 from ddcnn.cli.streams import endure, escaped_warnings, lost
 from ddcnn.errors import DdcnnError, EndedError, InterruptionError
@@ -37,6 +37,7 @@ predict.add_to(app)
 explain.add_to(app)
 export.add_to(app)
 doctor.add_to(app)
+experiment.add_to(app)
 prepare.add_to(data.app)
 app.add_typer(data.app, name="data")
 

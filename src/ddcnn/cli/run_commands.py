@@ -162,7 +162,7 @@ def _run(command: str, source: Source, *, as_json: bool, quiet: bool) -> None:
 def _begun(command: str, source: Source) -> tuple[Callable[[Progress], Comparison], Path]:
     given, file = source.given, source.file
     config = build_config(given.fields, file, source.assignments)
-    _use_huge_pages(config)
+    use_huge_pages(config)
 
     from ddcnn import experiments
     from ddcnn.runs.folder import default_folder
@@ -195,7 +195,7 @@ def _resumed(command: str, source: Source) -> tuple[Callable[[Progress], Compari
     from ddcnn.config import Config
 
     if (run / "config.yaml").is_file():
-        _use_huge_pages(Config.read(run / "config.yaml"))
+        use_huge_pages(Config.read(run / "config.yaml"))
 
     from ddcnn import experiments
 
@@ -212,7 +212,7 @@ def _resumed(command: str, source: Source) -> tuple[Callable[[Progress], Compari
     return job, run
 
 
-def _use_huge_pages(config: Config) -> None:
+def use_huge_pages(config: Config) -> None:
     """Let PyTorch, here and in workers, ask for pages of 2 MiB where images are volumes.
 
     Their tensors are so large that the C library returns them to the system at once, which has to clear the same pages

@@ -2,7 +2,19 @@
 
 from ddcnn.experiments.compare import compare, resume, train
 from ddcnn.experiments.evaluation import evaluate, own_data
+from ddcnn.experiments.experiment import Outcome, experiment, plan_experiment
 from ddcnn.experiments.fitting import fit
 from ddcnn.experiments.record import Comparison
 
-__all__ = ["Comparison", "compare", "evaluate", "fit", "own_data", "resume", "train"]
+__all__ = [
+    "Comparison",
+    "Outcome",
+    "compare",
+    "evaluate",
+    "experiment",
+    "fit",
+    "own_data",
+    "plan_experiment",
+    "resume",
+    "train",
+]

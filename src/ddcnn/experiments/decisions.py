@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +42,7 @@ class Decisions:
 
 def judge(setup: Setup, result: StrategyResult) -> Decisions:
     """Evaluate one result on every part."""
-    scores = {part: _scores(setup, result, part) for part in PARTS}
+    scores = {part: scores_of(setup, result, part) for part in PARTS}
     labels = {part: _labels(setup, part) for part in PARTS}
     accuracy = {part: _accuracy(scores[part].argmax(1) == labels[part]) for part in PARTS}
     counts = confusion(labels["test"], scores["test"].argmax(1), setup.data.classes)
@@ -68,9 +69,14 @@ def judge_local(setup: Setup, local: StrategyResult) -> list[dict[str, Any]]:
     return rows
 
 
-def scores_of(setup: Setup, result: StrategyResult, part: str) -> Float[Tensor, "n K"]:
-    """Return the scores of one result on a part, in the order of the part."""
-    return _scores(setup, result, part)
+def decided(setup: Setup, results: Mapping[str, StrategyResult]) -> dict[str, Tensor]:
+    """Return the class that each result decides for, per test image in the order of the split; and ``labels``.
+
+    What pairs of strategies decide about the same images says more than their accuracies: McNemar's test needs it.
+    """
+    smallest = torch.uint8 if setup.data.classes <= 256 else torch.int32
+    found = {name: scores_of(setup, result, "test").argmax(1) for name, result in results.items()}
+    return {name: classes.to(smallest) for name, classes in (found | {"labels": _labels(setup, "test")}).items()}
 
 
 def confusion(labels: Int64[Tensor, " n"], decided: Int64[Tensor, " n"], classes: int) -> list[list[int]]:
@@ -84,7 +90,8 @@ def confusion(labels: Int64[Tensor, " n"], decided: Int64[Tensor, " n"], classes
 
 
 @torch.no_grad()
-def _scores(setup: Setup, result: StrategyResult, part: str) -> Float[Tensor, "n K"]:
+def scores_of(setup: Setup, result: StrategyResult, part: str) -> Float[Tensor, "n K"]:
+    """Return the scores of one result on a part, in the order of the part."""
     result.network.aggregation.eval()
     handed = result.local_probabilities.handed(part, result.network.handed).to(setup.compute.device)
     return result.network.decide(handed).float().cpu()

@@ -16,6 +16,7 @@ from ddcnn.config import MOST_THREADS, Config
 from ddcnn.data.description import InputDescription
 from ddcnn.data.files import named_paths
 from ddcnn.errors import RunError
+from ddcnn.experiments.decisions import decided
 from ddcnn.experiments.mistakes import confident_mistakes, shown_strategy
 from ddcnn.experiments.results import comparison_of
 from ddcnn.machine import processor
@@ -269,6 +270,7 @@ def finish_run(
         _write_examples(folder, setup)
         if mistakes:
             folder.write_tensors(MISTAKES, mistakes)
+        folder.write_tensors("decisions.safetensors", decided(setup, results))
         folder.write_json("comparison.json", found)
         folder.seal()
         folder.clean()

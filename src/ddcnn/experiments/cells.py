@@ -1,0 +1,154 @@
+"""`Cell`: one run of an experiment, and what is kept of it: one line of JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ddcnn.config import Config
+from ddcnn.errors import RunError
+from ddcnn.experiments.compare import compare, resume, train
+from ddcnn.experiments.questions import Experiment, Variant
+from ddcnn.experiments.questions.trajectories import trajectory
+from ddcnn.experiments.record import is_begun
+from ddcnn.runs.folder import BEGUN, RunFolder
+from ddcnn.runs.run_validation import read_config
+from ddcnn.training import Progress
+
+_KEPT = ("test_accuracy", "validation_accuracy", "test_auc", "test_f1", "parameters", "epochs", "seconds")
+_FREE = {"out", "force"}  # may differ between what was begun and what is asked for now
+_FREE_OF = {"compute": {"engine", "workers", "threads", "ray_address", "retries"}, "data": {"directory", "offline"}}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A variant with a seed, or on a fold.
+
+    Attributes
+    ----------
+    experiment, variant
+        What it belongs to.
+    unit
+        ``"seed"`` or ``"fold"``.
+    number
+        Which.
+    config
+        Complete; ``out`` is its folder.
+    """
+
+    experiment: str
+    variant: Variant
+    unit: str
+    number: int
+    config: Config
+
+    @property
+    def name(self) -> str:
+        """Of its folder: ``compare-s0``."""
+        return f"{self.variant.name}-{self.unit[0]}{self.number}"
+
+    @property
+    def folder(self) -> RunFolder:
+        """The folder of its run."""
+        assert self.config.out is not None
+        return RunFolder(self.config.out)
+
+    def check(self) -> None:
+        """Make sure that what lies in its folder, if anything, is this cell.
+
+        Raises
+        ------
+        RunError
+            It was begun with another configuration.
+        """
+        folder = self.folder
+        if not (folder.is_complete() or is_begun(folder)):
+            return
+        difference = _difference(self.config.model_dump(mode="json"), read_config(folder).model_dump(mode="json"))
+        if difference:
+            raise RunError(
+                f"{folder.path} was begun with {difference}; ask for the same, or begin anew with another --out"
+            )
+
+
+def run_cell(found: Experiment, cell: Cell, progress: Progress, command: str) -> dict[str, Any]:
+    """Do the run of a cell, go on with it, or read it if it is complete; return what is kept of it."""
+    cell.check()
+    folder, config = cell.folder, cell.config
+    if folder.is_complete() or is_begun(folder):
+        compute = config.compute.model_dump(include=_FREE_OF["compute"] - {"threads"})
+        resume(
+            folder.path,
+            progress=progress,
+            command=command,
+            compute=compute,
+            directory=config.data.directory,
+            trust=True,  # `check` has seen that it names no other code than this configuration does
+        )
+    else:
+        folder.sweep()
+        begun = (folder.path / BEGUN).is_file()  # and killed before there was more
+        job = compare if cell.variant.job == "compare" else train
+        job(config.model_copy(update={"force": begun}), progress=progress, command=command)
+    return record_of(found, cell)
+
+
+def record_of(found: Experiment, cell: Cell) -> dict[str, Any]:
+    """Return the line of a cell whose run is complete: where it is, what it found, how it was made."""
+    folder = RunFolder(cell.folder.path)
+    results = folder.read_json("comparison.json")
+    rows = [json.loads(line) for line in folder.read_text("metrics.jsonl").splitlines()]
+    environment = folder.read_json("environment.json")
+    assert cell.config.out is not None
+    return {
+        "experiment": cell.experiment,
+        "cell": cell.name,
+        "variant": cell.variant.name,
+        cell.unit: cell.number,
+        "arms": {
+            label: _arm(found, results, rows, name) for name, label in cell.variant.arms.items() if _has(results, name)
+        },
+        "samples": results["details"]["samples"],
+        "choices": results["details"]["choices"],
+        "versions": results["details"]["versions"],
+        "machine": {key: environment.get(key) for key in ("processor", "cores", "threads", "device", "system")},
+        "config": read_config(folder).model_dump(mode="json", exclude={"out", "force"}),
+    }
+
+
+def _has(results: Mapping[str, Any], name: str) -> bool:
+    return any(row["name"] == name for row in results["strategies"])
+
+
+def _arm(found: Experiment, results: Mapping[str, Any], rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    row = next(row for row in results["strategies"] if row["name"] == name)
+    return {
+        "result": name,
+        **{key: row.get(key) for key in _KEPT},
+        "critical_path_seconds": row.get("critical_path_seconds"),
+        "measures": dict(found.measures(results, name)),
+        "trajectory": [[round(value, 6) for value in point] for point in trajectory(results, rows, name)],
+    }
+
+
+def _difference(wanted: Mapping[str, Any], begun: Mapping[str, Any], section: str = "") -> str:
+    """Return the first field that differs, in words; what was left to be found out may be anything."""
+    free = _FREE if not section else _FREE_OF.get(section.rstrip("."), set())
+    for name, value in wanted.items():
+        other = begun.get(name)
+        if name in free or value == "auto" or (value is None and section == "compute."):
+            continue
+        if isinstance(value, Mapping) and isinstance(other, Mapping):
+            if difference := _difference(value, other, f"{section}{name}."):
+                return difference
+        elif value != other:
+            return f"{section}{name} = {other}, not {value}"
+    return ""
+
+
+def folder_of(out: Path, variant: Variant, unit: str, number: int) -> Path:
+    """Return the folder of a cell's run."""
+    return out / "cells" / f"{variant.name}-{unit[0]}{number}"

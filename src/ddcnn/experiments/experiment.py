@@ -1,0 +1,253 @@
+"""`experiment`: a grid of cells, variant x seed, each an ordinary run; what is done is never done again."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ddcnn.config import Config
+from ddcnn.engines import refuse_ranks
+from ddcnn.errors import ConfigError, DecompositionError, ModelError
+from ddcnn.experiments.cells import Cell, folder_of, run_cell
+from ddcnn.experiments.cost import StepTimes, seconds_of
+from ddcnn.experiments.experiment_folder import ExperimentFolder
+from ddcnn.experiments.questions import EXPERIMENTS, Experiment, Variant
+from ddcnn.experiments.summary import summarise
+from ddcnn.planning import open_images, prepare
+from ddcnn.runs.folder import default_folder
+from ddcnn.strategies import STRATEGIES
+from ddcnn.training import Progress
+
+SEEDS, EPOCHS = 3, 8
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an experiment found.
+
+    Attributes
+    ----------
+    summary
+        As in ``summary.json``: arms, pairs, further tables and curves.
+    folder
+        Where it lies; each cell is a run in ``cells/``.
+    """
+
+    summary: dict[str, Any]
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of an experiment, before any is begun.
+
+    Attributes
+    ----------
+    name, found
+        The experiment.
+    base
+        What variants are laid over.
+    units
+        ``("seed", 0)``, ... or ``("fold", 0)``, ...
+    configs, seconds
+        Per variant: its configuration, without seed, fold and folder; and about how long one run takes here.
+    variants
+        Those that fit the images.
+    left_out
+        The others, and why.
+    """
+
+    name: str
+    found: Experiment
+    base: Config
+    units: tuple[tuple[str, int], ...]
+    variants: tuple[Variant, ...]
+    configs: Mapping[str, Config]
+    seconds: Mapping[str, float]
+    left_out: Mapping[str, str]
+
+    @property
+    def all_seconds(self) -> float:
+        """About how long all runs take here, one after the other."""
+        return len(self.units) * sum(self.seconds.values())
+
+    def cells(self, out: Path) -> list[Cell]:
+        """Return the cells, seed by seed: so all arms stand side by side as early as can be."""
+        return [
+            Cell(self.name, variant, unit, number, self._config(variant, unit, number, out))
+            for unit, number in self.units
+            for variant in self.variants
+        ]
+
+    def _config(self, variant: Variant, unit: str, number: int, out: Path) -> Config:
+        config = _at(self.configs[variant.name], unit, number)
+        return config.model_copy(update={"out": folder_of(out, variant, unit, number)})
+
+
+def experiment(
+    name: str,
+    values: Mapping[str, Any] | Config | None = None,
+    *,
+    seeds: int = SEEDS,
+    out: Path | str | None = None,
+    progress: Progress | None = None,
+    command: str = "",
+) -> Outcome:
+    """Run an experiment, or go on with it: a grid of runs, and statistics of what they found.
+
+    Parameters
+    ----------
+    name
+        One of ``ddcnn experiment --list``, or ``module:name`` of your own `ddcnn.experiments.questions.Experiment`.
+    values
+        Nested sections of the configuration, over the defaults of the experiment (8 epochs); its variants are laid over
+        both. ``seed`` is the first seed. With ``data.folds`` there is a cell per fold instead of per seed.
+    seeds
+        How many seeds. More of them later only add cells.
+    out
+        Folder; None: ``runs/experiment-NAME-DATA-MODEL-GRID``. If the experiment is there, it goes on: cells that are
+        done are read, and a cell that was killed goes on from its checkpoints.
+    progress, command
+        As in `ddcnn.compare`.
+
+    Raises
+    ------
+    DdcnnError
+        Anything that cannot be used, found before anything is trained; or the folder holds something else.
+    """
+    refuse_ranks("experiment")
+    progress = progress or Progress()
+    path = Path(out) if out is not None else experiment_folder(name, values)
+    folder = ExperimentFolder(path, name)
+    folder.check()
+    plan = plan_experiment(name, values, seeds=seeds)
+    for variant, why in plan.left_out.items():
+        progress.note(f"variant {variant} is left out: {why}")
+    cells = plan.cells(path)
+    with folder.held(command):
+        records = _done(folder, cells)
+        clock = _Clock([cell for cell in cells if cell.name not in records], plan.seconds)
+        for number, cell in enumerate(cells, 1):
+            if cell.name in records:
+                continue
+            what = f"{cell.variant.name}, {cell.unit} {cell.number}"
+            progress.note(f"cell {number} of {len(cells)}: {what}; {clock.left} left in all")
+            with clock.timing(cell):
+                records[cell.name] = run_cell(plan.found, cell, progress, command)
+            folder.write_records([records[one.name] for one in cells if one.name in records])
+        summary = summarise(plan.found, name, [records[cell.name] for cell in cells], path / "cells", command)
+        summary["left_out"] = dict(plan.left_out)
+        folder.write_summary(summary)
+    return Outcome(summary, path)
+
+
+def plan_experiment(name: str, values: Mapping[str, Any] | Config | None = None, *, seeds: int = SEEDS) -> Plan:
+    """Return what an experiment would do, and what it would cost here: a few training steps are timed."""
+    if seeds < 1:
+        raise ConfigError(f"seeds = {seeds} should be at least 1")
+    found = EXPERIMENTS.find(name)
+    base = base_config(found, values)
+    first = ("fold", 0) if base.data.folds is not None else ("seed", base.seed)
+    units = [("fold", n) for n in range(math.prod(base.data.folds))] if base.data.folds is not None else [
+        ("seed", base.seed + n) for n in range(seeds)
+    ]  # fmt: skip
+    dataset, times = open_images(base), StepTimes()
+    chosen, configs, seconds, left_out = [], {}, {}, {}
+    for variant in found.variants(prepare(_at(base, *first), dataset)):
+        config = Config.parse(over(base.model_dump(mode="json"), variant.values))
+        try:
+            setup = prepare(_at(config, *first), dataset)
+        except (DecompositionError, ModelError) as error:
+            if variant.needed:
+                raise
+            left_out[variant.name] = str(error)
+            continue
+        names = [config.strategy]
+        if variant.job == "compare":
+            names = [strategy for strategy, known in STRATEGIES.items() if known.compared]
+        chosen.append(variant)
+        configs[variant.name], seconds[variant.name] = config, seconds_of(setup, names, times)
+    return Plan(name, found, base, tuple(units), tuple(chosen), configs, seconds, left_out)
+
+
+def base_config(found: Experiment, values: Mapping[str, Any] | Config | None) -> Config:
+    """Return the configuration that variants are laid over."""
+    given = values.model_dump(mode="json") if isinstance(values, Config) else dict(values or {})
+    short = {} if "recipe" in given else {"training": {"epochs": EPOCHS}}
+    merged = over(over(short, found.defaults), given)
+    return Config.parse(merged | {"out": None, "force": False})
+
+
+def experiment_folder(name: str, values: Mapping[str, Any] | Config | None = None) -> Path:
+    """Return the folder of an experiment that was given none."""
+    config = base_config(EXPERIMENTS.find(name), values)
+    path = default_folder(config.model_copy(update={"seed": 0}), f"experiment-{name}")
+    return path.with_name(path.name.removesuffix("-s0"))
+
+
+def over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested values laid over others.
+
+    >>> over({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}})
+    {'a': {'b': 3, 'c': 2}}
+    """
+    merged = dict(base)
+    for key, value in values.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = over(merged[key], value) if both else value
+    return merged
+
+
+def _at(config: Config, unit: str, number: int) -> Config:
+    """Return the configuration for a seed or a fold."""
+    if unit == "seed":
+        return config.model_copy(update={"seed": number})
+    return config.model_copy(update={"data": config.data.model_copy(update={"fold": number})})
+
+
+def _done(folder: ExperimentFolder, cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
+    """Return what is kept of the cells that are done; whatever was begun otherwise is found now."""
+    for cell in cells:
+        cell.check()
+    known = folder.read_records()
+    return {cell.name: known[cell.name] for cell in cells if cell.name in known and cell.folder.is_complete()}
+
+
+class _Clock:
+    """Tells how long it will still take: the estimates, scaled by how they have held so far."""
+
+    def __init__(self, cells: Sequence[Cell], estimates: Mapping[str, float]) -> None:
+        self._estimates = estimates
+        self._left = [cell.variant.name for cell in cells]
+        self._expected = self._needed = 0.0
+
+    @contextlib.contextmanager
+    def timing(self, cell: Cell) -> Iterator[None]:
+        """Take note of the time that a cell takes."""
+        start = time.perf_counter()
+        yield
+        self._left.remove(cell.variant.name)
+        self._expected += self._estimates[cell.variant.name]
+        self._needed += time.perf_counter() - start
+
+    @property
+    def left(self) -> str:
+        """The time that is left, in words."""
+        scale = self._needed / self._expected if self._expected else 1.0
+        return "about " + duration(scale * sum(self._estimates[name] for name in self._left))
+
+
+def duration(seconds: float | int) -> str:
+    """Write a time for people.
+
+    >>> duration(40), duration(200), duration(9000)
+    ('40 s', '3 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,134 @@
+"""The folder of an experiment: ``experiment.json``, ``cells/``, ``cells.jsonl``, ``summary.json``, a page and plots."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ddcnn.atomic import advice, write_atomic
+from ddcnn.errors import RunError
+from ddcnn.folders import FolderLock, entries
+from ddcnn.strict import parse_json
+
+FORMAT = 1
+MARK = "experiment.json"
+CELLS = "cells.jsonl"
+SUMMARY = "summary.json"
+
+_MOST = 2**28  # bytes of a file of text
+
+
+class ExperimentFolder:
+    """Where an experiment lies; one process works in it at a time.
+
+    Parameters
+    ----------
+    path
+        The folder; `held` makes it.
+    name
+        Of the experiment.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path, self.name = path, name
+        self._lock = FolderLock(path / ".lock")
+
+    def check(self) -> None:
+        """Make sure that the folder is free, or holds this experiment.
+
+        Raises
+        ------
+        RunError
+            It holds something else.
+        """
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise RunError(f"{self.path} is not a folder; choose another --out")
+        if not (self.path / MARK).is_file():
+            if any(path.name != ".lock" for path in entries(self.path)):
+                raise RunError(f"{self.path} holds something that is no experiment; choose another --out")
+            return
+        mark = read_json(self.path / MARK)
+        if mark.get("experiment") != self.name:
+            raise RunError(f"{self.path} holds experiment {mark.get('experiment')!r:.80}; choose another --out")
+
+    @contextlib.contextmanager
+    def held(self, command: str) -> Iterator[None]:
+        """Make the folder, and keep other processes out of it while the context lasts."""
+        self.check()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            free = self._lock.acquire()
+        except OSError as error:
+            raise RunError(f"{self.path} cannot be used: {advice(error)}") from None
+        if not free:
+            raise RunError(f"{self.path} is being worked on by another process; wait for its end")
+        try:
+            if not (self.path / MARK).is_file():
+                self._write(MARK, _text({"format": FORMAT, "experiment": self.name, "command": command}))
+            yield
+        finally:
+            self._lock.release()
+
+    def read_records(self) -> dict[str, dict[str, Any]]:
+        """Return the lines of cells that are done, by the name of the cell."""
+        path = self.path / CELLS
+        if not path.is_file():
+            return {}
+        lines = [
+            _object(line, f"{path} line {n}") for n, line in enumerate(_read(path).splitlines(), 1) if line.strip()
+        ]
+        return {str(line.get("cell")): line for line in lines}
+
+    def write_records(self, records: Sequence[dict[str, Any]]) -> None:
+        """Write one line per cell that is done."""
+        self._write(CELLS, "".join(f"{json.dumps(record, allow_nan=False)}\n" for record in records))
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Write what all cells say together."""
+        self._write(SUMMARY, _text(summary))
+
+    def _write(self, name: str, text: str) -> None:
+        path = self.path / name
+        try:
+            write_atomic(path, text.encode(errors="backslashreplace"))
+        except OSError as error:
+            raise RunError(f"{path} cannot be written: {advice(error)}; earlier files are intact") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises
+    ------
+    RunError
+        There is none.
+    """
+    return _object(_read(path), str(path))
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.stat().st_size > _MOST:
+            raise RunError(f"{path} has more than {_MOST:,} bytes and is not read; begin anew with another --out")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{path} cannot be read: {error}; begin anew with another --out") from None
+
+
+def _object(text: str, source: str) -> dict[str, Any]:
+    try:
+        value = parse_json(text)
+    except ValueError as error:
+        raise RunError(f"{source} is damaged: {error}; begin anew with another --out") from None
+    if not isinstance(value, dict):
+        raise RunError(f"{source} should hold a JSON object, got {type(value).__name__}; begin anew with another --out")
+    return value
+
+
+def _text(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=1, allow_nan=False) + "\n"

@@ -1,0 +1,32 @@
+"""How many floating-point operations an image costs: one global CNN against all local CNNs."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ddcnn.network_factory import NetworkFactory
+
+
+def operations(networks: NetworkFactory) -> tuple[int, int]:
+    """Return the operations of a forward pass of one image: of the global CNN, and of all local CNNs together.
+
+    Convolutions and matrix products are counted, which are nearly all. Forward and backward pass have the same ratio.
+    """
+    by_shape: dict[tuple[int, ...], int] = {}
+    total = 0
+    for subdomain in networks.subdomains:
+        if subdomain.shape not in by_shape:
+            by_shape[subdomain.shape] = _counted(
+                networks.local_module(subdomain.index), networks.channels, subdomain.shape
+            )
+        total += by_shape[subdomain.shape]
+    return max(1, _counted(networks.global_module(), networks.channels, networks.image_size)), total
+
+
+def _counted(module: nn.Module, channels: int, size: tuple[int, ...]) -> int:
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad(), torch.random.fork_rng(devices=[]):
+        module.eval()(torch.zeros(1, channels, *size))
+    return int(counter.get_total_flops())

@@ -1,0 +1,38 @@
+"""Experiments by name, in the order of `ddcnn experiment --list`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ddcnn.errors import ConfigError
+from ddcnn.experiments.questions.aggregations import AGGREGATIONS
+from ddcnn.experiments.questions.initialization import INITIALIZATION
+from ddcnn.experiments.questions.missing import MISSING
+from ddcnn.experiments.questions.question import Experiment
+from ddcnn.experiments.questions.strategies import STRATEGIES
+from ddcnn.experiments.questions.subdomains import SUBDOMAINS
+from ddcnn.experiments.questions.timing import TIMING
+from ddcnn.registry import Registry
+
+
+def _adapted(name: str, found: Any) -> Experiment:
+    if not isinstance(found, Experiment):
+        raise ConfigError(
+            f"experiment {name!r} is a {type(found).__name__}, not a ddcnn.experiments.questions.Experiment"
+        )
+    return found
+
+
+EXPERIMENTS: Registry[Experiment] = Registry(
+    "experiment",
+    ConfigError,
+    {
+        "strategies": STRATEGIES,
+        "subdomains": SUBDOMAINS,
+        "aggregations": AGGREGATIONS,
+        "initialization": INITIALIZATION,
+        "missing": MISSING,
+        "timing": TIMING,
+    },
+    adapt=_adapted,
+)

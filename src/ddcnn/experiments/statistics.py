@@ -1,0 +1,191 @@
+"""How sure a result is: intervals over seeds or folds, paired tests, equivalence, and what the test images leave open.
+
+Two things vary. Over seeds: initialisation, order and split, so the networks. Over test images: which of them happened
+to be drawn. `spread` and `paired` are about the first, `mcnemar` and `over_images` about the second.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+MARGIN = 0.005
+"""A difference of accuracy below half a percentage point counts as none."""
+
+_RESAMPLES = 10_000
+_MOST_SEEDS = 1_000
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A mean over seeds or folds.
+
+    Attributes
+    ----------
+    n, mean
+        Number of values, and their mean.
+    sd
+        Standard deviation with n - 1; None for a single value.
+    interval
+        95 % t-interval of the mean; None for a single value.
+    """
+
+    n: int
+    mean: float
+    sd: float | None
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Paired:
+    """What the differences between two arms say, each on the same seeds or folds.
+
+    Attributes
+    ----------
+    difference
+        Mean, standard deviation and 95 % interval of the differences.
+    t_p, wilcoxon_p
+        Two-sided p-values of the paired t-test and of the signed-rank test; None where they are not defined.
+    equivalence_p
+        p-value of two one-sided t-tests (TOST): small if the difference lies within the margin.
+    seeds_needed
+        With how many seeds of this spread half of the interval would be as small as the margin.
+    """
+
+    difference: Spread
+    t_p: float | None
+    wilcoxon_p: float | None
+    equivalence_p: float | None
+    seeds_needed: int | None
+
+
+def spread(values: Sequence[float], share: float = 0.0) -> Spread:
+    """Return mean, standard deviation and interval.
+
+    Parameters
+    ----------
+    values
+        One per seed or fold, J of them.
+    share
+        0 for seeds. For folds, which share training samples, n_test / n_train: the variance of the mean is then
+        (1/J + share) s^2 (C. Nadeau, Y. Bengio, Machine Learning 52 (2003) 239-281).
+
+    Examples
+    --------
+    >>> found = spread([0.7, 0.8, 0.9])
+    >>> round(found.mean, 3), round(found.sd, 3), [round(bound, 4) for bound in found.interval]
+    (0.8, 0.1, [0.5516, 1.0484])
+    """
+    from scipy.stats import t  # slow to import
+
+    n, mean = len(values), float(np.mean(values))
+    if n < 2:
+        return Spread(n, mean, None, None)
+    sd = float(np.std(values, ddof=1))
+    half = float(t.ppf(0.975, n - 1)) * _error(sd, n, share)
+    return Spread(n, mean, sd, (mean - half, mean + half))
+
+
+def paired(a: Sequence[float], b: Sequence[float], share: float = 0.0, margin: float = MARGIN) -> Paired:
+    """Return what the differences a - b say; ``share`` is as in `spread`."""
+    from scipy.stats import t
+
+    d = np.asarray(a, float) - np.asarray(b, float)
+    d[np.abs(d) < 1e-12] = 0.0  # rounding is no difference
+    found = spread(d.tolist(), share)
+    if found.sd is None:
+        return Paired(found, None, None, None, None)
+    error = _error(found.sd, found.n, share)
+    if error < 1e-12:  # equal differences: no test has an answer, but that none at all is none
+        p = 1.0 if found.mean == 0 else None
+        return Paired(found, p, _wilcoxon(d), None, 2)
+    t_p = 2 * float(t.sf(abs(found.mean) / error, found.n - 1))
+    equivalence_p = float(t.sf((margin - abs(found.mean)) / error, found.n - 1))
+    return Paired(found, t_p, _wilcoxon(d), equivalence_p, seeds_needed(found.sd, margin))
+
+
+def seeds_needed(sd: float, margin: float = MARGIN) -> int | None:
+    """Return how many seeds make half of the 95 % t-interval as small as a margin; None: more than 1,000.
+
+    >>> seeds_needed(0.004), seeds_needed(0.002)
+    (5, 3)
+    """
+    from scipy.stats import t
+
+    n = np.arange(2, _MOST_SEEDS + 1)
+    enough = n[t.ppf(0.975, n - 1) * sd / np.sqrt(n) <= margin]
+    return int(enough[0]) if len(enough) else None
+
+
+def holm(p: Sequence[float | None]) -> list[float | None]:
+    """Return p-values corrected for their number (S. Holm, Scand. J. Stat. 6 (1979) 65-70); None stays None.
+
+    >>> [round(value, 4) for value in holm([0.01, 0.04, 0.03, 0.005])]
+    [0.03, 0.06, 0.06, 0.02]
+    """
+    known = sorted((value, i) for i, value in enumerate(p) if value is not None)
+    corrected: list[float | None] = [None] * len(p)
+    largest = 0.0
+    for rank, (value, i) in enumerate(known):
+        largest = max(largest, min(1.0, (len(known) - rank) * value))
+        corrected[i] = largest
+    return corrected
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Return the exact p-value that two networks are right equally often, on the same images.
+
+    Parameters
+    ----------
+    only_a, only_b
+        Number of images that only the one, or only the other, decides rightly.
+
+    Examples
+    --------
+    >>> mcnemar(1, 9)  # 2 (1 + 10) / 2^10
+    0.021484375
+    """
+    from scipy.stats import binomtest
+
+    return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+
+
+def over_images(differences: Sequence[np.ndarray], *, same: bool, seed: int = 0) -> tuple[float, float]:
+    """Return the 95 % interval of the mean difference if other test images had been drawn, with these networks.
+
+    A paired percentile bootstrap over images.
+
+    Parameters
+    ----------
+    differences
+        Per seed, one value per test image: 1 if only a is right, -1 if only b, else 0.
+    same
+        Whether the test images of all seeds are the same, in the same order. They are then drawn together.
+    """
+    rng = np.random.default_rng(seed)
+    groups = [np.mean(differences, axis=0)] if same else list(differences)
+    means = np.zeros(_RESAMPLES)
+    for group in groups:
+        values, counts = np.unique(group, return_counts=True)  # to draw images is to draw how often each value comes
+        drawn = rng.multinomial(len(group), counts / len(group), _RESAMPLES)
+        means += drawn @ values / len(group) / len(groups)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _error(sd: float, n: int, share: float) -> float:
+    return math.sqrt(1 / n + share) * sd
+
+
+def _wilcoxon(d: np.ndarray) -> float | None:
+    from scipy.stats import wilcoxon
+
+    if not np.any(d):
+        return 1.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there are few values is said by the number of seeds
+        return float(wilcoxon(np.round(d, 12)).pvalue)

@@ -1,0 +1,287 @@
+"""Experiments: cells are runs, what is done is never done again, and what is said of them follows from the runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import ddcnn
+from ddcnn.errors import ConfigError, ModelError, RunError
+from ddcnn.experiments import plan_experiment
+from ddcnn.experiments.questions import EXPERIMENTS, Experiment, Pair, Variant
+from ddcnn.experiments.questions.aggregations import PERMUTED
+from ddcnn.experiments.questions.operations import operations
+from ddcnn.experiments.questions.strategies import AS_LONG, AS_MANY
+from ddcnn.experiments.questions.trajectories import Point, reached_by, time_to
+from ddcnn.planning import prepare
+from ddcnn.training import Progress
+from tests.bars import write_bars
+
+
+@pytest.fixture(scope="module")
+def values(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return {
+        "data": {"source": write_bars(tmp_path_factory.mktemp("data"), (8, 8))},
+        "model": {"name": "tests.strategies.tiny:tiny"},
+        "decomposition": {"grid": [1, 2]},
+        "training": {"epochs": 2, "batch_size": 20, "lr": 0.05},
+        "aggregation": {"epochs": 1, "hidden": [4]},
+        "compute": {"device": "cpu", "precision": "float32", "backend": "looped"},
+    }
+
+
+@pytest.fixture
+def rates(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Register an experiment of two small runs per seed, and one that fits no image."""
+
+    def variants(_setup: object) -> Sequence[Variant]:
+        return (
+            Variant("slow", {"strategy": "local", "training": {"lr": 0.001}}, {"cnn-dnn": "slow"}),
+            Variant("fast", {"strategy": "local"}, {"cnn-dnn": "fast"}),
+            Variant("fine", {"decomposition": {"grid": [9, 9]}}, {"cnn-dnn": "fine"}, needed=False),
+        )
+
+    rates = Experiment("Is a higher rate better?", variants, (Pair("fast", "slow"), Pair("fine", "fast")))
+    monkeypatch.setitem(EXPERIMENTS, "rates", rates)
+    return "rates"
+
+
+class Stop(BaseException):
+    """The end of a process."""
+
+
+class Stopping(Progress):
+    """Ends everything after so many epochs, and remembers what it was told."""
+
+    def __init__(self, epochs: int = -1) -> None:
+        self.left, self.notes, self.stages, self.earlier = epochs, [], [], 0  # type: ignore[var-annotated]
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def begin(self, stage: str, *, epochs: int, steps: int, members: int) -> None:
+        self.stages.append(stage)
+
+    def resumed(self, rows: Sequence[dict[str, Any]]) -> None:
+        self.earlier += len(rows)
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise Stop
+
+
+def lines(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "cells.jsonl").read_text().splitlines()]
+
+
+def without_times(record: dict[str, Any]) -> dict[str, Any]:
+    arms = {
+        label: {key: value for key, value in row.items() if "seconds" not in key and key != "trajectory"}
+        for label, row in record["arms"].items()
+    }
+    return {**record, "arms": arms}
+
+
+def test_killed_in_the_third_cell_it_repeats_nothing(values: dict, rates: str, tmp_path: Path) -> None:
+    whole = ddcnn.experiment(rates, values, seeds=2, out=tmp_path / "whole")
+    out = tmp_path / "killed"
+    with pytest.raises(Stop):
+        ddcnn.experiment(rates, values, seeds=2, out=out, progress=Stopping(3 + 3 + 2))  # 2 epochs and the DNN's a cell
+    assert [line["cell"] for line in lines(out)] == ["slow-s0", "fast-s0"]
+    done = {p: p.stat().st_mtime_ns for name in ("slow-s0", "fast-s0") for p in (out / "cells" / name).rglob("*")}
+    watched = Stopping()
+    again = ddcnn.experiment(rates, values, seeds=2, out=out, progress=watched)
+    assert {p: p.stat().st_mtime_ns for p in done} == done
+    assert watched.stages == ["local", "dnn", "local", "dnn"]  # those of two cells
+    assert watched.earlier >= 1  # the half-done one went on
+    assert list(map(without_times, lines(out))) == list(map(without_times, lines(tmp_path / "whole")))
+    assert [arm["values"] for arm in again.summary["arms"]] == [arm["values"] for arm in whole.summary["arms"]]
+
+
+def test_what_is_said_follows_from_the_runs(values: dict, rates: str, tmp_path: Path) -> None:
+    assert ddcnn.experiment(rates, values, seeds=1, out=tmp_path / "e").summary["units"] == [0]
+    watched = Stopping()
+    found = ddcnn.experiment(rates, values, seeds=2, out=tmp_path / "e", progress=watched, command="the command")
+    assert len(watched.stages) == 4  # those of the second seed alone
+    cells = tmp_path / "e" / "cells"
+    assert sorted(p.name for p in cells.iterdir()) == ["fast-s0", "fast-s1", "slow-s0", "slow-s1"]
+    for arm in found.summary["arms"]:
+        runs = [json.loads((cells / f"{arm['name']}-s{seed}" / "comparison.json").read_text()) for seed in (0, 1)]
+        accuracies = [run["strategies"][-1]["test_accuracy"] for run in runs]
+        assert arm["values"] == accuracies
+        assert arm["mean"] == pytest.approx(sum(accuracies) / 2)
+    (pair,) = found.summary["pairs"]  # the one with what was left out is gone
+    fast, slow = (next(a["values"] for a in found.summary["arms"] if a["name"] == name) for name in ("fast", "slow"))
+    assert pair["mean"] == pytest.approx(sum(f - s for f, s in zip(fast, slow, strict=True)) / 2)
+    assert len(pair["mcnemar_p"]) == 2
+    assert "fine" in found.summary["left_out"]
+    assert any(note.startswith("variant fine is left out: ") for note in watched.notes)
+    assert any("cell 3 of 4: slow, seed 1; about " in note for note in watched.notes)
+    assert found.summary["command"] == "the command"
+    assert json.loads((tmp_path / "e" / "summary.json").read_text()) == json.loads(json.dumps(found.summary))
+
+
+def test_decisions_are_those_of_the_network(values: dict, tmp_path: Path) -> None:
+    run = ddcnn.train(ddcnn.Config.parse(values | {"out": tmp_path / "r"})).run
+    from ddcnn.runs.folder import RunFolder
+
+    told = RunFolder(run).read_tensors("decisions.safetensors")
+    test = torch.tensor(json.loads((run / "split.json").read_text())["test"])
+    dataset = ddcnn.open_data(ddcnn.Config.parse(values).data)
+    with torch.no_grad():
+        decided = ddcnn.load(run, trust=True)(dataset.images[test]).argmax(1)
+    assert torch.equal(told["cnn-dnn"].long(), decided)
+    assert torch.equal(told["labels"].long(), dataset.labels[test])
+
+
+def test_other_settings_and_other_folders_are_refused(values: dict, rates: str, tmp_path: Path) -> None:
+    out = tmp_path / "e"
+    ddcnn.experiment(rates, values, seeds=1, out=out)
+    other = values | {"training": values["training"] | {"epochs": 3}}
+    with pytest.raises(RunError, match=r"slow-s0 was begun with training.epochs = 2, not 3; ask for the same, or"):
+        ddcnn.experiment(rates, other, seeds=1, out=out)
+    with pytest.raises(RunError, match=r"slow-s0 was begun with transfer.epochs = None, not 5"):
+        ddcnn.experiment(rates, values | {"transfer": {"epochs": 5}}, seeds=1, out=out)
+    with pytest.raises(RunError, match="holds experiment 'rates'; choose another --out"):
+        ddcnn.experiment("aggregations", values, out=out)
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.tex").write_text("x")
+    with pytest.raises(RunError, match="holds something that is no experiment"):
+        ddcnn.experiment(rates, values, out=tmp_path / "thesis")
+    assert [p.name for p in (tmp_path / "thesis").iterdir()] == ["thesis.tex"]
+    with pytest.raises(ConfigError, match="did you mean 'rates'"):
+        ddcnn.experiment("rate", values)
+    with pytest.raises(ConfigError, match="seeds = 0 should be at least 1"):
+        ddcnn.experiment(rates, values, seeds=0)
+
+
+def test_folds_are_cells_with_wider_intervals(values: dict, rates: str, tmp_path: Path) -> None:
+    folds = values | {"data": values["data"] | {"folds": "2"}, "training": values["training"] | {"epochs": 1}}
+    found = ddcnn.experiment(rates, folds, out=tmp_path / "e").summary
+    assert (found["unit"], found["units"]) == ("fold", [0, 1])
+    sizes = [line["samples"] for line in lines(tmp_path / "e")]
+    share = sum(n["test"] / n["train"] for n in sizes) / len(sizes)
+    arm = found["pairs"][0]
+    half = (arm["interval"][1] - arm["interval"][0]) / 2
+    assert half == pytest.approx(12.706204736 * arm["sd"] * (1 / 2 + share) ** 0.5)  # t table, 1 degree of freedom
+
+
+def test_a_network_that_does_not_fit_is_found_before_any_training(values: dict, tmp_path: Path) -> None:
+    with pytest.raises(ModelError):
+        ddcnn.experiment("timing", values | {"model": {"name": "vgg9"}}, out=tmp_path / "e")
+    assert not (tmp_path / "e").exists()
+
+
+def test_the_aggregations_share_their_local_cnns(values: dict, tmp_path: Path) -> None:
+    found = ddcnn.experiment("aggregations", values, seeds=1, out=tmp_path / "e")
+    assert [arm["name"] for arm in found.summary["arms"]] == ["average", "vote", "CNN-DNN", PERMUTED.label]
+    run = tmp_path / "e" / "cells" / "frozen-s0"
+    assert len(list((run / "locals").iterdir())) == 2
+    rows = (run / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["stage"] for row in rows].count("local") == 2  # epochs of one training
+    assert ddcnn.load(run, "permuted", trust=True) is not None
+
+
+def test_the_permuted_control_cannot_tell_who_said_what(seeded: None) -> None:
+    module = PERMUTED.build(3, 2, ddcnn.Config().aggregation)
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter)
+    p = torch.rand(50, 3, 2).softmax(2)
+    module.eval()
+    torch.testing.assert_close(module(p[:, [2, 0, 1]]), module(p))  # as if nothing were exchanged
+    torch.testing.assert_close(module(p)[7:8], module(p[7:8]))  # and it hangs on nothing but the sample
+    inner = module.aggregation
+    assert not torch.allclose(inner(p[:, [2, 0, 1]]), inner(p))
+    orders = {tuple(row.tolist()) for row in _order(module, p)}
+    assert len(orders) == 6  # all orders occur
+
+
+def _order(module: torch.nn.Module, p: torch.Tensor) -> torch.Tensor:
+    seen = []
+    module.aggregation.register_forward_hook(lambda _m, args, _out: seen.append(args[0]))
+    module(p)
+    return (seen[0].unsqueeze(2) == p.unsqueeze(1)).all(3).int().argmax(2)
+
+
+def test_missing_is_measured_with_each_dropout(values: dict, tmp_path: Path) -> None:
+    found = ddcnn.experiment("missing", values, seeds=1, out=tmp_path / "e").summary
+    (record,) = lines(tmp_path / "e")
+    assert record["arms"]["average"]["measures"].keys() == {"without 1"}
+    told = json.loads((tmp_path / "e" / "cells" / "frozen-s0" / "comparison.json").read_text())
+    rows = told["details"]["missing"]["dropout-25"]["random"]
+    label = "CNN-DNN, dropout 25 %"
+    assert record["arms"][label]["measures"]["without 1"] == rows[0]["mean"]
+    assert dict.fromkeys(found["curves"][0]["lines"]).keys() == record["arms"].keys()
+    assert [pair["measure"] for pair in found["pairs"]] == ["test_accuracy", "without 1", "without 1", "without 1"]
+    networks = json.loads((tmp_path / "e" / "cells" / "frozen-s0" / "networks.json").read_text())
+    assert {name for name in networks if name.startswith("dropout")} == {"dropout-0", "dropout-10", "dropout-25"}
+
+
+def test_controls_of_the_strategies_have_equal_effort(values: dict) -> None:
+    plan = plan_experiment("strategies", values, seeds=2)
+    configs = {label: plan.configs[v.name] for v in plan.variants for label in v.arms.values()}
+    assert configs["transfer"].training.epochs == 2
+    assert configs[AS_LONG].training.epochs == 4
+    setup = prepare(ddcnn.Config.parse(values))
+    whole, local = operations(setup.networks)
+    # a 3x3 convolution to 8 channels, of 8x8 pixels, and a linear layer to 3; locally 8 / sqrt(2) -> 6 channels
+    assert whole == 2 * (8 * 8 * 9 * 8 + 8 * 64 * 3)
+    assert local == 2 * 2 * (8 * 4 * 9 * 6 + 6 * 32 * 3)
+    assert configs[AS_MANY].training.epochs == round(4 * local / whole) == 3
+    assert len(plan.cells(Path("o"))) == 6
+    assert plan.all_seconds > 0
+
+
+@pytest.mark.parametrize("name", list(EXPERIMENTS))
+def test_each_experiment_compares_arms_that_it_has(name: str, values: dict) -> None:
+    experiment = EXPERIMENTS[name]
+    setup = prepare(ddcnn.Config.parse(values | {"decomposition": {"grid": [2, 2]}}))
+    variants = experiment.variants(setup)
+    arms = [label for variant in variants for label in variant.arms.values()]
+    assert len(set(arms)) == len(arms)
+    assert len({variant.name for variant in variants}) == len(variants)
+    assert {arm for pair in experiment.pairs for arm in (pair.arm, pair.other)} <= set(arms)
+    assert experiment.question.endswith("?")
+
+
+def test_one_of_your_own_is_a_file(values: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "experiments.md").read_text(encoding="utf-8")
+    ((name, code),) = re.findall(r"```python\n# (\w+)\.py\n(.*?)```", page, re.S)
+    (tmp_path / f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    (own,) = re.findall(rf"ddcnn experiment ({name}:\w+)", page)
+    plan = plan_experiment(own, values, seeds=2)
+    assert [cell.config.training.lr for cell in plan.cells(tmp_path)] == [0.05, 0.2] * 2
+    assert set(re.findall(r"^\| `(\w+)` \| \w+ .*\?", page, re.M)) == set(EXPERIMENTS)
+    monkeypatch.delitem(sys.modules, name)
+
+
+def test_times_to_an_accuracy_are_censored_where_it_was_not_reached() -> None:
+    points = [Point(5.0, 2.0, 0.7), Point(6.0, 3.0, 0.9), Point(7.0, 4.0, 0.8)]
+    assert time_to(points, 0.75) == points[1]
+    assert time_to(points, 0.95) is None
+    assert [reached_by(points, s) for s in (1.0, 2.5, 10.0)] == [None, 0.7, 0.9]
+
+
+def test_a_trajectory_ends_where_the_run_did(values: dict, tmp_path: Path) -> None:
+    found = ddcnn.experiment("timing", values, seeds=1, out=tmp_path / "e").summary
+    (record,) = lines(tmp_path / "e")
+    for label, epochs in {"global CNN": 2, "average": 0, "CNN-DNN": 1, "coherent": 2, "transfer": 2}.items():
+        row = record["arms"][label]
+        assert len(row["trajectory"]) == epochs + 1
+        seconds, path, accuracy = row["trajectory"][-1]
+        assert seconds == pytest.approx(row["seconds"], abs=1e-5)
+        assert path == pytest.approx(row["critical_path_seconds"], abs=1e-5)
+        assert accuracy == pytest.approx(row["validation_accuracy"], abs=1e-5)
+        assert [point[0] for point in row["trajectory"]] == sorted(point[0] for point in row["trajectory"])
+    assert [table["title"][:16] for table in found["tables"]] == ["Time to accuracy"] * 2
+    start = record["arms"]["transfer"]["trajectory"][0][0]
+    assert start > record["arms"]["CNN-DNN"]["seconds"]  # the first phase counts
