@@ -25,6 +25,8 @@ import numpy as np
 import torch
 from common import describe_machine, write
 
+from ddcnn.cores import SOME, busy_with_others
+
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 CORES = len(os.sched_getaffinity(0))
 _SPINNING = {"GOMP_SPINCOUNT": "300000"}  # of libgomp where nothing is set
@@ -55,15 +57,16 @@ def main() -> None:
     job = f"ddcnn compare --data mnist5k --model vgg9 --grid 2x2 --epochs {arguments.epochs}"
     if arguments.images:
         command, job = f"{command} --images {arguments.images}", f"{job} --limit-train {arguments.images}"
-    device = torch.device("cpu")
+    device, others = torch.device("cpu"), busy_with_others() or 0.0
     lines = [
         "# Beside another OpenMP program on the same cores",
         "",
         describe_machine(command + ("" if arguments.ways == "as it is" else f' --ways "{arguments.ways}"'), device),
         "",
-        f"`{job}`, a process per figure, start and report included; the other program has {CORES} threads that spin",
-        f"where they wait. Seconds: median of {arguments.rounds}. Load of the machine when it began:"
-        f" {os.getloadavg()[0]:.1f}.",
+        f"`{job}`:",
+        f"a process per figure, start and report included, median of {arguments.rounds}. The other program has {CORES} "
+        "threads that spin where",
+        f"they wait. Cores that others kept busy when it began: {others:.1f}.",
         "",
         "| way | quiet (s) | beside (s) | quiet again (s) | beside / quiet |",
         "|---|---:|---:|---:|---:|",
@@ -76,7 +79,9 @@ def main() -> None:
         kept += [ratio <= MOST] if way == "as it is" else []
         lines.append(f"| {way} | {before:.1f} | {beside:.1f} | {after:.1f} | {ratio:.1f} |")
         print(lines[-1], flush=True)
-    if kept:
+    if others >= SOME:
+        lines += ["", "The machine was not quiet: the ratios say little."]
+    elif kept:
         lines += ["", f"At most {MOST:.0f} times the quiet time: {'kept' if kept[0] else 'NOT KEPT'}."]
     write(arguments.out, "busy", lines, device)
 
