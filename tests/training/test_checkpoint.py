@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from ddcnn.config import TrainingConfig
 from ddcnn.errors import InterruptionError, RunError
 from ddcnn.models import LocalCNNs
 from ddcnn.training import Checkpoints, Progress, State, fit
+from ddcnn.training.elapsed import elapsed_across_restarts
 from ddcnn.training.interruption import INTERRUPTION, listening
 from tests.fusion.helper import randomize
 from tests.training.helper import GRID, SIZE, small_data
@@ -136,6 +138,16 @@ def test_another_training(tmp_path: Path) -> None:
         Checkpoints(tmp_path, "1" * 64).load()
 
 
+def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    """In a run that a stranger sent."""
+    pipe = tmp_path / f"000000001-{64 * '0'}.safetensors"
+    os.mkfifo(pipe)
+    with pytest.raises(RunError, match=f"{pipe} cannot be read: it is a named pipe, not a file"):
+        Checkpoints(tmp_path, KEY).load()
+    with elapsed_across_restarts(pipe) as earlier:
+        assert earlier == 0.0
+
+
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoints = Checkpoints(tmp_path, KEY)
     checkpoints.save(State({}, {"number": 1}))
@@ -148,6 +160,8 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pyt
         checkpoints.save(State({}, {"number": 2}))
     assert Checkpoints(tmp_path, KEY).load() == State({}, {"number": 1, "key": KEY})
     assert len(list(tmp_path.iterdir())) == 1
+    with pytest.raises(RunError, match="No space left on device; there is no checkpoint before it: make room"):
+        Checkpoints(tmp_path / "other", KEY).save(State({}, {"number": 1}))
 
 
 def test_checkpoints_cost_one_percent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
