@@ -77,10 +77,9 @@ def _compared(config: ddcnn.Config, subdomains: int, title: str) -> None:
     assert len(found.results["subdomains"]) == subdomains
     images = ddcnn.open_data(config.data).images[:4]
     assert isinstance(images, torch.Tensor)
-    for name in ("cnn-dnn", "transfer"):
-        loaded = ddcnn.load(found.run, name, trust=True, backend="looped")  # the network is foreign, not its cuts
-        with torch.no_grad():
-            assert torch.equal(loaded(images), found.networks[name].eval()(images))
+    loaded = ddcnn.load(found.run, "transfer", trust=True, backend="looped")  # the network is foreign, not its cuts
+    with torch.no_grad():
+        assert torch.equal(loaded(images), found.networks["transfer"].eval()(images))
     page = write_report(found.run).read_text().replace("\N{NO-BREAK SPACE}", " ")
     assert f"<span>·</span> {title}" in page
     assert "The decomposition" in page

@@ -53,7 +53,8 @@ def test_pixels_outside_a_shape_are_the_mean(mask_channel: bool, seeded: None) -
 
 def test_what_is_outside_changes_nothing(seeded: None) -> None:
     images = torch.randint(1, 256, (2, 2, 10, 10), dtype=torch.uint8)
-    decomposition = Voronoi(4)
+    decomposition = Triangles()
+    assert all(not s.inside.all() for s in decomposition.subdomains((10, 10)))
     _, before = seen_by(decomposition, images)
     for s in decomposition.subdomains((10, 10)):
         other = torch.where(s.seen(), images, 255 - images)
