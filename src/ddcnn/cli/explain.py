@@ -60,10 +60,10 @@ def explain(
 
     folder = RunFolder(run)
     folder.manifest()  # that there is a run is the first thing to know
-    paths = find_files(files)
-    network = load(run, strategy, trust=trust)
     data = folder.read_json("data.json")
     classes, wanted = data["classes"], Wanted.of(data)
+    paths = find_files(files, volumes=wanted.volumes)
+    network = load(run, strategy, trust=trust)
     chosen = None if target is None else _index(target, classes)
     if out is not None:
         _check_drawing(out, len(paths))
