@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-import ddcnn.runs.folder
+import ddcnn.runs.files
 from ddcnn import experiments
 from ddcnn.config import Config
 from ddcnn.training import Progress
@@ -42,7 +42,7 @@ class Moments(Progress):
 
 
 def _watched_write(moments: Moments, path: Path, content: bytes) -> None:
-    """Write as `ddcnn.runs.folder.write_atomic` does, with moments before, within and after."""
+    """Write as `ddcnn.runs.files.write_atomic` does, with moments before, within and after."""
     moments.happen()
     partly = path.parent / f".{path.name}.abcdefgh"
     partly.write_bytes(content[: len(content) // 2])
@@ -52,14 +52,14 @@ def _watched_write(moments: Moments, path: Path, content: bytes) -> None:
     moments.happen()
 
 
-write = ddcnn.runs.folder.write_atomic
+write = ddcnn.runs.files.write_atomic
 
 
 def run(values: dict[str, Any], last: int, counted: Any, *, resuming: bool) -> None:
     """Do a run, or go on with it, until its last moment; tell how many moments there were."""
     torch.set_num_threads(1)
     moments = Moments(last)
-    for module in (ddcnn.runs.folder, ddcnn.training.checkpoint):
+    for module in (ddcnn.runs.files, ddcnn.training.checkpoint):
         module.write_atomic = lambda path, content: _watched_write(moments, path, content)  # type: ignore[attr-defined]
     config = Config.parse(values)
     if resuming:

@@ -270,7 +270,7 @@ def test_nothing_is_written_through_a_link(folder, tmp_path):
 
 
 def test_large_json_is_written_without_line_breaks(folder, monkeypatch):
-    monkeypatch.setattr("ddcnn.runs.folder._INDENTED", 100)
+    monkeypatch.setattr("ddcnn.runs.files._INDENTED", 100)
     folder.write_json("data.json", {"a": [0] * 100})
     assert (folder.path / "data.json").read_text() == '{"a":[' + ",".join("0" * 100) + "]}\n"
 

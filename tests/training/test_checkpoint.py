@@ -143,7 +143,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pyt
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ddcnn.runs.folder.os.fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(RunError, match="No space left on device; the checkpoint before it is whole: make room"):
         checkpoints.save(State({}, {"number": 2}))
     assert Checkpoints(tmp_path, KEY).load() == State({}, {"number": 1, "key": KEY})

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from ddcnn.engines.events import Mailbox, TellingProgress, describe, replay_event
-from ddcnn.engines.task import Failure, Task, perform
+from ddcnn.engines.task import Failure, Task, each_once, perform
 from ddcnn.engines.task_payload import TaskPayload
 from ddcnn.errors import EngineError, in_one_line
 from ddcnn.machine import usable_cores
@@ -103,16 +103,13 @@ class OnRay:
         """Return results, or why there is none, in the order of the tasks; what lies on disk is not done again."""
         if scratch is None:
             raise EngineError("results from a cluster are left in the folder of a run; there is none")
-        found: list[Result | Failure | None] = [task.collected() for task in tasks]
-        waiting = [i for i, result in enumerate(found) if result is None]
-        if waiting:
-            board = _Board(self, [tasks[i] for i in waiting], progress, scratch)
+
+        def work(waiting: Sequence[Task[Result]]) -> list[Failure | None]:
+            board = _Board(self, waiting, progress, scratch)
             with INTERRUPTION.deferred(), closing(board):
-                failures = board.run()
-            for i, failure in zip(waiting, failures, strict=True):
-                found[i] = failure or tasks[i].collected()
-        assert all(result is not None for result in found)
-        return [result for result in found if result is not None]
+                return board.run()
+
+        return each_once(tasks, work)
 
     def run_on_ranks(
         self,

@@ -19,7 +19,7 @@ from typing import Any, Self, TypeVar
 import torch
 
 from ddcnn.engines.events import replay_event
-from ddcnn.engines.task import Failure, Task
+from ddcnn.engines.task import Failure, Task, each_once
 from ddcnn.errors import EngineError
 from ddcnn.machine import usable_cores
 from ddcnn.training import Progress
@@ -73,15 +73,12 @@ class Processes:
         """Return results, or why there is none, in the order of the tasks; what lies on disk is not done again."""
         if scratch is None:
             raise EngineError("worker processes leave their results in the folder of a run; there is none")
-        found: list[Result | Failure | None] = [task.collected() for task in tasks]
-        waiting = [i for i, result in enumerate(found) if result is None]
-        if waiting:
-            tasks[waiting[0]].inputs.pack(None).save(scratch / "payload")
-            failures = self._perform([tasks[i] for i in waiting], progress, scratch)
-            for i, failure in zip(waiting, failures, strict=True):
-                found[i] = failure or tasks[i].collected()
-        assert all(result is not None for result in found)
-        return [result for result in found if result is not None]
+
+        def work(waiting: Sequence[Task[Result]]) -> list[Failure | None]:
+            waiting[0].inputs.pack(None).save(scratch / "payload")
+            return self._perform(waiting, progress, scratch)
+
+        return each_once(tasks, work)
 
     def stop(self) -> None:
         """End all workers."""

@@ -115,6 +115,23 @@ class Failure:
     final: bool = False
 
 
+def each_once(
+    tasks: Sequence[Task[Result]], work: Callable[[Sequence[Task[Result]]], Sequence[Failure | None]]
+) -> list[Result | Failure]:
+    """Return the results of tasks, or why there is none; only those are worked on whose result does not lie on disk.
+
+    ``work`` leaves results in the checkpoints of the tasks, and returns why one could not be done, or None.
+    """
+    found: list[Result | Failure | None] = [task.collected() for task in tasks]
+    waiting = [i for i, result in enumerate(found) if result is None]
+    if waiting:
+        failures = work([tasks[i] for i in waiting])
+        for i, failure in zip(waiting, failures, strict=True):
+            found[i] = failure or tasks[i].collected()
+    assert all(result is not None for result in found)
+    return [result for result in found if result is not None]
+
+
 @runtime_checkable
 class Engine(Protocol):
     """Places tasks. Where a task runs changes nothing but the time.

@@ -1,0 +1,118 @@
+"""Is this version as fast as another one? Training loop, fused step and engines, of both, in turns.
+
+    python benchmarks/against.py OTHER_CHECKOUT [--rounds 3] [--out FILE.md]
+
+Each round starts `overhead.py`, `fusion.py` and `engines.py` of both checkouts, one after the other, each with the
+benchmarks of its own checkout and the packages of this environment. What they write into their tables is compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import describe_machine, write
+
+HERE = Path(__file__).parents[1]
+FUSED = ("resnet20-32x32-N4-float32", "resnet20-32x32-N16-float32", "vgg9-32x32-N16-float32")
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+Found = dict[str, list[float]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("other", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    checkouts = {"other": arguments.other.resolve(), "this": HERE}
+    found: dict[str, Found] = {name: defaultdict(list) for name in checkouts}
+    for _ in range(arguments.rounds):
+        for measure in (overhead, fusion, engines):
+            for name, checkout in checkouts.items():
+                for key, value in measure(checkout):
+                    found[name][key].append(value)
+                    print(f"{name}: {key}: {value:.2f}", file=sys.stderr, flush=True)
+    commit = {name: _commit(checkout) for name, checkout in checkouts.items()}
+    device = torch.device("cpu")
+    lines = [
+        f"# This version ({commit['this']}) against {commit['other']}",
+        "",
+        describe_machine(f"python benchmarks/against.py OTHER_CHECKOUT --rounds {arguments.rounds}", device),
+        "",
+        "| what | other: median [min, max] | this | this / other |",
+        "|---|---|---|---:|",
+    ]
+    for key, others in found["other"].items():
+        mine = found["this"][key]
+        lines.append(f"| {key} | {_spread(others)} | {_spread(mine)} | {np.median(mine) / np.median(others):.2f} |")
+    print("\n".join(lines))
+    write(arguments.out, "against", lines, device)
+
+
+def overhead(checkout: Path) -> Iterator[tuple[str, float]]:
+    """Yield what the loop costs beside the steps, in percent of them."""
+    for cells in _table(_run(checkout, "overhead.py", "--images", "2560", "--epochs", "2")):
+        if cells[-1][0].isdigit():
+            yield f"overhead, %: {cells[0]}, N = {cells[1]}", float(NUMBER.findall(cells[-1])[0])
+
+
+def fusion(checkout: Path) -> Iterator[tuple[str, float]]:
+    """Yield the milliseconds of a fused step."""
+    for only in FUSED:
+        _run(checkout, "fusion.py", "--budget", "1", "--only", only)
+        row = json.loads(_scratch().with_suffix(".jsonl").read_text().splitlines()[-1])
+        yield f"fused step, ms: {only}", 1000 * float(np.median(row["seconds"]["fused"]))
+
+
+def engines(checkout: Path) -> Iterator[tuple[str, float]]:
+    """Yield what an engine costs in seconds, and how many times as fast two workers are as one."""
+    text = _run(checkout, "engines.py", "--rounds", "1", "--epochs", "2", "--parts", "two_workers", "costs")
+    yield "two workers, times as fast as one", float(re.findall(r"\*\*([\d.]+)\*\*", text)[0])
+    for name, whole, each in (cells for cells in _table(text) if cells[0] in ("processes", "ray")):
+        yield f"engine {name}, s", float(NUMBER.findall(whole)[0])
+        yield f"engine {name}, s per task", float(each)
+
+
+def _scratch() -> Path:
+    return Path(tempfile.gettempdir()) / f"against-{os.getpid()}.md"
+
+
+def _run(checkout: Path, script: str, *options: str) -> str:
+    out = _scratch()
+    for old in (out, out.with_suffix(".jsonl")):
+        old.unlink(missing_ok=True)
+    command = [sys.executable, str(checkout / "benchmarks" / script), *options, "--out", str(out)]
+    subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": str(checkout / "src")}, check=True, stdout=subprocess.DEVNULL
+    )
+    return out.read_text()
+
+
+def _table(text: str) -> Iterator[list[str]]:
+    for line in text.splitlines():
+        if line.startswith("|") and "---" not in line:
+            yield [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def _commit(checkout: Path) -> str:
+    command = ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _spread(values: list[float]) -> str:
+    return f"{np.median(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
+
+
+if __name__ == "__main__":
+    main()
