@@ -401,7 +401,6 @@ DRAWN = [
     ("details", "confusion", {"transfer": [[10**15] * 3] * 3}),
     ("details", "mistakes", "$\\frac{$<script>\x00"),
     ("details", "plane", [0, 0]),
-    ("details", "reliability", {"transfer": [{"confidence": 1e308, "count": 1}, {"count": 1e15}]}),
 ]
 
 
