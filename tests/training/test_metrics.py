@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import (
     brier_score_loss,
     confusion_matrix,
@@ -15,7 +16,7 @@ from sklearn.metrics import (
 )
 
 from ddcnn.training import auc, class_figures, macro_f1, sureness
-from ddcnn.training.metrics import expected_calibration_error
+from ddcnn.training.metrics import expected_calibration_error, reliability
 
 
 def _problem(classes: int, *, seed: int, ties: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
@@ -98,3 +99,14 @@ def test_scores_that_are_not_finite_say_nothing_of_sureness() -> None:
     nothing = {"nll": None, "brier": None, "ece": None}
     assert sureness(torch.tensor([[0.0, torch.nan]]), torch.tensor([0])) == nothing
     assert sureness(torch.empty(0, 2), torch.empty(0, dtype=torch.long)) == nothing
+
+
+def test_reliability_is_the_curve_of_scikit_learn() -> None:
+    scores, labels = _problem(4, seed=3)
+    p = scores.double().softmax(1)
+    sure, decided = p.max(1)
+    right, confident = calibration_curve((decided == labels).numpy(), sure.numpy(), n_bins=15)
+    bins = [one for one in reliability(p, labels) if one["count"]]
+    np.testing.assert_allclose([one["accuracy"] for one in bins], right)
+    np.testing.assert_allclose([one["confidence"] for one in bins], confident)
+    assert sum(one["count"] for one in bins) == len(labels)

@@ -13,6 +13,7 @@ from torch import Tensor
 from ddcnn.planning import Setup
 from ddcnn.strategies import StrategyResult
 from ddcnn.training import accuracy_of, auc, macro_f1, sureness
+from ddcnn.training.metrics import reliability
 
 PARTS = ("train", "validation", "test")
 
@@ -31,6 +32,9 @@ class Decisions:
         Area under the ROC curve and macro F1 on the test part, 0..1; None where they are not defined.
     sureness
         How well the probabilities of the test part tell how sure the decisions are: `ddcnn.training.sureness`.
+    reliability
+        The bins of the test part that hold decisions: `ddcnn.training.metrics.reliability`; none if a score is not
+        finite.
     """
 
     accuracy: dict[str, float | None]
@@ -38,6 +42,7 @@ class Decisions:
     auc: float | None
     f1: float | None
     sureness: dict[str, float | None]
+    reliability: list[dict[str, Any]]
 
 
 def judge(setup: Setup, result: StrategyResult) -> Decisions:
@@ -46,8 +51,10 @@ def judge(setup: Setup, result: StrategyResult) -> Decisions:
     labels = {part: _labels(setup, part) for part in PARTS}
     accuracy = {part: _accuracy(scores[part].argmax(1) == labels[part]) for part in PARTS}
     counts = confusion(labels["test"], scores["test"].argmax(1), setup.data.classes)
-    area = auc(scores["test"].double().log_softmax(1), labels["test"])
-    return Decisions(accuracy, counts, area, macro_f1(counts), sureness(scores["test"], labels["test"]))
+    logs = scores["test"].double().log_softmax(1)
+    bins = reliability(logs.exp(), labels["test"]) if torch.isfinite(logs).all() else []
+    sure, kept = sureness(scores["test"], labels["test"]), [one for one in bins if one["count"]]
+    return Decisions(accuracy, counts, auc(logs, labels["test"]), macro_f1(counts), sure, kept)
 
 
 def _accuracy(right: Tensor) -> float | None:

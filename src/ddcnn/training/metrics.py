@@ -81,12 +81,41 @@ def expected_calibration_error(p: Float[Tensor, "n K"], labels: Int64[Tensor, "n
     >>> round(expected_calibration_error(p, torch.tensor([0, 1, 1])), 4)  # (2 |1/2 - 0.9| + |1 - 0.7|) / 3
     0.3667
     """
+    _, sure, right = _binned(p, labels, bins)
+    return float((right - sure).abs().sum() / len(labels))
+
+
+def reliability(p: Float[Tensor, "n K"], labels: Int64[Tensor, "n"], bins: int = 15) -> list[dict[str, Any]]:
+    """Return the bins of `expected_calibration_error`: of each the mean probability of its decisions, and how many.
+
+    Returns
+    -------
+    count
+        Decisions in the bin.
+    confidence, accuracy
+        Their mean probability, and the share of right ones, 0..1; None in an empty bin.
+
+    Examples
+    --------
+    >>> p = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.3, 0.7]], dtype=torch.float64)
+    >>> reliability(p, torch.tensor([0, 1, 1]), bins=2)[1]["accuracy"] == 2 / 3
+    True
+    """
+    counts, sure, right = (column.tolist() for column in _binned(p, labels, bins))
+    return [
+        {"count": int(n), "confidence": s / n if n else None, "accuracy": r / n if n else None}
+        for n, s, r in zip(counts, sure, right, strict=True)
+    ]
+
+
+def _binned(p: Tensor, labels: Tensor, bins: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return of each bin the number of decisions, the sum of their probabilities, and the number of right ones."""
     sure, decided = p.double().max(1)
-    right = (decided == labels).double()
     edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)[1:-1]
-    where = torch.bucketize(sure, edges)
-    gaps = torch.zeros(bins, dtype=torch.float64).index_add_(0, where, right - sure)
-    return float(gaps.abs().sum() / len(labels))
+    where, none = torch.bucketize(sure, edges), torch.zeros(bins, dtype=torch.float64)
+    columns = torch.ones_like(sure), sure, (decided == labels).double()
+    counts, sums, right = (none.index_add(0, where, column) for column in columns)
+    return counts, sums, right
 
 
 def class_figures(confusion: Sequence[Sequence[int]]) -> dict[str, list[Any]]:
