@@ -82,7 +82,7 @@ def expected_calibration_error(p: Float[Tensor, "n K"], labels: Int64[Tensor, "n
     """
     sure, decided = p.double().max(1)
     right = (decided == labels).double()
-    edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)[1:-1]
+    edges = torch.arange(1, bins, dtype=torch.float64) / bins
     where = torch.bucketize(sure, edges)
     gaps = torch.zeros(bins, dtype=torch.float64).index_add_(0, where, right - sure)
     return float(gaps.abs().sum() / len(labels))
