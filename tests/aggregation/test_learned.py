@@ -61,10 +61,15 @@ def test_a_gated_mixture_is_one(features: str) -> None:
         layers = zip(module.classifiers, WIDTHS, strict=True)  # type: ignore[arg-type]
         experts = torch.stack([layer(h[:, n, :width]).softmax(1) for n, (layer, width) in enumerate(layers)], 1)
     torch.testing.assert_close(module(h).exp(), (g.unsqueeze(2) * experts).sum(1))
-    fresh = build_aggregation("gated", N, K, AggregationConfig())
-    torch.testing.assert_close(fresh(handed("probability").mul(1)).softmax(1).sum(1), torch.ones(B))
-    p = handed("probability")
-    torch.testing.assert_close(fresh(p), Average()(p))  # at the start it believes all equally
+    silent = h.index_fill(1, torch.tensor([1, 2]), 1 / K if features in ("probability", "log") else 0.0)
+    seen = module.handed.flat(module.handed.numbers_of(silent))
+    g = module.gate(seen)[:, [0, 3]].softmax(1)
+    torch.testing.assert_close(decide(module, h, [1, 2]).exp(), (g.unsqueeze(2) * experts[:, [0, 3]]).sum(1))
+
+
+def test_a_gate_believes_all_equally_at_the_start() -> None:
+    fresh, p = build_aggregation("gated", N, K, AggregationConfig()), handed("probability")
+    torch.testing.assert_close(fresh(p), Average()(p))
 
 
 def test_attention_against_the_layers_of_torch() -> None:
@@ -73,8 +78,9 @@ def test_attention_against_the_layers_of_torch() -> None:
         built("attention", "logit", shortcut=False, options={"depth": 2, "width": 8, "heads": 2}),
     )
     assert isinstance(module, Attention)
-    tokens = torch.stack([layer(h[:, n]) for n, layer in enumerate(module.embed)], 1) + module.position
-    tokens = torch.cat([module.decision.expand(B, 1, 8), tokens], 1)
+    embedded = torch.stack([layer(h[:, n]) for n, layer in enumerate(module.embed)], 1) + module.position
+    tokens = torch.cat([module.decision.expand(B, 1, 8), embedded], 1)
+    left = tokens[:, [0, 1, 4]]  # without subdomains 1 and 2
     for block in module.blocks:
         layer = nn.TransformerEncoderLayer(8, 2, 16, 0.0, "gelu", batch_first=True, norm_first=True)
         state = {
@@ -88,8 +94,9 @@ def test_attention_against_the_layers_of_torch() -> None:
         for i, norm in enumerate(block.norms, 1):
             state |= {f"norm{i}.weight": norm.weight, f"norm{i}.bias": norm.bias}
         layer.load_state_dict(state)
-        tokens = layer.train()(tokens)
+        tokens, left = layer.train()(tokens), layer(left)
     torch.testing.assert_close(module(h), module.head(tokens[:, 0]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(decide(module, h, [1, 2]), module.head(left[:, 0]), rtol=1e-4, atol=1e-5)
 
 
 def test_attention_starts_as_a_product_of_experts() -> None:

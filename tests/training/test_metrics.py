@@ -89,10 +89,10 @@ def test_the_calibration_error_by_hand() -> None:
     """Bins of 1/15: 0.6 is the upper edge of one, 0.62 and 0.66 lie in the next, 0.95 in the last."""
     sure = torch.tensor([0.6, 0.62, 0.66, 0.95, 0.95, 1.0], dtype=torch.float64)
     p = torch.stack([sure, 1 - sure], 1)
-    labels = torch.tensor([1, 0, 1, 0, 0, 1])  # wrong, right, wrong, right, right, wrong
-    bins = [abs(0 - 0.6), abs(1 - (0.62 + 0.66)), abs(2 - (0.95 + 0.95 + 1.0))]
+    labels = torch.tensor([0, 0, 1, 0, 0, 1])  # right, right, wrong, right, right, wrong
+    bins = [abs(1 - 0.6), abs(1 - (0.62 + 0.66)), abs(2 - (0.95 + 0.95 + 1.0))]
     assert expected_calibration_error(p, labels) == pytest.approx(sum(bins) / 6)
-    assert expected_calibration_error(p, labels, bins=1) == pytest.approx(abs(3 - float(sure.sum())) / 6)
+    assert expected_calibration_error(p, labels, bins=1) == pytest.approx(abs(4 - float(sure.sum())) / 6)
 
 
 def test_scores_that_are_not_finite_say_nothing_of_sureness() -> None:

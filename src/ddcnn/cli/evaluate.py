@@ -114,9 +114,7 @@ def _tables(result: dict[str, Any]) -> list[Table]:
         brier,
         _percent(result["ece"]),
     )
-    whole.add_row(
-        *_texts(result[key] for key in ("run", "strategy", "data", "part")), *numbers, _percent(result["ece"])
-    )
+    whole.add_row(*_texts(result[key] for key in ("run", "strategy", "data", "part")), *numbers)
     if result["learned_from"] is None:
         whole.caption = "this run does not say which images it has learned from"
     elif result["learned_from"]:

@@ -111,7 +111,7 @@ def reliability(p: Float[Tensor, "n K"], labels: Int64[Tensor, "n"], bins: int =
 def _binned(p: Tensor, labels: Tensor, bins: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return of each bin the number of decisions, the sum of their probabilities, and the number of right ones."""
     sure, decided = p.double().max(1)
-    edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)[1:-1]
+    edges = torch.arange(1, bins, dtype=torch.float64) / bins
     where, none = torch.bucketize(sure, edges), torch.zeros(bins, dtype=torch.float64)
     columns = torch.ones_like(sure), sure, (decided == labels).double()
     counts, sums, right = (none.index_add(0, where, column) for column in columns)
