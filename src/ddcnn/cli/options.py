@@ -256,7 +256,7 @@ def completed(arguments: Sequence[str]) -> list[str]:
     """
     values = {field.option: field.bare for field in FIELDS if field.bare is not None}
     found: list[str] = []
-    for argument, following in zip(arguments, [*arguments[1:], "-"], strict=True):
+    for argument, following in zip(arguments, [*arguments, "-"][1:], strict=True):
         found.append(argument)
         if argument in values and following.startswith("-"):
             found.append(values[argument])
