@@ -21,7 +21,7 @@ from ddcnn import DomainDecomposedClassifier
 
 SMALL = {
     "model": {"name": "tests.strategies.tiny:linear"},
-    "training": {"optimizer": "adamw", "lr": 0.1, "batch_size": 32},
+    "training": {"optimizer": "adamw", "lr": 0.1},
     "aggregation": {"epochs": 3, "hidden": [4]},
     "compute": {"device": "cpu", "precision": "float32", "backend": "looped"},
 }
@@ -39,11 +39,13 @@ def _global_numbers() -> Iterator[None]:
 
 
 def small(**parameters: Any) -> DomainDecomposedClassifier:
-    values = {"grid": (1, 1), "epochs": 4, "config": SMALL, "random_state": 0} | parameters
+    values = {"grid": (1, 1), "epochs": 4, "batch_size": 8, "config": SMALL, "random_state": 0} | parameters
     return DomainDecomposedClassifier(**values)
 
 
-@parametrize_with_checks([small(aggregation="average", epochs=5)], expected_failed_checks=lambda _: EXEMPT)
+@parametrize_with_checks(
+    [small(aggregation="average", epochs=5, batch_size=32)], expected_failed_checks=lambda _: EXEMPT
+)
 def test_checks_of_scikit_learn(estimator: Any, check: Any) -> None:
     check(estimator)
 

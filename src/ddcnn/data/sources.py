@@ -192,4 +192,5 @@ def _key(source: str) -> str:
         if Path(source).expanduser().is_dir():
             kind = "zarr" if (Path(source).expanduser() / "zarr.json").is_file() else "folder"
         raise DataError(f"data.source = {source!r} is a path; say what it is: {kind}:{source}")
-    raise DataError(f"data.source = {source!r} is unknown: {nearest(source, SOURCES)}; or give module:function")
+    readable = [name for name in SOURCES if name != ARRAYS]
+    raise DataError(f"data.source = {source!r} is unknown: {nearest(source, readable)}; or give module:function")
