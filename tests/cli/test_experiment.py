@@ -34,11 +34,11 @@ def test_the_list_says_what_each_asks_and_costs(call: Callable, small: list[str]
 
 
 def test_what_does_not_fit_is_said_in_the_list(call: Callable, small: list[str]) -> None:
-    code, out, _ = call("experiment", "subdomains", "--list", *small, "--model", "vgg9")  # it needs 8 pixels
+    code, out, _ = call("experiment", "subdomains", "--list", *small, "--model", "vgg9", "--grid", "1x1")
     assert code == 0
     assert "strategies" not in out
     assert "subdomains leaves out 2: " in out
-    assert out.count("leaves out") == 3  # 2, 4 and 8 subdomains per axis
+    assert out.count("leaves out") == 3  # 2, 4 and 8 per axis of 8 pixels, which VGG9 needs
 
 
 def test_table_on_stdout_the_rest_on_stderr(call: Callable, small: list[str], tmp_path: Path) -> None:
