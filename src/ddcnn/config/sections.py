@@ -1,134 +1,34 @@
-"""The one configuration object: validated, YAML in and out, a complete description of a run.
-
-Sections mirror the folders of the package. Unknown fields are errors that name the nearest valid one.
-"""
+"""The sections of a configuration, which mirror the folders of the package."""
 
 from __future__ import annotations
 
 import math
 import re
-import reprlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    ValidationError,
-    model_validator,
+from pydantic import BeforeValidator, Field, model_validator
+
+from ddcnn.config.values import (
+    MOST_THREADS,
+    AutoFloat,
+    AutoInt,
+    Axes,
+    Bytes,
+    Features,
+    Fraction,
+    PositiveInt,
+    Resize,
+    Section,
+    by_index,
+    coarse_size,
+    shortened,
+    with_options,
 )
-
-from ddcnn.errors import ConfigError, nearest
-from ddcnn.recipes import RECIPES
-from ddcnn.strict import MOST_YAML, parse_yaml
+from ddcnn.errors import ConfigError
 
 
-def _axes(value: Any) -> Any:
-    """Read ``"4x4x2"`` and ``4`` as well as ``[4, 4, 2]``."""
-    if isinstance(value, str):
-        value = value.lower().split("x")
-    if isinstance(value, int):
-        value = (value,)
-    return value
-
-
-def _by_index(value: Any) -> Any:
-    """Take an index that is text, as ``--set`` gives it, for the number; of entries for the same index, all count."""
-    if not isinstance(value, Mapping):
-        return value
-    merged: dict[str, Any] = {}
-    for index, entry in value.items():
-        merged = _merge(merged, {str(index): entry})
-    return merged
-
-
-def _bytes(value: Any) -> Any:
-    """Read ``"8GB"`` and ``"512 MiB"`` as well as a number of bytes."""
-    form = r"([0-9]{1,20}(?:\.[0-9]{1,20})?) *([KMGT]?)(I?)B?"
-    found = re.fullmatch(form, value.strip().upper()) if isinstance(value, str) else None
-    if not found:
-        return value
-    number, prefix, binary = found.groups()
-    return int(float(number) * (1024 if binary else 1000) ** " KMGT".index(prefix or " "))
-
-
-def _auto(value: Any) -> Any:
-    """Read ``auto`` as None: to be found out once the data are known."""
-    return None if value == "auto" else value
-
-
-def _coarse(value: Any) -> Any:
-    """Read ``16x16``, 16, ``auto`` and true; none, false and null are no coarse level."""
-    if isinstance(value, bool):
-        return "auto" if value else None
-    if value is None or value == "auto":
-        return value
-    size = _axes(value)
-    if not isinstance(size, list | tuple) or not all(re.fullmatch(r"[1-9]\d{0,8}", str(n)) for n in size) or not size:
-        raise ConfigError(
-            f"decomposition.coarse = {_short(value)} should be a size in pixels, 1 or more, such as 16x16, or auto"
-        )
-    return tuple(int(n) for n in size)
-
-
-def _with_options(values: Any) -> Any:
-    """Read the name ``voronoi:6,seed=3`` as a name and its options; ``module:function`` stays a name."""
-    name = values.get("name") if isinstance(values, Mapping) else None
-    word, colon, text = name.partition(":") if isinstance(name, str) else ("", "", "")
-    options = values.get("options") or {} if colon else {}
-    if not colon or text.isidentifier() or not isinstance(options, Mapping):
-        return values
-    given = {}
-    for number, part in enumerate(text.split(",")):
-        key, equals, value = part.partition("=")
-        if not equals and number == 0:
-            key, value = "parts", part
-        if not key.isidentifier() or not value:
-            raise ConfigError(
-                f"decomposition.name = {_short(name)} should look like {word}:6 or {word}:2x2,option=value, or be "
-                f"module:function"
-            )
-        given[key] = _option(value)
-    if word != "grid":
-        return {**values, "name": word, "options": {**options, **given}}
-    cuts = {"parts": "grid"}
-    return {**values, "name": word, **{cuts.get(key, key): value for key, value in given.items()}}
-
-
-def _option(text: str) -> Any:
-    """Return numbers along axes, ``2x2``, as a list; all else as YAML has it."""
-    if re.fullmatch(r"\d{1,9}(x\d{1,9})+", text):
-        return [int(n) for n in text.split("x")]
-    try:
-        return parse_yaml(text)
-    except ValueError:
-        return text
-
-
-_AUTO = (BeforeValidator(_auto), PlainSerializer(lambda value: "auto" if value is None else value))
-Axes = Annotated[tuple[int, ...], BeforeValidator(_axes)]
-Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=1)]
-PositiveInt = Annotated[int, Field(ge=1)]
-MOST_THREADS = 1024  # of a process; a number that the system refuses ends it without a word
-AutoInt = Annotated[Annotated[int, Field(ge=1)] | None, *_AUTO]
-AutoFloat = Annotated[Annotated[float, Field(gt=0)] | None, *_AUTO]
-Resize = Literal["stretch", "crop", "pad"]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Features = Literal["probability", "log", "logit", "penultimate"]
-"""What local CNNs hand over to an aggregation; of probabilities it may take the logarithms."""
-_LONGEST = 200  # characters of a value in a message
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
-
-
-class DataConfig(_Section):
+class DataConfig(Section):
     """Which images, and how they are split.
 
     ``validation`` None means the source's official validation set, or else a tenth of the training samples, at most
@@ -180,8 +80,8 @@ class DataConfig(_Section):
                 re.compile(self.group_pattern)
             except re.error as error:
                 raise ConfigError(
-                    f"data.group_pattern = {_short(self.group_pattern)} is no regular expression: {error}; for example "
-                    "'(patient[0-9]+)_'"
+                    f"data.group_pattern = {shortened(self.group_pattern)} is no regular expression: {error}; "
+                    "for example '(patient[0-9]+)_'"
                 ) from None
         if self.window is not None and not self.window[0] < self.window[1]:
             low, high = self.window
@@ -189,7 +89,7 @@ class DataConfig(_Section):
         return self
 
 
-class DecompositionConfig(_Section):
+class DecompositionConfig(Section):
     """Where images are cut. ``name`` is registered, or ``module:function`` of your own, called with the ``options``.
 
     A grid has subdomains in rows x columns (or depth x rows x columns) that overlap by some pixels per side.
@@ -201,13 +101,13 @@ class DecompositionConfig(_Section):
     name: str = "grid"
     grid: Axes = (2, 2)
     overlap: Axes = (0,)
-    options: dict[str, Any] = {}
-    coarse: Annotated[tuple[int, ...] | Literal["auto"] | None, BeforeValidator(_coarse)] = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    coarse: Annotated[tuple[int, ...] | Literal["auto"] | None, BeforeValidator(coarse_size)] = None
 
     @model_validator(mode="before")
     @classmethod
     def _read_options(cls, values: Any) -> Any:
-        return _with_options(values)
+        return with_options(values)
 
     @model_validator(mode="after")
     def _check(self) -> DecompositionConfig:
@@ -217,12 +117,12 @@ class DecompositionConfig(_Section):
             if value != default:
                 raise ConfigError(
                     f"decomposition.{name} = {'x'.join(map(str, value))} is for the decomposition grid, not for "
-                    f"{_short(self.name)}; leave it out, and write numbers behind the name, such as {self.name:.40}:4"
+                    f"{shortened(self.name)}; leave it out, and write numbers behind the name, as {self.name:.40}:4"
                 )
         return self
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """The network. ``name`` is registered, or ``module:function``, a factory of your own.
 
     ``width_factor`` scales the channels of the local CNNs; None means 1 / sqrt(N) for N subdomains.
@@ -230,10 +130,10 @@ class ModelConfig(_Section):
 
     name: str = "vgg9"
     width_factor: Annotated[float, Field(gt=0)] | None = None
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
-class AggregationConfig(_Section):
+class AggregationConfig(Section):
     """How what local CNNs say becomes the global decision, and how the dense network (DNN) for it is trained.
 
     ``aggregate_on`` says from which probabilities the DNN learns. ``train``: those of the training images.
@@ -250,7 +150,7 @@ class AggregationConfig(_Section):
     """
 
     name: str = "dense"
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     aggregate_on: Literal["train", "holdout", "crossfit"] = "train"
     holdout_fraction: Fraction = 0.2
     folds: Annotated[int, Field(ge=2)] = 3
@@ -274,14 +174,14 @@ class AggregationConfig(_Section):
         return self
 
 
-class SubdomainConfig(_Section):
+class SubdomainConfig(Section):
     """What one local CNN has of its own; None means: as all others."""
 
     lr: Annotated[float, Field(gt=0)] | None = None
     weight_decay: Annotated[float, Field(ge=0)] | None = None
 
 
-class TrainingConfig(_Section):
+class TrainingConfig(Section):
     """How a network is trained.
 
     ``lr`` is the peak of the schedule. ``auto`` is decided once the data are known: `ddcnn.planning.batch_size`.
@@ -319,7 +219,7 @@ class TrainingConfig(_Section):
     shift: Annotated[int, Field(ge=0)] | None = None
     rotation: Annotated[float, Field(ge=0, le=180)] | None = None
     clip_norm: Annotated[float, Field(gt=0)] | None = None
-    subdomains: Annotated[dict[int, SubdomainConfig], BeforeValidator(_by_index)] = {}
+    subdomains: Annotated[dict[int, SubdomainConfig], BeforeValidator(by_index)] = Field(default_factory=dict)
 
     @property
     def peak_lr(self) -> float:
@@ -338,7 +238,7 @@ class TrainingConfig(_Section):
         return self.model_copy(update=own.model_dump(exclude_none=True))
 
 
-class CoherentConfig(_Section):
+class CoherentConfig(Section):
     """How the CNN-DNN is trained as one model from scratch.
 
     ``local_weight`` is the weight of each local CNN's own loss beside the global one, at the start; it falls to 0 in
@@ -348,7 +248,7 @@ class CoherentConfig(_Section):
     local_weight: Annotated[float, Field(ge=0)] = 1.0
 
 
-class TransferConfig(_Section):
+class TransferConfig(Section):
     """The second phase of transfer: the coherent model, started from the local CNNs.
 
     ``carry_aggregation`` starts from the trained DNN as well. ``epochs`` None means as many as the local CNNs had;
@@ -360,7 +260,7 @@ class TransferConfig(_Section):
     lr_factor: Annotated[float, Field(gt=0)] = 0.5
 
 
-class ComputeConfig(_Section):
+class ComputeConfig(Section):
     """Where and how it is computed. ``auto`` is decided once, by a measurement, and recorded in the run.
 
     ``memory``, in bytes or as ``8GB``, is how much of the device, or of this process on a CPU, may be used at most. It
@@ -388,145 +288,3 @@ class ComputeConfig(_Section):
     ray_address: str | None = None
     retries: Annotated[int, Field(ge=0)] = 1
     replicas: PositiveInt = 1
-
-
-class Config(_Section):
-    """A complete description of a run. ``recipe`` fills what is not set; what you set yourself wins.
-
-    >>> config = Config(decomposition={"grid": "4x4"}, training={"epochs": 2})
-    >>> config.decomposition.grid, config.training.epochs, config.training.schedule
-    ((4, 4), 2, 'onecycle')
-    """
-
-    recipe: str = "fast"
-    strategy: str = "local"
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    out: Path | None = None
-    force: bool = False
-    data: DataConfig = DataConfig()
-    decomposition: DecompositionConfig = DecompositionConfig()
-    model: ModelConfig = ModelConfig()
-    aggregation: AggregationConfig = AggregationConfig()
-    training: TrainingConfig = TrainingConfig()
-    coherent: CoherentConfig = CoherentConfig()
-    transfer: TransferConfig = TransferConfig()
-    compute: ComputeConfig = ComputeConfig()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_from_recipe(cls, values: Any) -> Any:
-        if not isinstance(values, Mapping):
-            return values
-        name = values.get("recipe", "fast")
-        if not isinstance(name, str) or name not in RECIPES:
-            raise ConfigError(f"recipe = {_short(name)} is unknown: {nearest(_short(name), RECIPES)}")
-        return _merge(RECIPES[name](), values)
-
-    @classmethod
-    def parse(cls, values: Mapping[str, Any]) -> Config:
-        """Build a configuration from nested mappings.
-
-        Raises
-        ------
-        ConfigError
-            One line that names the field, the value and what is valid.
-        """
-        try:
-            return cls.model_validate(dict(values))
-        except ValidationError as error:
-            raise ConfigError(_one_line(cls, error)) from None
-
-    @classmethod
-    def read(cls, path: Path | str, overrides: Mapping[str, Any] | None = None) -> Config:
-        """Read YAML (``safe_load``) and apply nested overrides."""
-        return cls.parse(_merge(read_yaml(path), overrides or {}))
-
-    def to_yaml(self) -> str:
-        """Return all fields as YAML; `read` gives back an equal object."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
-
-
-def read_yaml(path: Path | str) -> dict[str, Any]:
-    """Read a mapping from a YAML file."""
-    try:
-        with Path(path).open(encoding="utf-8") as file:
-            text = file.read(MOST_YAML + 1)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from None
-    return mapping_of(text, path)
-
-
-def mapping_of(text: str, source: Path | str) -> dict[str, Any]:
-    """Return the mapping that YAML text holds; ``source`` says in messages where it comes from."""
-    try:
-        values = parse_yaml(text)
-    except ValueError as error:
-        raise ConfigError(f"{source} is not valid YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{source} should hold a mapping of fields, got {type(values).__name__}")
-    return values
-
-
-def assign(values: dict[str, Any], assignment: str) -> None:
-    """Set one dotted field from text such as ``training.lr=0.1`` (the value is YAML), in place.
-
-    >>> values = {}
-    >>> assign(values, "training.milestones=[0.5, 0.8]")
-    >>> values
-    {'training': {'milestones': [0.5, 0.8]}}
-    """
-    name, equals, text = assignment.partition("=")
-    if not equals or not name.strip():
-        raise ConfigError(f"--set {assignment!r} should look like section.field=value, for example training.lr=0.1")
-    *parents, field = name.strip().split(".")
-    try:
-        value = parse_yaml(text)
-    except ValueError:
-        raise ConfigError(f"--set {assignment!r}: {text!r} is not a valid YAML value") from None
-    for parent in parents:
-        values = values.setdefault(parent, {})
-        if not isinstance(values, dict):
-            raise ConfigError(f"--set {assignment!r}: {parent!r} holds a value, not a section")
-    values[field] = value
-
-
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        if isinstance(value, BaseModel):
-            merged[key] = value.model_dump()
-        elif isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = _merge(merged[key], value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def _one_line(model: type[BaseModel], error: ValidationError) -> str:
-    first = error.errors()[0]
-    if isinstance(first.get("ctx", {}).get("error"), ConfigError):
-        return str(first["ctx"]["error"])
-    path = [str(part) for part in first["loc"] if part != "[key]"]
-    name = ".".join(path)
-    if first["type"] != "extra_forbidden":
-        return f"{name} = {_short(first['input'])} is not valid: {first['msg']}"
-    return f"{name} is not a field of the configuration: {nearest(path[-1], _section(model, path[:-1]).model_fields)}"
-
-
-def _short(value: Any) -> str:
-    """Return a value as one short line, whatever it is."""
-    text = reprlib.repr(value) if isinstance(value, list | dict | int) else repr(value)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
-
-
-def _section(model: type[BaseModel], path: list[str]) -> type[BaseModel]:
-    for part in path:
-        if part not in model.model_fields:
-            continue  # an index in a mapping of sections
-        annotation = model.model_fields[part].annotation
-        if get_origin(annotation) is dict:
-            annotation = get_args(annotation)[1]
-        assert isinstance(annotation, type)
-        assert issubclass(annotation, BaseModel)
-        model = annotation
-    return model
