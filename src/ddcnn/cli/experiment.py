@@ -124,12 +124,13 @@ def _run(
 
 def _list(name: str | None, values: dict[str, Any], seeds: int, *, as_json: bool) -> None:
     from ddcnn.cli.display import print_json, print_table
-    from ddcnn.experiments.cost import HOW
+    from ddcnn.experiments.cost import HOW, StepTimes
     from ddcnn.experiments.experiment import plan_experiment
     from ddcnn.experiments.questions import EXPERIMENTS
 
     names = list(EXPERIMENTS) if name is None else [name]
-    plans = [plan_experiment(one, values, seeds=seeds) for one in names]
+    times = StepTimes()
+    plans = [plan_experiment(one, values, seeds=seeds, times=times) for one in names]
     rows: list[dict[str, Any]] = [
         {
             "name": plan.name,

@@ -146,8 +146,10 @@ def experiment(
     return Outcome(summary, path)
 
 
-def plan_experiment(name: str, values: Mapping[str, Any] | Config | None = None, *, seeds: int = SEEDS) -> Plan:
-    """Return what an experiment would do, and what it would cost here: a few training steps are timed."""
+def plan_experiment(
+    name: str, values: Mapping[str, Any] | Config | None = None, *, seeds: int = SEEDS, times: StepTimes | None = None
+) -> Plan:
+    """Return what an experiment would do, and what it would cost here: steps are timed, unless ``times`` has them."""
     if seeds < 1:
         raise ConfigError(f"seeds = {seeds} should be at least 1")
     found = EXPERIMENTS.find(name)
@@ -156,7 +158,7 @@ def plan_experiment(name: str, values: Mapping[str, Any] | Config | None = None,
     units = [("fold", n) for n in range(math.prod(base.data.folds))] if base.data.folds is not None else [
         ("seed", base.seed + n) for n in range(seeds)
     ]  # fmt: skip
-    dataset, times = open_images(base), StepTimes()
+    dataset, times = open_images(base), times or StepTimes()
     chosen, configs, seconds, left_out = [], {}, {}, {}
     for variant in found.variants(prepare(_at(base, *first), dataset)):
         config = Config.parse(over(base.model_dump(mode="json"), variant.values))
