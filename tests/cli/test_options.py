@@ -18,6 +18,7 @@ VALUES = {
     "--limit-train": ("100", 100),
     "--limit-val": ("10", 10),
     "--folds": ("5x2", (5, 2)),
+    "--group-pattern": ("(p[0-9]+)_", "(p[0-9]+)_"),
     "--on-bad-file": ("warn", "warn"),
     "--model": ("resnet20", "resnet20"),
     "--grid": ("4x3", (4, 3)),

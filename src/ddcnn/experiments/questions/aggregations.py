@@ -16,6 +16,7 @@ from ddcnn.experiments.questions.frozen import frozen
 from ddcnn.experiments.questions.question import Experiment, Pair, Variant
 from ddcnn.planning import Setup
 
+_LEARNED = ("weighted", "attention", "gated")
 _HERE = "ddcnn.experiments.questions.aggregations"
 
 
@@ -59,12 +60,13 @@ PERMUTED = Aggregation(
     "CNN-DNN, positions permuted",
     "The DNN is given the local CNNs in another order for each image: a control.",
 )
-FROZEN = frozen("average", "vote", f"{_HERE}:PERMUTED", "dense")
+FROZEN = frozen("average", "vote", f"{_HERE}:PERMUTED", "dense", *_LEARNED)
 
 
 def variants(_setup: Setup) -> Sequence[Variant]:
     """Return one training of local CNNs, with all aggregations on it."""
     arms = {"average": "average", "vote": "vote", "cnn-dnn": "CNN-DNN", "permuted": PERMUTED.label}
+    arms |= {name: KNOWN[name].label for name in _LEARNED}
     return (Variant("frozen", {"strategy": f"{_HERE}:FROZEN"}, arms),)
 
 
@@ -76,5 +78,6 @@ AGGREGATIONS = Experiment(
         Pair("CNN-DNN", "vote"),
         Pair("CNN-DNN", PERMUTED.label),
         Pair(PERMUTED.label, "average"),
+        *(Pair(KNOWN[name].label, "CNN-DNN") for name in _LEARNED),
     ),
 )

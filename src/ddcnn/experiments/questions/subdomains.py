@@ -1,4 +1,4 @@
-"""How accuracy changes with the number of subdomains; with a coarse level, once there is one."""
+"""How accuracy changes with the number of subdomains, on one level and on two."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from ddcnn.experiments.statistics import spread
 from ddcnn.planning import Setup
 
 CUTS = (1, 2, 4, 8)
-LEVELS: Mapping[str, Mapping[str, Any]] = {"": {}}
-"""What is laid over ``decomposition``, by what is added to the name of an arm. A coarse level is one more line."""
+TWO_LEVELS = ", two levels"
+LEVELS: Mapping[str, Mapping[str, Any]] = {"": {}, TWO_LEVELS: {"coarse": "auto"}}
+"""What is laid over ``decomposition``, by what is added to the name of an arm."""
 
 _RESULTS = {"cnn-dnn": "CNN-DNN", "transfer": "transfer"}
 
@@ -21,7 +22,7 @@ def variants(setup: Setup) -> Sequence[Variant]:
     axes = len(setup.networks.image_size)
     found = []
     for level, values in LEVELS.items():
-        for cuts in CUTS:
+        for cuts in CUTS[bool(level) :]:  # of one subdomain, a coarse level is the same image
             grid = {"name": "grid", "grid": [cuts] * axes, **values}
             arms = {result: _arm(label, cuts, level) for result, label in _RESULTS.items()}
             name = f"{cuts}{level.replace(', ', '-').replace(' ', '-')}"
@@ -55,11 +56,9 @@ def _more(findings: Findings) -> Sequence[Table | Curve]:
 SUBDOMAINS = Experiment(
     "What becomes of the accuracy with more and more subdomains, and does a coarse level keep it?",
     variants,
-    pairs=tuple(
-        Pair(_arm(label, cuts, level), _arm(label, 1, level))
-        for level in LEVELS
-        for label in _RESULTS.values()
-        for cuts in CUTS[1:]
+    pairs=(
+        *(Pair(_arm(label, n, ""), _arm(label, 1, "")) for label in _RESULTS.values() for n in CUTS[1:]),
+        *(Pair(_arm(label, n, TWO_LEVELS), _arm(label, n, "")) for label in _RESULTS.values() for n in CUTS[1:]),
     ),
     defaults={"model": {"name": "resnet20"}},
     more=_more,
