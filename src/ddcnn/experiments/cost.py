@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
+
+import torch
 
 from ddcnn.decomposition import Subimages
 from ddcnn.fusion.choice import measure, training_step
 from ddcnn.models import LocalCNNs
 from ddcnn.planning import Setup
 from ddcnn.strategies import STRATEGIES, needed_for
+from ddcnn.training import PrecisionName, autocast
 
 HOW = (
     "an estimate, rather too high: a training step of the global CNN and of one local CNN of each shape were timed "
-    "here and now, in float32 and one after the other, times their number, and a third for validation and evaluation"
+    "here and now, one after the other, times their number, and a third for validation and evaluation"
 )
 _ROUNDS = 1
 _BESIDE = 4 / 3  # validation, evaluation, the DNN
@@ -68,4 +72,12 @@ def _local_seconds(setup: Setup) -> float:
 def _seconds(setup: Setup, network: LocalCNNs) -> float:
     images = setup.data.batches(setup.data.split.train, network.subdomains, purpose="cost").first()
     assert isinstance(images, Subimages)
-    return min(measure({0: training_step(network, images)}, rounds=_ROUNDS)[0])
+    step, asked = training_step(network, images), setup.config.compute.precision
+
+    def timed(precision: PrecisionName) -> None:
+        with torch.random.fork_rng(devices=[]), autocast(precision, images.device):  # dropout draws
+            step()
+
+    names: tuple[PrecisionName, ...] = ("float32", "bfloat16") if asked == "auto" else (asked,)
+    times = measure({name: partial(timed, name) for name in names}, rounds=_ROUNDS)
+    return min(min(seconds) for seconds in times.values())
