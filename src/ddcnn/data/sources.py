@@ -107,7 +107,8 @@ def _open(config: DataConfig) -> Dataset:
     key = config.source if foreign else _key(config.source)
     for field, users in _USERS.items():
         if getattr(config, field) is not None and key in SOURCES and key not in users:
-            raise DataError(f"data.{field} is for {' and '.join(users)}; leave it out for {config.source}")
+            named = " and ".join(user for user in users if user != ARRAYS)  # no source to choose
+            raise DataError(f"data.{field} is for {named}; leave it out for {config.source}")
     if not callable(reader):
         raise DataError(f"data source {config.source!r} is a {type(reader).__name__}, not a function")
     found = reader(config)
