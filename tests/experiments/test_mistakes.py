@@ -11,24 +11,33 @@ import torch
 import ddcnn
 from ddcnn.config import Config
 from ddcnn.experiments.mistakes import MOST, _small, shown_strategy
+from ddcnn.report import write_report
 from ddcnn.report.read import read_run
 from ddcnn.runs.folder import RunFolder
 
 
-def test_the_most_confident_mistakes_are_kept(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    images, labels = rng.integers(0, 256, (120, 8, 12), dtype=np.uint8), np.arange(120) % 3
-    np.savez(tmp_path / "noise.npz", images=images, labels=labels)
+def _noise() -> tuple[np.ndarray, np.ndarray]:
+    return np.random.default_rng(0).integers(0, 256, (120, 8, 12), dtype=np.uint8), np.arange(120) % 3
+
+
+def _config(folder: Path, strategy: str) -> Config:
+    images, labels = _noise()
+    np.savez(folder / "noise.npz", images=images, labels=labels)
     values = {
-        "data": {"source": f"npz:{tmp_path / 'noise.npz'}"},
+        "data": {"source": f"npz:{folder / 'noise.npz'}"},
         "decomposition": {"grid": "1x2"},
         "model": {"name": "tests.strategies.tiny:tiny"},
         "training": {"epochs": 1},
         "compute": {"device": "cpu", "precision": "float32", "backend": "looped"},
-        "strategy": "local",
-        "out": tmp_path / "run",
+        "strategy": strategy,
+        "out": folder / "run",
     }
-    run = ddcnn.train(Config.parse(values)).run
+    return Config.parse(values)
+
+
+def test_the_most_confident_mistakes_are_kept(tmp_path: Path) -> None:
+    images, labels = _noise()
+    run = ddcnn.train(_config(tmp_path, "local")).run
     found = read_run(run)
     kept, network = found.mistakes, ddcnn.load(run, "cnn-dnn", trust=True)
     assert found.results.details.mistakes == "cnn-dnn"
@@ -47,6 +56,14 @@ def test_the_most_confident_mistakes_are_kept(tmp_path: Path) -> None:
     np.testing.assert_array_equal(kept["votes"], votes[expected])
     np.testing.assert_allclose(kept["probabilities"], sure[expected], rtol=1e-5)
     np.testing.assert_allclose(kept["shares"], shares[expected], rtol=1e-5)
+
+
+def test_a_strategy_without_local_results_has_mistakes_without_votes(tmp_path: Path) -> None:
+    run = ddcnn.train(_config(tmp_path, "coherent")).run
+    kept = read_run(run).mistakes
+    assert len(kept["images"]) == MOST
+    assert "votes" not in kept
+    assert "most confident mistakes" in write_report(run).read_text()
 
 
 def test_of_a_volume_the_central_slice_is_kept() -> None:

@@ -40,8 +40,13 @@ def shown_strategy(rows: Sequence[Mapping[str, Any]], members: Mapping[str, int]
     return str(best["name"])
 
 
-def confident_mistakes(setup: Setup, result: StrategyResult) -> dict[str, Tensor]:
+def confident_mistakes(setup: Setup, result: StrategyResult, *, votes: bool = True) -> dict[str, Tensor]:
     """Return the mistakes on the test part with the largest probabilities, the largest first; empty if there is none.
+
+    Parameters
+    ----------
+    votes
+        Whether to say what each local CNN decides.
 
     Returns
     -------
@@ -73,7 +78,7 @@ def confident_mistakes(setup: Setup, result: StrategyResult) -> dict[str, Tensor
         "samples": test[chosen],
         "slices": torch.tensor([at for _, at in pictures]),
     }
-    return found | _votes(result, chosen)
+    return found | (_votes(result, chosen) if votes else {})
 
 
 def _votes(result: StrategyResult, chosen: Tensor) -> dict[str, Tensor]:

@@ -263,7 +263,7 @@ def finish_run(
     found |= {"run": str(setup.config.out)} | ({} if trained is None else {"trained": trained})
     members = {name: result.network.local_cnns.members for name, result in results.items()}
     shown = shown_strategy(found["strategies"], members, trained)
-    mistakes = confident_mistakes(setup, results[shown])
+    mistakes = confident_mistakes(setup, results[shown], votes=bool(found["subdomains"]))
     found["details"]["mistakes"] = shown if mistakes else None
     if folder is not None:
         save_networks(folder, results)
