@@ -115,14 +115,14 @@ class NetworkFactory:
         if self.config.aggregation.features != "penultimate":
             return None
         known: dict[tuple[int, ...], int] = {}
-        for subdomain in self.subdomains:
-            if subdomain.shape not in known:
+        shapes = [(self.channels + s.added_channels, *s.shape) for s in self.subdomains]
+        for subdomain, shape in zip(self.subdomains, shapes, strict=True):
+            if shape not in known:
                 try:
-                    module = self.local_module(subdomain.index)
-                    known[subdomain.shape] = classifier_of(module, (self.channels, *subdomain.shape))[1]
+                    known[shape] = classifier_of(self.local_module(subdomain.index), shape)[1]
                 except FusionError as error:
                     raise ModelError(f"model {self.config.model.name!r}: {error}") from None
-        return tuple(known[subdomain.shape] for subdomain in self.subdomains)
+        return tuple(known[shape] for shape in shapes)
 
     def aggregation(self, name: str, purpose: str = "dnn") -> nn.Module:
         """Build an aggregation on the device."""

@@ -191,7 +191,7 @@ def test_the_aggregations_share_their_local_cnns(values: dict, tmp_path: Path) -
 
 
 def test_the_permuted_control_cannot_tell_who_said_what(seeded: None) -> None:
-    module = PERMUTED.build(3, 2, ddcnn.Config().aggregation)
+    module = PERMUTED.build(HandedOver.of("probability", 3, 2), ddcnn.Config().aggregation)
     for parameter in module.parameters():
         torch.nn.init.normal_(parameter)
     p = torch.rand(50, 3, 2).softmax(2)

@@ -87,7 +87,7 @@ class Attention(nn.Module):
         numbers = self.handed.numbers_of(h)
         parts = zip(self.embed, self.handed.widths, strict=True)
         embedded = torch.stack([layer(numbers[:, n, :width]) for n, (layer, width) in enumerate(parts)], 1)
-        tokens = torch.cat([self.decision.expand(len(h), 1, -1), embedded + self.position], 1)  # (B, 1 + N, width)
+        tokens = torch.cat([self.decision.expand(h.shape[0], 1, -1), embedded + self.position], 1)  # (B, 1 + N, width)
         seen = F.pad(there, (1, 0), value=True)
         for block in self.blocks:
             tokens = block(tokens, seen)

@@ -185,7 +185,8 @@ def _draw(
     titles = [
         printable(f"{Path(row['file']).name}: {row['explained']} {row['explained_probability']:.2f}") for row in rows
     ]
-    boxes = [one.box for one in network.local_cnns.subdomains]
+    subdomains = network.local_cnns.subdomains
+    boxes = {s.index: s.box for s in subdomains if s.inside is None and s.shape == tuple(b - a for a, b in s.box)}
     images, maps = zip(*drawn[most], strict=True)
     figure = draw_heat_maps(images, maps, titles[most], boxes)
     file = io.BytesIO()

@@ -221,6 +221,8 @@ def _read_volume(path: Path, wanted: Wanted) -> np.ndarray:
     read = read_dicom if path.is_dir() else read_nifti
     volume = read(path, None, None)
     if volume.shape[1:] != wanted.size:
+        if wanted.resize in ("crop", "pad"):
+            raise DataError(f"{path}: --resize {wanted.resize} is for images; volumes are stretched, leave it out")
         _tell_size(path, volume.shape[1:], wanted)
     return finished(path, volume[0], wanted.size, wanted.window)
 

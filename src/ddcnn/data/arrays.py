@@ -70,8 +70,8 @@ def as_dataset(
     if isinstance(X, Dataset):
         if y is not None or layout is not None or classes is not None:
             raise DataError("a Dataset has its labels, classes and layout; leave y, layout and classes out")
-        return checked(X)
-    if hasattr(X, "keys"):  # a DataFrame or a mapping of columns; pandas itself is not needed
+        dataset = X
+    elif hasattr(X, "keys"):  # a DataFrame or a mapping of columns; pandas itself is not needed
         dataset = _of_table(X, y, config or DataConfig(source=ARRAYS), classes)
     else:
         dataset = _of_arrays(X, y, layout, classes)

@@ -33,8 +33,7 @@ class Decisions:
     sureness
         How well the probabilities of the test part tell how sure the decisions are: `ddcnn.training.sureness`.
     reliability
-        The bins of the test part that hold decisions: `ddcnn.training.metrics.reliability`; none if a score is not
-        finite.
+        `ddcnn.training.metrics.reliability` of the test part; empty if a score is not finite.
     """
 
     accuracy: dict[str, float | None]
@@ -53,8 +52,8 @@ def judge(setup: Setup, result: StrategyResult) -> Decisions:
     counts = confusion(labels["test"], scores["test"].argmax(1), setup.data.classes)
     logs = scores["test"].double().log_softmax(1)
     bins = reliability(logs.exp(), labels["test"]) if torch.isfinite(logs).all() else []
-    sure, kept = sureness(scores["test"], labels["test"]), [one for one in bins if one["count"]]
-    return Decisions(accuracy, counts, auc(logs, labels["test"]), macro_f1(counts), sure, kept)
+    sure = sureness(scores["test"], labels["test"])
+    return Decisions(accuracy, counts, auc(logs, labels["test"]), macro_f1(counts), sure, bins)
 
 
 def _accuracy(right: Tensor) -> float | None:

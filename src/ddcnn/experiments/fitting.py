@@ -19,7 +19,7 @@ from ddcnn.experiments.compare import check_trainable, train
 from ddcnn.experiments.given import taken
 from ddcnn.experiments.session import whole_images
 from ddcnn.network import CNNDNN
-from ddcnn.planning import decide, prepare
+from ddcnn.planning import choose_threads, computing_with, decide, prepare
 from ddcnn.runs.folder import RunFolder
 from ddcnn.runs.networks import describe_data, save_networks
 from ddcnn.strategies import StrategyContext, StrategyResult, run_strategies
@@ -174,6 +174,10 @@ def fit_in_memory(config: Config, dataset: Dataset, progress: Progress | None = 
     for what, text in choices.items():
         progress.note(f"{what} {text}")
     with ExitStack() as contexts:
+        threads = choose_threads(
+            setup.config.compute.threads if engine.serial else None, setup.compute.device, alone=True
+        )
+        contexts.enter_context(computing_with(threads.count))
         workspace = None
         if not engine.serial:
             folder = Path(contexts.enter_context(TemporaryDirectory(prefix="ddcnn-")))

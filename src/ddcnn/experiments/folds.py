@@ -23,6 +23,7 @@ from ddcnn.experiments.record import FORMAT, Comparison, check_begun
 from ddcnn.planning import open_images, prepare
 from ddcnn.runs.folder import BEGUN, RunFolder
 from ddcnn.training import Progress, class_figures
+from ddcnn.training.metrics import pooled_bins
 
 _JUDGED = ("test_accuracy", "test_auc", "test_f1")
 
@@ -95,6 +96,10 @@ def combined(results: Sequence[Mapping[str, Any]], folds: Sequence[int]) -> dict
         _mean([one["details"]["subdomains"][n] for one in results]) for n in range(len(details["subdomains"]))
     ]
     details["class_figures"] = {name: class_figures(counts) for name, counts in details["confusion"].items()}
+    details["reliability"] = {
+        row["name"]: pooled_bins([one["details"].get("reliability", {}).get(row["name"], []) for one in results])
+        for row in rows
+    }
     details["mistakes"] = None  # each fold keeps its own
     details["missing"] = mean_of_folds([one["details"].get("missing", {}) for one in results])
     subdomains = [_mean([_present(one["subdomains"][n]) for one in results]) for n in range(len(first["subdomains"]))]

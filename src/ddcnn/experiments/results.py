@@ -31,6 +31,7 @@ def comparison_of(setup: Setup, results: dict[str, StrategyResult]) -> dict[str,
         "model": config.model.name,
         "decomposition": setup.networks.decomposition.describe(),
         "grid": list(setup.networks.decomposition.layout),
+        "members": len(setup.networks.decomposition),
         "seed": config.seed,
         "device": setup.compute.device.type,
         "strategies": [

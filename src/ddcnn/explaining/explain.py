@@ -204,7 +204,7 @@ def _maps(
             maps.append(torch.zeros(len(part), *part.shape[2:]))
             continue
         try:
-            maps.append(grad_cam(cnns.extract(n), cnns.normalization(part).float(), target).cpu())
+            maps.append(grad_cam(cnns.extract(n), cnns.seen_by(n, seen).float(), target).cpu())
         except ExplanationError as error:
             notes.append(f"no heat map: {error}")
             return (), None

@@ -123,7 +123,6 @@ class LocalCNNs(nn.Module):
     def forward(self, images: Subimages) -> Float[Tensor, "B N K"]:
         """Return the scores of every local CNN on its subimages, which are raw pixels."""
         self._check(images)
-        self._check(images)
         scores = [network(self._seen(images, number)) for number, network in enumerate(self.fused)]
         return self._in_order(scores)
 
@@ -150,6 +149,11 @@ class LocalCNNs(nn.Module):
         width = max(part.shape[2] for part in features)
         padded = [F.pad(part, (0, width - part.shape[2])) for part in features]
         return self._in_order(scores), self._in_order(padded)
+
+    def seen_by(self, position: int, images: Subimages) -> Float[Tensor, "B C *s"]:
+        """Return what one of the local CNNs sees: normalised pixels, and what its view adds to them."""
+        one = self.subdomains[position]
+        return self._stacked(images, [position], _inside([one]), one.added_channels)[:, 0]
 
     def _seen(self, images: Subimages, number: int) -> Tensor:
         """Return what the local CNNs of a group see, (B, N, C, *s)."""
@@ -206,7 +210,7 @@ class LocalCNNs(nn.Module):
         masked = normalised.masked_fill(~mask, 0)
         if not added_channels:
             return masked
-        return torch.cat([masked, mask.to(masked.dtype).expand(len(masked), *mask.shape)], 2)
+        return torch.cat([masked, mask.to(masked.dtype).expand(masked.shape[0], *mask.shape)], 2)
 
     def _check(self, images: Subimages) -> None:
         expected = [s.shape for s in self.subdomains]

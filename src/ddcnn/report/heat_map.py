@@ -20,7 +20,7 @@ _CUTS: dict[int, list[Cut]] = {2: [(None, 0, 1), (None, 0, 1)], 3: [(0, 1, 2), (
 
 
 def draw_heat_maps(
-    images: Sequence[np.ndarray], maps: Sequence[np.ndarray], titles: Sequence[str], boxes: Sequence[Box]
+    images: Sequence[np.ndarray], maps: Sequence[np.ndarray], titles: Sequence[str], boxes: Mapping[int, Box]
 ) -> Figure:
     """Draw a row per image: the image, and over it its heat map and its subdomains.
 
@@ -35,10 +35,10 @@ def draw_heat_maps(
     titles
         What is said above each row.
     boxes
-        Of the subdomains.
+        Of the subdomains that see just their box, by index.
     """
     size = images[0].shape[1:]
-    parts = {n: box for n, box in enumerate(boxes) if len(boxes) > 1}
+    parts = boxes if len(boxes) > 1 else {}
     cuts = _CUTS[len(size)]
     widths = [size[w] / size[h] for _, h, w in cuts]
     with style():

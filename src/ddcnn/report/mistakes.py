@@ -119,7 +119,7 @@ def _placed(
         return ()
     whole = tuple((0, length) for length in extent)
     shown = {n: box for n, box in enumerate(boxes) if box != whole and votes[n] >= 0}
-    if len(set(shown.values())) < len(shown):
+    if len(set(shown.values())) < len(shown) or any(results.subdomains[n].sees for n in shown):
         return ()
     at, label, decided = (mistakes[name][i] for name in ("slices", "labels", "decided"))
     placed = []

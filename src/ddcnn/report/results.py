@@ -164,6 +164,7 @@ class Results(_Record):
     model: Text = ""
     decomposition: Text = ""
     grid: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    members: Count | None = None
     seed: int | None = None
     device: Text = ""
     run: Text = ""

@@ -7,6 +7,7 @@ import math
 from ddcnn.report.labels_and_formats import percent, strategy_label
 from ddcnn.report.results import Results, Strategy
 
+_TRAINED_AS_ONE = ("global", "coherent", "transfer")
 _WAYS = {"cnn-dnn": "with a CNN-DNN", "average": "by average probability", "vote": "by majority vote"}
 
 
@@ -26,19 +27,22 @@ def verdict(results: Results) -> str:
 
 def number_of_subdomains(results: Results) -> int:
     """Return N."""
-    return len(results.subdomains) or math.prod(results.grid)
+    return len(results.subdomains) or results.members or math.prod(results.grid)
 
 
 def _local(results: Results) -> str:
-    measured = [s for name in _WAYS if (s := _measured(results, name))]
+    measured = [s for name in _WAYS if (s := _measured(results, name))] or [
+        s for s in results.strategies if s.name not in _TRAINED_AS_ONE and s.test_accuracy is not None
+    ]
     if not measured:
         return ""
     chosen = measured[0]  # the DNN, or else the better one of the two without
     if chosen.name != "cnn-dnn":
         chosen = max(measured, key=lambda s: s.test_accuracy or 0)
+    way = _WAYS.get(chosen.name, f"with {strategy_label(chosen.name)}")
     N = number_of_subdomains(results)
     reach = "reaches" if N == 1 else "reach"
-    return f"{_local_cnns(results)} {reach} {percent(chosen.test_accuracy, ' %')} {_WAYS[chosen.name]}"
+    return f"{_local_cnns(results)} {reach} {percent(chosen.test_accuracy, ' %')} {way}"
 
 
 def _local_cnns(results: Results) -> str:

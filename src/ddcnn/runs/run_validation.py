@@ -23,6 +23,7 @@ from ddcnn.text import name_fault
 
 _MOST_PIXELS = 2**31  # times channels: what an image may have in a run that is not trusted
 _MOST_SUBDOMAINS = 2**16
+_MOST_MASKED = 2**30  # pixels of all masks, which are made before any file is read
 _MOST_STANDING_IN = 2**28  # parameters of local CNNs that are missing, and have no file to show for it
 _TYPES = {
     torch.float64: "F64",
@@ -204,6 +205,12 @@ def check_parameters(
         if (count := len(factory.decomposition)) > _MOST_SUBDOMAINS:
             raise ModelError(
                 f"a decomposition into {count:,} subdomains is too large, at most {_MOST_SUBDOMAINS:,} are read"
+            )
+        masked = not trust and not saved.whole_image and not factory.decomposition.layout
+        if masked and (pixels := math.prod(factory.image_size) * count) > _MOST_MASKED:
+            raise ModelError(
+                f"masks of {pixels:,} pixels in all are too large, at most {_MOST_MASKED:,} are made; if you trust the "
+                "run, say so: trust=True, or --trust"
             )
         subdomains = factory.whole_image.subdomains(factory.image_size) if saved.whole_image else factory.subdomains
         present = [n for n in range(len(subdomains)) if n not in missing]

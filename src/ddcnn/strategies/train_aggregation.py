@@ -14,6 +14,7 @@ from ddcnn.aggregation.calibrated import uncalibrated
 from ddcnn.config import TrainingConfig
 from ddcnn.data.batch import Inputs
 from ddcnn.data.batches import Batches
+from ddcnn.errors import AggregationError
 from ddcnn.network import CNNDNN
 from ddcnn.seeds import derive_seed
 from ddcnn.strategies.strategy import StrategyContext
@@ -31,9 +32,10 @@ def train_aggregation(
     own = AGGREGATIONS.find(name).fit
     if own is None and not list(network.aggregation.parameters()):
         return None
-    with StageTimer("dnn", context.setup.compute.device) as stage:
+    with StageTimer(_stage(name), context.setup.compute.device) as stage:
         aggregation, learned = _inputs(network, local.learned_from())
         if own is not None:
+            _check_unweighted(context, name)
             with deterministic_layers(torch.device("cpu"), derive_seed(context.setup.config.seed, "dnn", "fit")):
                 own(aggregation, learned, context.setup.data.dataset.labels[local.samples])
             history = History()
@@ -43,6 +45,20 @@ def train_aggregation(
         stage.add(history.earlier_seconds, history.peak_memory_bytes)
     stage.critical_path_seconds = stage.seconds
     return stage, history
+
+
+def _stage(name: str) -> str:
+    """Return the name of the training: several aggregations may learn in one run."""
+    return "dnn" if name == "dense" else f"dnn/{AGGREGATIONS.find(name).result}"
+
+
+def _check_unweighted(context: StrategyContext, name: str) -> None:
+    """Raise an `AggregationError` if samples or classes have weights: a training of its own does not know of them."""
+    training = context.setup.data.training
+    if context.setup.data.weights or training.class_weights or training.sampling == "balanced":
+        raise AggregationError(
+            f"aggregation {name!r} learns without weights of samples or classes; leave them out, or use dense"
+        )
 
 
 class _Deciding(Single):
@@ -93,7 +109,7 @@ def _fit(
         Batches(inputs, labels, index[len(learned) :], config.batch_size, seed),
         training,
         classes=data.classes,
-        stage="dnn",
+        stage=_stage(name),
         progress=context.progress,
         checkpoints=context.checkpoints("dnn", about),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -86,26 +86,43 @@ def expected_calibration_error(p: Float[Tensor, "n K"], labels: Int64[Tensor, "n
 
 
 def reliability(p: Float[Tensor, "n K"], labels: Int64[Tensor, "n"], bins: int = 15) -> list[dict[str, Any]]:
-    """Return the bins of `expected_calibration_error`: of each the mean probability of its decisions, and how many.
+    """Return those bins of `expected_calibration_error` that hold decisions.
 
     Returns
     -------
-    count
-        Decisions in the bin.
+    bin, count
+        The number of the bin, and that of its decisions.
     confidence, accuracy
-        Their mean probability, and the share of right ones, 0..1; None in an empty bin.
+        Their mean probability, and the share of right ones, 0..1.
 
     Examples
     --------
     >>> p = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.3, 0.7]], dtype=torch.float64)
-    >>> reliability(p, torch.tensor([0, 1, 1]), bins=2)[1]["accuracy"] == 2 / 3
-    True
+    >>> [(one["bin"], one["count"], round(one["accuracy"], 3)) for one in reliability(p, torch.tensor([0, 1, 1]), 4)]
+    [(2, 1, 1.0), (3, 2, 0.5)]
     """
     counts, sure, right = (column.tolist() for column in _binned(p, labels, bins))
     return [
-        {"count": int(n), "confidence": s / n if n else None, "accuracy": r / n if n else None}
-        for n, s, r in zip(counts, sure, right, strict=True)
+        {"bin": number, "count": int(n), "confidence": s / n, "accuracy": r / n}
+        for number, (n, s, r) in enumerate(zip(counts, sure, right, strict=True))
+        if n
     ]
+
+
+def pooled_bins(parts: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the bins of all decisions from those of several parts, such as folds; empty ones are left out.
+
+    >>> pooled_bins([[{"bin": 3, "count": 1, "confidence": 0.2, "accuracy": 1.0}],
+    ...              [{"bin": 3, "count": 3, "confidence": 0.24, "accuracy": 0.0}]])
+    [{'bin': 3, 'count': 4, 'confidence': 0.23, 'accuracy': 0.25}]
+    """
+    found = []
+    for number in sorted({one["bin"] for part in parts for one in part}):
+        same = [one for part in parts for one in part if one["bin"] == number]
+        count = sum(one["count"] for one in same)
+        means = {name: sum(one["count"] * one[name] for one in same) / count for name in ("confidence", "accuracy")}
+        found.append({"bin": number, "count": count} | means)
+    return found
 
 
 def _binned(p: Tensor, labels: Tensor, bins: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks.common import watched
 
+SOURCE = "tests.data.store.large:volumes"
 N = 1908  # volumes of 2^20 voxels: 2.0 GB
 LIMIT = 1.0e9
 
@@ -32,7 +33,7 @@ def test_memory_does_not_grow_with_the_set(tmp_path: Path) -> None:
     if shutil.disk_usage(tmp_path).free < 4e9:
         pytest.skip("less than 4 GB of free disk")
     store, run = tmp_path / "s.zarr", tmp_path / "run"
-    peak = peak_of("data", "prepare", f"phantom:size=128x128x64,n={N}", str(store), "--grid", "2x2x1")
+    peak = peak_of("data", "prepare", SOURCE, str(store), "--grid", "2x2x1")
     assert peak < LIMIT
     options = "--strategy local --model tests.strategies.tiny:tiny --grid 2x2x1 --epochs 1 --batch-size 8 --memory 1GB"
     options += " --precision float32 --set model.width_factor=0.25"

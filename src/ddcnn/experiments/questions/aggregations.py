@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from ddcnn.aggregation import AGGREGATIONS as KNOWN
 from ddcnn.aggregation import HandedOver
+from ddcnn.aggregation.handed import handed_to
 from ddcnn.aggregation.registry import Aggregation
 from ddcnn.config import AggregationConfig
+from ddcnn.errors import ConfigError
 from ddcnn.experiments.questions.frozen import frozen
 from ddcnn.experiments.questions.question import Experiment, Pair, Variant
 from ddcnn.planning import Setup
@@ -35,6 +37,7 @@ class Permuted(nn.Module):
     def __init__(self, aggregation: nn.Module) -> None:
         super().__init__()
         self.aggregation = aggregation
+        self.handed = handed_to(aggregation)
 
     def forward(self, p: Float[Tensor, "B N F"]) -> Float[Tensor, "B K"]:
         """Return global scores."""
@@ -59,12 +62,18 @@ PERMUTED = Aggregation(
     "permuted",
     "CNN-DNN, positions permuted",
     "The DNN is given the local CNNs in another order for each image: a control.",
+    takes=("probability", "log", "logit"),
 )
 FROZEN = frozen("average", "vote", f"{_HERE}:PERMUTED", "dense", *_LEARNED)
 
 
-def variants(_setup: Setup) -> Sequence[Variant]:
+def variants(setup: Setup) -> Sequence[Variant]:
     """Return one training of local CNNs, with all aggregations on it."""
+    if setup.config.aggregation.features == "penultimate":
+        raise ConfigError(
+            "aggregation.features = penultimate: features of different subdomains mean different things, so that the "
+            "control that permutes them says nothing; use probability, log or logit"
+        )
     arms = {"average": "average", "vote": "vote", "cnn-dnn": "CNN-DNN", "permuted": PERMUTED.label}
     arms |= {name: KNOWN[name].label for name in _LEARNED}
     return (Variant("frozen", {"strategy": f"{_HERE}:FROZEN"}, arms),)

@@ -24,7 +24,8 @@ def _with_dropout(percent: int) -> Aggregation:
         return KNOWN["dense"].build(over, config.model_copy(update={"subdomain_dropout": percent / 100}))
 
     label = f"CNN-DNN, dropout {percent} %"
-    return Aggregation(build, f"dropout-{percent}", label, f"The DNN is trained without {percent} % of its subdomains.")
+    sentence = f"The DNN is trained without {percent} % of its subdomains."
+    return Aggregation(build, f"dropout-{percent}", label, sentence, takes=KNOWN["dense"].takes)
 
 
 DROPOUT_0, DROPOUT_10, DROPOUT_25 = _with_dropout(0), _with_dropout(10), _with_dropout(25)

@@ -17,11 +17,11 @@ def operations(networks: NetworkFactory) -> tuple[int, int]:
     by_shape: dict[tuple[int, ...], int] = {}
     total = 0
     for subdomain in networks.subdomains:
-        if subdomain.shape not in by_shape:
-            by_shape[subdomain.shape] = _counted(
-                networks.local_module(subdomain.index), networks.channels, subdomain.shape
-            )
-        total += by_shape[subdomain.shape]
+        channels = networks.channels + subdomain.added_channels
+        shape = (channels, *subdomain.shape)
+        if shape not in by_shape:
+            by_shape[shape] = _counted(networks.local_module(subdomain.index), channels, subdomain.shape)
+        total += by_shape[shape]
     return max(1, _counted(networks.global_module(), networks.channels, networks.image_size)), total
 
 

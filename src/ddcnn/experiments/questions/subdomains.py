@@ -11,7 +11,7 @@ from ddcnn.planning import Setup
 
 CUTS = (1, 2, 4, 8)
 TWO_LEVELS = ", two levels"
-LEVELS: Mapping[str, Mapping[str, Any]] = {"": {}, TWO_LEVELS: {"coarse": "auto"}}
+LEVELS: Mapping[str, Mapping[str, Any]] = {"": {"coarse": None}, TWO_LEVELS: {"coarse": "auto"}}
 """What is laid over ``decomposition``, by what is added to the name of an arm."""
 
 _RESULTS = {"cnn-dnn": "CNN-DNN", "transfer": "transfer"}

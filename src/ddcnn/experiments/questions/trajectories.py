@@ -38,7 +38,8 @@ def trajectory(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], name
     if total is None or path is None or result.get("validation_accuracy") is None:
         return []
     end = Point(total, path, result["validation_accuracy"])
-    last = _FINAL_STAGE.get(name, name)
+    names = {row["stage"] for row in rows}
+    last = next((last for last in (_FINAL_STAGE.get(name, name), f"dnn/{name}") if last in names), name)
     stage = next((stage for stage in found["details"]["stages"] if stage["name"] == last), None)
     epochs = {row["epoch"]: row for row in rows if row["stage"] == last}
     if stage is None or stage["critical_path_seconds"] is None or not epochs:
