@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import ddcnn
+from ddcnn.aggregation import HandedOver
 from ddcnn.errors import ConfigError, ModelError, RunError
 from ddcnn.experiments import plan_experiment
 from ddcnn.experiments.questions import EXPERIMENTS, Experiment, Pair, Variant
@@ -182,7 +183,8 @@ def test_a_network_that_does_not_fit_is_found_before_any_training(values: dict, 
 
 def test_the_aggregations_share_their_local_cnns(values: dict, tmp_path: Path) -> None:
     found = ddcnn.experiment("aggregations", values, seeds=1, out=tmp_path / "e")
-    assert [arm["name"] for arm in found.summary["arms"]] == ["average", "vote", "CNN-DNN", PERMUTED.label]
+    learned = ["weighted average", "attention", "gated mixture"]
+    assert [arm["name"] for arm in found.summary["arms"]] == ["average", "vote", "CNN-DNN", PERMUTED.label, *learned]
     run = tmp_path / "e" / "cells" / "frozen-s0"
     assert len(list((run / "locals").iterdir())) == 2
     rows = (run / "metrics.jsonl").read_text().splitlines()
