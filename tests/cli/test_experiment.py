@@ -28,7 +28,7 @@ def test_the_list_says_what_each_asks_and_costs(call: Callable, small: list[str]
     assert [row["name"] for row in listed["experiments"]] == list(EXPERIMENTS)
     assert all(row["question"].endswith("?") and row["seconds"] > 0 for row in listed["experiments"])
     runs = {row["name"]: row["runs"] for row in listed["experiments"]}
-    assert (runs["strategies"], runs["aggregations"], runs["subdomains"]) == (6, 2, 8)
+    assert (runs["strategies"], runs["aggregations"], runs["subdomains"]) == (6, 2, 14)
     assert "were timed here" in listed["how"]
     assert {path.name for path in tmp_path.iterdir()} == {"d.npz"}
 
@@ -38,7 +38,7 @@ def test_what_does_not_fit_is_said_in_the_list(call: Callable, small: list[str])
     assert code == 0
     assert "strategies" not in out
     assert "subdomains leaves out 2: " in out
-    assert out.count("leaves out") == 3  # 2, 4 and 8 per axis of 8 pixels, which VGG9 needs
+    assert out.count("leaves out") == 6  # 2, 4 and 8 per axis; VGG9 needs 8 pixels; one and two levels
 
 
 def test_table_on_stdout_the_rest_on_stderr(call: Callable, small: list[str], tmp_path: Path) -> None:

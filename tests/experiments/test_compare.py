@@ -32,7 +32,19 @@ def compared(source, tmp_path_factory):
 def test_the_results_say_what_they_should(compared):
     results = compared.results
     assert set(results) == {
-        *("data", "model", "decomposition", "grid", "seed", "device", "strategies", "subdomains", "details", "run")
+        *(
+            "data",
+            "model",
+            "decomposition",
+            "grid",
+            "members",
+            "seed",
+            "device",
+            "strategies",
+            "subdomains",
+            "details",
+            "run",
+        )
     }
     assert [row["name"] for row in results["strategies"]] == NAMES
     for row in results["strategies"]:

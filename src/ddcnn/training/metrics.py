@@ -112,9 +112,9 @@ def reliability(p: Float[Tensor, "n K"], labels: Int64[Tensor, "n"], bins: int =
 def pooled_bins(parts: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
     """Return the bins of all decisions from those of several parts, such as folds; empty ones are left out.
 
-    >>> pooled_bins([[{"bin": 3, "count": 1, "confidence": 0.2, "accuracy": 1.0}],
-    ...              [{"bin": 3, "count": 3, "confidence": 0.24, "accuracy": 0.0}]])
-    [{'bin': 3, 'count': 4, 'confidence': 0.23, 'accuracy': 0.25}]
+    >>> pooled_bins([[{"bin": 3, "count": 1, "confidence": 0.25, "accuracy": 1.0}],
+    ...              [{"bin": 3, "count": 3, "confidence": 0.5, "accuracy": 0.0}]])
+    [{'bin': 3, 'count': 4, 'confidence': 0.4375, 'accuracy': 0.25}]
     """
     found = []
     for number in sorted({one["bin"] for part in parts for one in part}):
