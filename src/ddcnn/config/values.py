@@ -116,6 +116,11 @@ class Section(BaseModel):
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values laid over others, section by section.
+
+    >>> merge({"a": {"x": 1, "y": 2}}, {"a": {"x": 3}})
+    {'a': {'x': 3, 'y': 2}}
+    """
     merged = dict(base)
     for key, value in over.items():
         if isinstance(value, BaseModel):
