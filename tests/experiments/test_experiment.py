@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -128,6 +129,28 @@ def test_what_is_said_follows_from_the_runs(values: dict, rates: str, tmp_path: 
     assert any("cell 3 of 4: slow, seed 1; about " in note for note in watched.notes)
     assert found.summary["command"] == "the command"
     assert json.loads((tmp_path / "e" / "summary.json").read_text()) == json.loads(json.dumps(found.summary))
+
+
+@pytest.mark.parametrize("what", ["images", "labels", "fewer"])
+def test_cells_of_other_images_are_not_compared(rates: str, values: dict, tmp_path: Path, what: str) -> None:
+    """More seeds later, after the file was changed: half of the cells would have learned from other images."""
+    source = write_bars(tmp_path, (8, 8))
+    mine = values | {"data": {"source": source}}
+    ddcnn.experiment(rates, mine, seeds=1, out=tmp_path / "e")
+    before = (tmp_path / "e" / "cells.jsonl").read_text()
+    arrays = dict(np.load(tmp_path / "d.npz"))
+    if what == "fewer":
+        arrays = {name: array[:-3] for name, array in arrays.items()}
+    elif what == "images":
+        arrays["images"][7, 0, 0] ^= 1
+    else:
+        arrays["labels"][:2] = arrays["labels"][1::-1]
+    np.savez(tmp_path / "d.npz", **arrays)
+    with pytest.raises(RunError, match=r"is not what .*slow-s0 was trained on: .*; put them back, or begin anew"):
+        ddcnn.experiment(rates, mine, seeds=2, out=tmp_path / "e")
+    assert (tmp_path / "e" / "cells.jsonl").read_text() == before
+    write_bars(tmp_path, (8, 8))
+    assert ddcnn.experiment(rates, mine, seeds=2, out=tmp_path / "e").summary["units"] == [0, 1]
 
 
 def test_decisions_are_those_of_the_network(values: dict, tmp_path: Path) -> None:
