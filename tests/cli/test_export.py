@@ -92,9 +92,15 @@ def test_what_is_in_the_way(run: Path, tmp_path: Path) -> None:
     file.write_text("mine")
     with pytest.raises(ExportError, match="exists; choose another --out, or --force to replace it"):
         ddcnn.export(run, file, **options)  # type: ignore[arg-type]
+    with pytest.raises(ExportError, match="was not exported in this format and is not replaced; choose another"):
+        ddcnn.export(run, file, force=True, **options)  # type: ignore[arg-type]
     assert file.read_text() == "mine"
-    ddcnn.export(run, file, force=True, **options)  # type: ignore[arg-type]
-    assert file.read_bytes() != b"mine"
+    file.unlink()
+    ddcnn.export(run, file, **options)  # type: ignore[arg-type]
+    ddcnn.export(run, file, force=True, strategy="global", **options)  # type: ignore[arg-type]
+    for own in ("locals/0.safetensors", "manifest.json"):  # of the run
+        with pytest.raises(ExportError, match="was not exported in this format"):
+            ddcnn.export(run, run / own, force=True, **options)  # type: ignore[arg-type]
     with pytest.raises(ExportError, match=r"exists; choose another --out$"):
         ddcnn.export(run, tmp_path, parts=True, force=True, **options)  # type: ignore[arg-type]
     with pytest.raises(ExportError, match="is a folder; name a file with --out"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -151,6 +152,25 @@ def test_cells_of_other_images_are_not_compared(rates: str, values: dict, tmp_pa
     assert (tmp_path / "e" / "cells.jsonl").read_text() == before
     write_bars(tmp_path, (8, 8))
     assert ddcnn.experiment(rates, mine, seeds=2, out=tmp_path / "e").summary["units"] == [0, 1]
+
+
+def test_what_lies_in_the_folder_of_an_experiment(rates: str, values: dict, tmp_path: Path) -> None:
+    (tmp_path / "images" / "a").mkdir(parents=True)
+    (tmp_path / "images" / "a" / "x.png").touch()
+    mine = values | {"data": {"source": f"folder:{tmp_path / 'images'}"}}
+    for out, message in ((tmp_path / "images" / "e", "among the images"), (tmp_path, "would be read, but lies in")):
+        with pytest.raises(RunError, match=message):
+            ddcnn.experiment(rates, mine, seeds=1, out=out)
+    assert [path.name for path in (tmp_path / "images").iterdir()] == ["a"]
+    out = tmp_path / "e"
+    out.mkdir()
+    (out / "experiment.json").write_text('{"format": 2, "experiment": "rates"}')
+    with pytest.raises(RunError, match=r"is of format 2, this version of ddcnn reads 1; go on with the version that"):
+        ddcnn.experiment(rates, values, seeds=1, out=out)
+    (out / "experiment.json").write_text('{"format": 1, "experiment": "rates"}')
+    os.mkfifo(out / "cells.jsonl")
+    with pytest.raises(RunError, match=r"cells\.jsonl cannot be read: .*a named pipe, not a file"):
+        ddcnn.experiment(rates, values, seeds=1, out=out)
 
 
 def test_decisions_are_those_of_the_network(values: dict, tmp_path: Path) -> None:

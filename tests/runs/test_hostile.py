@@ -244,9 +244,8 @@ def test_masks_that_no_memory_holds_are_not_made(run: RunFolder, name: str) -> N
     """Masks are as large as the images, once per subdomain, and no file shows that somebody had them."""
     change(run, "data.json", lambda values: values | {"image_shape": [1, 2**15, 2**15]})
     change(run, "config.yaml", lambda values: values | {"decomposition": {"name": name}})
-    with pytest.raises(RunError, match=r"masks of [0-9,]+ pixels in all are too large, at most 1,073,741,824") as caught:
+    with pytest.raises(RunError, match=r"masks of [0-9,]+ pixels in all are too large, .*; if you trust the run"):
         ddcnn.load(run.path, "cnn-dnn")
-    assert "say so: trust=True, or --trust" in str(caught.value)
 
 
 def test_masks_of_a_run_that_is_trusted(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ def export(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Default: named after run and strategy.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that was exported before.")] = False,
     trust: TrustOption = False,
     as_json: JsonOption = False,
 ) -> None:

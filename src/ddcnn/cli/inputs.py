@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import typer
 
 from ddcnn.config import Resize
 from ddcnn.data.array_file import ArrayFile
@@ -22,6 +24,7 @@ from ddcnn.data.nifti import is_nifti, read_nifti
 from ddcnn.data.volumes import finished
 from ddcnn.data.walk import walk
 from ddcnn.errors import DataError
+from ddcnn.text import printable
 
 _ARRAYS = frozenset({".npy", ".npz"})
 _KINDS = {"uint8": "bui", "float32": "buif"}  # of numbers that may be those of the training
@@ -147,6 +150,24 @@ def read_batches(
             bad.append(str(error))
     if images:
         yield names, np.stack(images)
+
+
+def end_with(bad: Sequence[str], wanted: Wanted, *, answered: bool) -> None:
+    """Say on stderr what was done to files, and which could not be used; the exit code is then 1, or 2 if none could.
+
+    Raises
+    ------
+    DataError
+        Nothing was answered: why, of the first file.
+    """
+    if wanted.note and answered:
+        print(f"note: {wanted.note}", file=sys.stderr)
+    for reason in bad if answered else bad[1:]:
+        print(f"error: {printable(reason)}", file=sys.stderr)
+    if bad and not answered:
+        raise DataError(bad[0])
+    if bad:
+        raise typer.Exit(1)
 
 
 _Named = Iterable[tuple[str, np.ndarray]]

@@ -137,7 +137,8 @@ class ArrayFile:
         if self._file.read(len(_MAGIC)) == _MAGIC:
             if not alone:
                 raise DataError(
-                    f"{self.path} is not an .npz file but a single array, .npy; write images and labels with numpy.savez"
+                    f"{self.path} is not an .npz file but a single array, .npy; write images and labels with "
+                    "numpy.savez"
                 )
             self.arrays = {ALONE: self._declared(ALONE)}
             return

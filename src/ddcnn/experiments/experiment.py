@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ddcnn.config import Config
 from ddcnn.data.content import content_of
+from ddcnn.data.files import named_paths, source_folder
 from ddcnn.engines import refuse_ranks
 from ddcnn.errors import ConfigError, DecompositionError, ModelError
 from ddcnn.experiments.cells import Cell, folder_of, run_cell
@@ -21,6 +22,7 @@ from ddcnn.experiments.cost import StepTimes, seconds_of
 from ddcnn.experiments.experiment_folder import ExperimentFolder
 from ddcnn.experiments.questions import EXPERIMENTS, Experiment, Variant
 from ddcnn.experiments.summary import summarise
+from ddcnn.folders import check_apart
 from ddcnn.planning import open_images, prepare
 from ddcnn.runs.folder import default_folder
 from ddcnn.strategies import STRATEGIES
@@ -130,6 +132,8 @@ def experiment(
     progress = progress or Progress()
     path = Path(out) if out is not None else experiment_folder(name, values)
     folder = ExperimentFolder(path, name)
+    data = base_config(EXPERIMENTS.find(name), values).data
+    check_apart(path, named_paths(data), source_folder(data))
     folder.check()
     plan = plan_experiment(name, values, seeds=seeds)
     for variant, why in plan.left_out.items():

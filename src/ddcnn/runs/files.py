@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddcnn.atomic import advice, sync_folder, write_atomic
 from ddcnn.errors import RunError
-from ddcnn.runs.manifest import Manifest, is_own, is_safe, sha256
+from ddcnn.runs.manifest import Manifest, NewerError, is_own, is_safe, sha256
 from ddcnn.strict import MOST_YAML, parse_json
 
 if TYPE_CHECKING:
@@ -137,6 +137,9 @@ class RunFiles:
                 raise RunError(self._damage(MANIFEST, f"not ASCII at byte {error.start}")) from None
             except RunError:
                 raise
+            except NewerError as error:
+                how = "update ddcnn, or copy the run anew if that is damage"
+                raise RunError(f"{self.path / MANIFEST} cannot be read: {error}; {how}") from None
             except ValueError as error:
                 raise RunError(self._damage(MANIFEST, str(error))) from None
         return self._known
