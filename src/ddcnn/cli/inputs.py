@@ -45,6 +45,8 @@ class Wanted:
         What becomes of files of another size: ``"stretch"``, ``"crop"``, ``"pad"``, or ``"no"``: they are refused.
     window
         The values of volumes that became 0 and 255 in the training.
+    known
+        What else the run says of them; None: nothing, it was made by version 0.1.
     resized
         The files that were resized, as they are.
     """
@@ -53,6 +55,7 @@ class Wanted:
     kind: str
     resize: str = "stretch"
     window: tuple[float, float] | None = None
+    known: InputDescription | None = None
     resized: list[Path] = field(default_factory=list, compare=False)
 
     @classmethod
@@ -60,7 +63,7 @@ class Wanted:
         """Return what ``data.json`` of a run tells; ``resize`` is what was asked for, None: as in the training."""
         known = InputDescription.from_json(data["input"]) if "input" in data else None
         how = resize or (known and known.resize) or "stretch"
-        return cls(tuple(data["image_shape"]), data["image_type"], how, known.window if known else None)
+        return cls(tuple(data["image_shape"]), data["image_type"], how, known.window if known else None, known)
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -264,7 +267,7 @@ def _read_volume(path: Path, wanted: Wanted) -> np.ndarray:
         if wanted.resize in ("crop", "pad"):
             raise DataError(f"{path}: --resize {wanted.resize} is for images; volumes are stretched, leave it out")
         _tell_size(path, volume.shape[1:], wanted)
-    return finished(path, volume[0], wanted.size, wanted.window)
+    return _checked(path, finished(path, volume[0], wanted.size, wanted.window), wanted)
 
 
 def _check_declared(path: Path, shape: tuple[int, ...], dtype: np.dtype, wanted: Wanted) -> None:
@@ -284,13 +287,23 @@ def _fitted(path: Path, image: np.ndarray, wanted: Wanted) -> np.ndarray:
     if wanted.kind == "uint8":
         if int(image.min()) < 0 or int(image.max()) > 255:
             raise DataError(f"{path}: expected integers in 0..255 as in training, got {image.dtype} {_range(image)}")
-        return np.ascontiguousarray(image, np.uint8)
+        return _checked(path, np.ascontiguousarray(image, np.uint8), wanted)
     with np.errstate(over="ignore"):  # becomes infinite, which is found below
         single = np.ascontiguousarray(image, np.float32)
     if not np.isfinite(single).all():
         raise DataError(f"{path}: expected finite float32 numbers as in training, got {image.dtype} {_range(image)}")
-    return single
+    return _checked(path, single, wanted)
+
+
+def _checked(path: Path, image: np.ndarray, wanted: Wanted) -> np.ndarray:
+    """Return an image, unless its values are on another scale than those of the training: then this file is named.
+
+    Of image files that is not asked: they say themselves what their values mean, however dark they are.
+    """
+    if wanted.known is not None:
+        wanted.known.check_array(image[None], str(path))
+    return image
 
 
 def _range(image: np.ndarray) -> str:
-    return f"in {image.min()}..{image.max()}"
+    return f"in {image.min():g}..{image.max():g}"

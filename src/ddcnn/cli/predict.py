@@ -104,6 +104,7 @@ def predict(
     name = strategy or best_strategy(folder)
     backend: Backend = "looped" if len(paths) < _MANY else "auto"
     network = load(run, name, trust=trust, backend=backend)
+    network.input_check = None  # each file is looked at when it is read
     rows = _predict(network, wanted, data["classes"], paths, batch_size, bad)
     if not rows:
         end_with(bad, wanted, answered=False)
