@@ -19,6 +19,7 @@ import torch
 
 import ddcnn
 from ddcnn.errors import ExportError
+from ddcnn.exporting import Exported
 from tests.cli.trained import train_small
 
 PAGE = Path(__file__).parents[2] / "docs" / "export.md"
@@ -84,6 +85,14 @@ def test_a_file_that_answers_otherwise_is_not_written(
     with pytest.raises(ExportError, match=r"^the exported probabilities differ by 0\.0002 .*nothing was written"):
         ddcnn.export(run, tmp_path / "m.pt2", format="torch-export", trust=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_reach_a_terminal_escaped(call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Exported(Path("a\x1b[2J.pt2"), {"a": 1}, "vote", "2 test images of npz:\x1b[31m\u202ed.npz", 0.0)
+    monkeypatch.setattr("ddcnn.exporting.export", lambda *_, **__: found)
+    out = call("export", "run").out
+    assert not {"\x1b", "\u202e"} & set(out)
+    assert r"2 test images of npz:\x1b[31m\u202ed.npz" in out
 
 
 def test_what_is_in_the_way(run: Path, tmp_path: Path) -> None:
