@@ -164,6 +164,27 @@ def test_files_that_are_no_network_of_the_run(refused: Callable, run: Path, serv
     assert "ONNX Runtime cannot load this" in said(tmp_path / "bad.onnx")
     assert "is no whole network of ddcnn export" in said(served / "served" / "aggregation.onnx")
     assert "has strategy transfer, but asked for is global" in said(served / "mine.onnx", "--strategy", "global")
+    os.mkfifo(tmp_path / "pipe.onnx")
+    assert "cannot be read: it is a named pipe, not a file" in said(tmp_path / "pipe.onnx")
+
+
+def test_metadata_that_somebody_changed(refused: Callable, run: Path, served: Path, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(served / "mine.onnx")
+    facts = {one.key: one.value for one in model.metadata_props}
+    other = json.loads(facts["input"]) | {"value_range": [0.0, 1.0]}
+    three = json.dumps(3 * [{"missing": False}])
+    for change, message in (
+        ({"classes": "[1"}, "its metadata cannot be used"),
+        ({"classes": "[1, 2]"}, "its metadata cannot be used: Input should be a valid string"),
+        ({"input": "[]"}, "its metadata cannot be used"),
+        ({"input": json.dumps(other)}, "the exported network has input"),
+        ({"subdomains": 100_000 * "["}, "its metadata cannot be used"),
+        ({"subdomains": three}, "should answer scores of shape (12, 2) and local probabilities of (12, 3, 2)"),
+    ):
+        onnx.helper.set_model_props(model, facts | change)
+        onnx.save(model, tmp_path / "m.onnx")
+        assert message in refused("evaluate", run, "--onnx", tmp_path / "m.onnx", "--trust")
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "parts"])
