@@ -85,7 +85,7 @@ def test_damaged_arrays(tmp_path: Path, name: str, content: bytes) -> None:
 def test_an_array_file_is_known_by_its_content(tmp_path: Path, name: str) -> None:
     with (tmp_path / name).open("wb") as file:
         (np.savez if name == "a.npy" else np.save)(file, np.full((8, 6, 3), 7, np.uint8))
-    assert read(tmp_path / name, COLOUR).tolist() == np.full((3, 8, 6), 7).tolist()
+    assert read(tmp_path / name, COLOUR).tolist() == np.full((1, 3, 8, 6), 7).tolist()
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed, np.save])
