@@ -85,7 +85,8 @@ def predict(
     ddcnn predict runs/c10 cat.png dog.jpg
     ddcnn predict runs/c10 photos/ --resize crop --format csv > votes.csv
     """  # noqa: D301
-    let_threads_sleep()
+    if len(files) > 1 or not Path(files[0]).is_file() or Path(files[0]).suffix.lower() in (".npy", ".npz"):
+        let_threads_sleep()  # one image is answered sooner than the load of the machine is known
 
     from ddcnn.cli.display import print_json, print_table
     from ddcnn.cli.inputs import Wanted, end_with, find_files
