@@ -109,11 +109,11 @@ def test_killed_in_the_third_cell_it_repeats_nothing(values: dict, rates: str, t
 
 def test_one_variant_first_and_the_others_later(values: dict, rates: str, tmp_path: Path) -> None:
     one = ddcnn.experiment(rates, values, seeds=1, variants=["fast"], out=tmp_path / "e")
-    assert [arm["label"] for arm in one.summary["arms"]] == ["fast"]
+    assert [arm["name"] for arm in one.summary["arms"]] == ["fast"]
     assert one.summary["left_out"] == {"slow": "not asked for", "fine": "not asked for"}
     watched = Stopping()
     both = ddcnn.experiment(rates, values, seeds=1, out=tmp_path / "e", progress=watched)
-    assert [arm["label"] for arm in both.summary["arms"]] == ["slow", "fast"]
+    assert [arm["name"] for arm in both.summary["arms"]] == ["slow", "fast"]
     assert watched.stages == ["local", "dnn"]  # those of the other alone
     with pytest.raises(ConfigError, match="^experiment rates has no variant 'fats'; use slow, fast, fine$"):
         ddcnn.experiment(rates, values, seeds=1, variants=["fats"], out=tmp_path / "e")
