@@ -8,8 +8,8 @@
 
 HOME is a folder outside the checkout: ``HOME/code`` is a frozen clone, ``HOME/venv`` an environment in which that clone
 is installed, ``HOME/data`` holds the data sets, and ``HOME/runs`` is filled. The cells are those of ``campaign.txt``
-beside this file: runs, or whole experiments. A cell that is done is never run again; one that was stopped goes on. Other
-work takes the processor from it, so its times are no timings: they are left out of what is collected.
+beside this file: runs, or whole experiments. A cell that is done is never run again; one that was stopped goes on.
+Other work takes the processor from it, so its times are no timings: they are left out of what is collected.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def collect(home: Path, results: Path = RESULTS) -> None:
     lines = []
     for cell in cells(CELLS.read_text(encoding="utf-8")):
         command = shlex.join(["ddcnn", *cell.arguments]).replace("'{data}'", "DATA")
-        lines += [json.dumps({"cell": cell.name, "command": command, **row}) for row in cell.results(home)]
+        lines += [json.dumps({"campaign": cell.name, "command": command, **row}) for row in cell.results(home)]
     results.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     print(f"{len(lines)} cells in {results}")
 
