@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import typer
@@ -196,8 +196,10 @@ def _all(paths: Sequence[Path], wanted: Wanted, ahead: int) -> Iterator[_Named]:
 
 
 def _raising(error: DataError) -> _Named:
-    raise error
-    yield
+    def fail() -> NoReturn:
+        raise error
+
+    return (fail() for _ in range(1))
 
 
 def _read(path: Path, wanted: Wanted) -> _Named:
