@@ -51,6 +51,7 @@ class Program:
         arguments = (list(command), dict(environment), str(folder), str(self.stdout), str(self.stderr))
         self._process = context().Process(target=_run, args=arguments)
         self._process.start()
+        self._said: tuple[str, str] | None = None
         assert self._process.pid is not None
         self.pid = self._process.pid
 
@@ -72,7 +73,10 @@ class Program:
         self._process.join(timeout)
         if self.poll() is None:
             raise TimeoutError(f"{self.pid} runs on after {timeout} seconds")
-        return self.stdout.read_text(), self.stderr.read_text()
+        if self._said is None:
+            self._said = self.stdout.read_text(), self.stderr.read_text()
+            self._streams.cleanup()
+        return self._said
 
 
 def _run(command: list[str], environment: dict[str, str], folder: str, stdout: str, stderr: str) -> None:
