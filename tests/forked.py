@@ -14,6 +14,7 @@ import runpy
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -45,10 +46,14 @@ def context() -> ForkServerContext:
 class Program:
     """A program that runs: the part of `subprocess.Popen` that tests need."""
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str] = os.environ, folder: Path | None = None
+    ) -> None:
         self._streams = tempfile.TemporaryDirectory(prefix="program-")
         self.stdout, self.stderr = (Path(self._streams.name, name) for name in ("stdout", "stderr"))
-        arguments = (list(command), dict(environment), str(folder), str(self.stdout), str(self.stderr))
+        self.stdout.touch()
+        self.stderr.touch()
+        arguments = (list(command), dict(environment), str(folder or Path.cwd()), str(self.stdout), str(self.stderr))
         self._process = context().Process(target=_run, args=arguments)
         self._process.start()
         self._said: tuple[str, str] | None = None
@@ -60,6 +65,13 @@ class Program:
         return self._process.exitcode
 
     returncode = property(poll)
+
+    def wait_for(self, text: str, stream: str = "stderr") -> None:
+        """Wait until it has said this."""
+        path: Path = getattr(self, stream)
+        while text not in path.read_text():
+            assert self.poll() is None, self.communicate()
+            time.sleep(0.02)
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:

@@ -26,7 +26,6 @@ from ddcnn.training import Progress, Workspace
 from ddcnn.training.interruption import INTERRUPTION, listening
 from tests.bars import write_bars
 from tests.engines.on_ranks import ended, start
-from tests.forked import Program
 from tests.setups import decided, train_local
 
 
@@ -156,7 +155,7 @@ def test_workers_end_with_their_parent(source: str, tmp_path: Path) -> None:
     options = ["--data", source, "--model", "tests.engines.broken:tiny", "--epochs", "5000", "--batch-size", "20",
                "--backend", "fused", "--precision", "float32", "--engine", "processes", "--workers", "1"]  # fmt: skip
     (parent,) = start(1, "-m", "ddcnn", "train", *options, "--out", str(tmp_path / "run"))
-    wait_for("epoch 1/", parent)
+    parent.wait_for("epoch 1/")
     (pid,) = _children(parent.pid)
     parent.kill()
     ended([parent])
@@ -191,7 +190,7 @@ def test_ctrl_c_ends_all_and_the_run_resumes(source: str, tmp_path: Path) -> Non
                "--backend", "fused", "--precision", "float32", "--engine", "processes", "--workers", "2"]  # fmt: skip
     out = tmp_path / "run"
     (process,) = start(1, "-m", "ddcnn", "train", *options, "--out", str(out))
-    wait_for("local/subdomains 2-3", process)
+    process.wait_for("local/subdomains 2-3")
     workers = _children(process.pid)
     assert len(workers) == 2
     begin = time.monotonic()
@@ -219,13 +218,6 @@ def _parent(process: Path) -> int:
     except OSError:
         return 0
     return 0 if fields[0] == "Z" else int(fields[1])
-
-
-def wait_for(text: str, process: Program) -> None:
-    """Wait until a program has said this on stderr."""
-    while text not in process.stderr.read_text():
-        assert process.poll() is None, process.stderr.read_text()
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
