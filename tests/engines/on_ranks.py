@@ -30,6 +30,9 @@ from tests.forked import Program
 from tests.setups import decided, train_coherent
 
 ROOT = Path(__file__).parents[2]
+PATHS = f"{ROOT / 'src'}{os.pathsep}{ROOT}"
+# Ray lets its workers wait for whatever else the machine does, such as other tests.
+RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 SIZE, K, B, STEPS = (4, 13), 3, 12, 20
 
 
@@ -85,7 +88,7 @@ def _environments(count: int, environment: dict[str, str]) -> list[dict[str, str
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     common = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    common |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", **environment}
+    common |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": PATHS, **environment}
     ranks = [os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
     return [{name: value for name, value in variables.items() if value} for variables in ranks]
 

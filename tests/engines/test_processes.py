@@ -240,8 +240,11 @@ def table(source: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[...
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["processes", "ray"])
-def test_the_same_table_in_every_engine(table: Callable[..., dict[str, Any]], engine: str) -> None:
-    if engine == "ray" and importlib.util.find_spec("ray") is None:
-        pytest.skip("the extra ray is not installed")
-    assert table(engine, "--workers", "2") == table("in_process")
+def test_the_same_table_from_worker_processes(table: Callable[..., dict[str, Any]]) -> None:
+    assert table("processes", "--workers", "2") == table("in_process")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra ray is not installed")
+def test_the_same_table_from_a_cluster(table: Callable[..., dict[str, Any]], cluster: str) -> None:
+    assert table("ray", "--workers", "2", "--ray-address", cluster) == table("in_process")
