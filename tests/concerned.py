@@ -19,7 +19,16 @@ def main() -> None:
     new = subprocess.run(
         ["git", "ls-files", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    print(*sorted({str(path) for name in (changed.stdout + new.stdout).splitlines() for path in concerned(Path(name))}))
+    print(
+        *sorted(
+            {
+                str(path)
+                for name in (changed.stdout + new.stdout).splitlines()
+                for path in concerned(Path(name))
+                if (ROOT / path).exists()
+            }
+        )
+    )
 
 
 def concerned(path: Path) -> list[Path]:
