@@ -19,16 +19,9 @@ def main() -> None:
     new = subprocess.run(
         ["git", "ls-files", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    print(
-        *sorted(
-            {
-                str(path)
-                for name in (changed.stdout + new.stdout).splitlines()
-                for path in concerned(Path(name))
-                if (ROOT / path).exists()
-            }
-        )
-    )
+    names = (changed.stdout + new.stdout).splitlines()
+    found = {path for name in names for path in concerned(Path(name)) if (ROOT / path).exists()}
+    print(*sorted(map(str, found)))
 
 
 def concerned(path: Path) -> list[Path]:
