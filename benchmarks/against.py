@@ -53,7 +53,7 @@ def main() -> None:
         f"# This version ({commit['this']}) against {commit['other']}",
         "",
         describe_machine(
-            f"python benchmarks/against.py OTHER_CHECKOUT --rounds {arguments.rounds} --parts {' '.join(arguments.parts)}",
+            f"python benchmarks/against.py OTHER --rounds {arguments.rounds} --parts {' '.join(arguments.parts)}",
             device,
         ),
         "",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ddcnn.experiments.questions.question import Experiment, Pair, Variant
@@ -10,7 +10,7 @@ from ddcnn.experiments.questions.subdomains import LEVELS, TWO_LEVELS
 from ddcnn.planning import Setup
 
 _RESULTS = {"cnn-dnn": "CNN-DNN", "transfer": "transfer"}
-_NEUTRAL: Mapping[str, Any] = {"grid": [2, 2], "overlap": [0], "options": {}}
+_NEUTRAL: dict[str, Any] = {"grid": [2, 2], "overlap": [0], "options": {}}
 SHAPES = ("grid", "overlap", "interleaved", "triangles", "voronoi", "sectors", "boxes")
 
 
@@ -35,7 +35,7 @@ def variants(setup: Setup) -> Sequence[Variant]:
     return [
         Variant(
             f"{name}{level.replace(', ', '-').replace(' ', '-')}",
-            {"strategy": "transfer", "decomposition": {"options": {}} | shapes[name] | coarse},
+            {"strategy": "transfer", "decomposition": {"options": {}} | shapes[name] | dict(coarse)},
             {result: arm(label, name, level) for result, label in _RESULTS.items()},
             needed=name == "grid",
         )
