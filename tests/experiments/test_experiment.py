@@ -115,7 +115,7 @@ def test_one_variant_first_and_the_others_later(values: dict, rates: str, tmp_pa
     both = ddcnn.experiment(rates, values, seeds=1, out=tmp_path / "e", progress=watched)
     assert [arm["name"] for arm in both.summary["arms"]] == ["slow", "fast"]
     assert watched.stages == ["local", "dnn"]  # those of the other alone
-    with pytest.raises(ConfigError, match="^experiment rates has no variant 'fats'; use slow, fast, fine$"):
+    with pytest.raises(ConfigError, match=r"^experiment rates has no variant 'fats'; use slow, fast, fine$"):
         ddcnn.experiment(rates, values, seeds=1, variants=["fats"], out=tmp_path / "e")
 
 
