@@ -25,7 +25,7 @@ from ddcnn.cli.options import (
 from ddcnn.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ddcnn.data.store.write import Advance
+    from ddcnn.data.store.blocks import Advance
 
 
 def add_to(app: typer.Typer) -> None:
