@@ -124,13 +124,14 @@ def _run(
 
 def _list(name: str | None, values: dict[str, Any], seeds: int, *, as_json: bool) -> None:
     from ddcnn.cli.display import print_json, print_table
-    from ddcnn.experiments.cost import HOW, StepTimes
     from ddcnn.experiments.experiment import plan_experiment
+    from ddcnn.experiments.plan import HOW
     from ddcnn.experiments.questions import EXPERIMENTS
+    from ddcnn.experiments.trials import Trials
 
     names = list(EXPERIMENTS) if name is None else [name]
-    times = StepTimes()
-    plans = [plan_experiment(one, values, seeds=seeds, times=times) for one in names]
+    trials = Trials(careful=False)
+    plans = [plan_experiment(one, values, seeds=seeds, trials=trials) for one in names]
     rows: list[dict[str, Any]] = [
         {
             "name": plan.name,
@@ -157,7 +158,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from ddcnn.experiments.experiment import duration
+    from ddcnn.text import duration
 
     table = Table("experiment", "question")
     for column in ("runs", "time here"):

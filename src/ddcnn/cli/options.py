@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from ddcnn.errors import DdcnnError
+from ddcnn.errors import ConfigError, DdcnnError
 
 if TYPE_CHECKING:
     from ddcnn.config import Config
@@ -133,6 +133,18 @@ ResumeOption = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+TimeLimitOption = Annotated[
+    str | None,
+    typer.Option(
+        "--time-limit",
+        metavar="TIME",
+        help="As many epochs as fit into 90s, 30m or 2h, as the plan has it; instead of --epochs.",
+        rich_help_panel=TRAINING,
+    ),
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Print the plan, as ddcnn plan does, and end.", rich_help_panel=OUTPUT)
+]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.", show_default=False)]
 StrategyOption = Annotated[
     str | None,
@@ -246,6 +258,26 @@ def in_words_of_options(given: Mapping[str, Any], assignments: Sequence[str] = (
             if start and field.field in given and field.field not in assigned:
                 raise type(error)(f"{field.option} {str(error)[start.end() :]}") from None
         raise
+
+
+def seconds_of(time_limit: str | None) -> float | None:
+    """Return a time limit in seconds.
+
+    >>> seconds_of("90s"), seconds_of("30m"), seconds_of("1.5h"), seconds_of(None)
+    (90.0, 1800.0, 5400.0, None)
+    """
+    if time_limit is None:
+        return None
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) *([smh]?)", time_limit.strip().lower())
+    if found is None or not float(found[1]):
+        raise ConfigError(f"--time-limit {time_limit:.40} should be a time, such as 90s, 30m or 2h")
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def without_epochs(given: Mapping[str, Any], time_limit: str | None) -> None:
+    """Raise a `ConfigError` if both a time limit and a number of epochs were given."""
+    if time_limit is not None and "training.epochs" in given:
+        raise ConfigError("--time-limit chooses the number of epochs; leave out --epochs")
 
 
 def completed(arguments: Sequence[str]) -> list[str]:
