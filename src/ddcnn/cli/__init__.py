@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from ddcnn.atomic import advice
-from ddcnn.cli import data, doctor, evaluate, experiment, explain, export, plan, predict, prepare, run_commands
+from ddcnn.cli import config, data, doctor, evaluate, experiment, explain, export, plan, predict, prepare, run_commands
 from ddcnn.cli.options import completed
 from ddcnn.cli.streams import endure, escaped_warnings, lost
 from ddcnn.errors import DdcnnError, EndedError, InterruptionError
@@ -33,6 +33,7 @@ app = typer.Typer(
 )
 run_commands.add_to(app)
 plan.add_to(app)
+config.add_to(app)
 evaluate.add_to(app)
 predict.add_to(app)
 explain.add_to(app)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -19,15 +18,13 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from ddcnn.cli.streams import print_json
 from ddcnn.text import printable
 from ddcnn.training.progress import Progress
 
+__all__ = ["AnimatedProgress", "Pace", "PlainProgress", "print_json", "print_path", "print_table", "watching"]
+
 _REFRESH = 0.25  # seconds; to ask for the loss waits for the device
-
-
-def print_json(value: Any) -> None:
-    """Print one JSON object on stdout."""
-    print(json.dumps(value, indent=2, allow_nan=False))
 
 
 def print_table(table: Table) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import sys
@@ -27,6 +28,11 @@ class _Enduring(io.FileIO):
             except OSError as error:
                 self.error = error
         return memoryview(data).nbytes
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object on stdout."""
+    print(json.dumps(value, indent=2, allow_nan=False))
 
 
 def endure() -> None:
