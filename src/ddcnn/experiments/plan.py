@@ -319,9 +319,6 @@ def _advice(setup: Setup, plan: Plan, hands: Hands) -> list[str]:
         lines.append(
             f"{mib(peak)} of memory are needed, {mib(free)} are free: give --memory, or a smaller --batch-size"
         )
-    steps = min((stage.steps // max(stage.epochs, 1) for stage in plan.stages), default=0)
-    if steps < 4:
-        lines.append(f"an epoch has {steps} steps only: a smaller --batch-size teaches more")
     return lines
 
 

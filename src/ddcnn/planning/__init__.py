@@ -2,7 +2,7 @@
 
 from ddcnn.planning.batch_size import with_batch_size
 from ddcnn.planning.compute import ComputePlan, find_device
-from ddcnn.planning.footprint import Footprint, footprint
+from ddcnn.planning.footprint import Footprint, Operations, footprint
 from ddcnn.planning.measured_choices import choose_fastest, seconds_alone
 from ddcnn.planning.memory import MemoryPlan, plan_memory
 from ddcnn.planning.setup import Setup, decide, open_images, prepare
@@ -14,6 +14,7 @@ __all__ = [
     "ComputePlan",
     "Footprint",
     "MemoryPlan",
+    "Operations",
     "Setup",
     "Threads",
     "Trial",
