@@ -79,7 +79,7 @@ def compare(
     For example:
     ddcnn compare --data mnist5k --epochs 8
     ddcnn compare --data cifar10 --model resnet20 --grid 4x4 --epochs 20 --out runs/c10
-    ddcnn compare --data folder:flowers --set data.image_size=64
+    ddcnn compare --data folder:flowers --image-size 64 --time-limit 30m
     ddcnn compare --resume runs/c10
     """  # noqa: D301
     source = Source(given, config, assignments or [], resume, trust=trust, time_limit=time_limit)
