@@ -181,6 +181,9 @@ SetDataOption = Annotated[
         "--set", metavar="data.FIELD=VALUE", help="Any field of the data: data.window=[-1000,400]. May be repeated."
     ),
 ]
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", metavar="N", min=1, max=1024, help="Of this process; default all cores.")
+]
 OfflineOption = Annotated[bool, typer.Option("--offline", help="Never download.")]
 
 

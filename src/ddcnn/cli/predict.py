@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddcnn.cli.options import JsonOption, RunArgument, StrategyOption, TrustOption
+from ddcnn.cli.options import JsonOption, RunArgument, StrategyOption, ThreadsOption, TrustOption
+from ddcnn.cli.waiting import with_threads
 from ddcnn.errors import DataError
 from ddcnn.text import printable
 
@@ -70,6 +71,7 @@ def predict(
             help="Files of another size: stretch, crop, pad, or no to refuse them; default as in training.",
         ),
     ] = None,
+    threads: ThreadsOption = None,
     trust: TrustOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -99,8 +101,9 @@ def predict(
     paths = find_files(files, bad, volumes=wanted.volumes)
     name = strategy or best_strategy(folder)
     backend: Backend = "looped" if len(paths) < _MANY else "auto"
-    network = load(run, name, trust=trust, backend=backend)
-    rows = _predict(network, wanted, data["classes"], paths, batch_size, bad)
+    with with_threads(threads):
+        network = load(run, name, trust=trust, backend=backend)
+        rows = _predict(network, wanted, data["classes"], paths, batch_size, bad)
     if not rows:
         for reason in bad[1:]:
             _name(reason)

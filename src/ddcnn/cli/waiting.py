@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Container
+from contextlib import AbstractContextManager, nullcontext
 
 from ddcnn.cores import SOME, busy_with_others
 
@@ -21,3 +22,12 @@ def let_threads_sleep(loaded: Container[str] = sys.modules) -> None:
         return
     if (busy_with_others() or 0.0) >= SOME:
         os.environ["OMP_WAIT_POLICY"] = "passive"
+
+
+def with_threads(count: int | None) -> AbstractContextManager[None]:
+    """Compute with so many threads; None: with as many as there are."""
+    if count is None:
+        return nullcontext()
+    from ddcnn.planning import computing_with
+
+    return computing_with(count)

@@ -97,6 +97,9 @@ class Session:
         contexts.enter_context(computing_with(threads.count))
         if begun is None:
             _tell_of_files(setup, options.progress)
+            options.progress.note(
+                f"data {_described(setup)}; now a few steps are timed, to choose what is fastest here"
+            )
             setup, choices, plan = decide(setup, job.whole_images, engine.workers)
             choices |= threads.choices
             setup, line = _planned(setup, job, options, engine)
@@ -198,6 +201,14 @@ def _planned(setup: Setup, job: Job, options: RunOptions, engine: Engine) -> tup
         return setup, f"{sum(work.times * work.steps for work in works):,} short steps: not timed beforehand"
     line = in_one_line(costs_of(setup, job, hands, trials).values())
     return setup, line if limit is None else f"{setup.config.training.epochs} epochs fit: {line}"
+
+
+def _described(setup: Setup) -> str:
+    """Return what is trained on."""
+    dataset, split = setup.data.dataset, setup.data.split
+    size = "x".join(map(str, dataset.image_size))
+    parts = ", ".join(f"{len(getattr(split, part)):,} {part}" for part in ("train", "validation", "test"))
+    return f"{len(dataset.labels):,} images of {size} pixels in {len(dataset.classes)} classes: {parts}"
 
 
 def _tell_of_files(setup: Setup, progress: Progress) -> None:
