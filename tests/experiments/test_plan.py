@@ -74,7 +74,7 @@ def test_what_is_planned_is_what_is_trained(values: dict) -> None:
     trained: dict[str, int] = {}
 
     class Counting(Progress):
-        def begin(self, stage: str, *, epochs: int, steps: int, members: int) -> None:  # noqa: ARG002
+        def begin(self, stage: str, *, epochs: int, steps: int, members: int) -> None:
             trained[stage] = epochs * steps
 
     config = ddcnn.Config.parse(values)
