@@ -50,14 +50,14 @@ def footprint(work: Work) -> Footprint:
     module = cast(nn.Module, network).train()
     step, batch = step_of(work, network), min(work.train.batch_size, len(work.train))
     sizes = [min(size, batch) for size in (_SMALL, _LARGE)]
-    (small, operations), (large, _) = (_counted(step, work, module, size) for size in sizes)
+    (small, _), (large, operations) = (_counted(step, work, module, size) for size in sizes)
     slope = (large - small) / max(sizes[1] - sizes[0], 1)
     trained = [p for p in module.parameters() if p.requires_grad]
     activations = round(small + (batch - sizes[0]) * slope)
     copies = 3 + _STATES[work.training.optimizer]
     return Footprint(
         sum(p.numel() for p in trained),
-        3 * operations // sizes[0],
+        3 * operations // sizes[1],
         activations,
         activations + copies * sum(p.nbytes for p in trained),
     )
@@ -88,7 +88,9 @@ class Operations(TorchDispatchMode):
     Counted are convolutions and matrix products, by PyTorch's own formulas.
     """
 
-    total = 0
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] - of PyTorch
+        self.total = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))
