@@ -32,12 +32,16 @@ def test_a_table_without_times(call: Callable, small: list[str], tmp_path: Path)
 def test_a_dry_run_is_the_plan(call: Callable, small: list[str], tmp_path: Path) -> None:
     plans = [
         json.loads(call(*command, *small, "--epochs", "2", "--json").out)
-        for command in (("plan", "--strategy", "local"), ("train", "--dry-run", "--out", tmp_path / "run"))
+        for command in (
+            ("plan", "--strategy", "local", "--no-measure"),
+            ("train", "--dry-run", "--out", tmp_path / "r"),
+        )
     ]
     counted = [[(stage["name"], stage["steps"], stage["operations"]) for stage in plan["stages"]] for plan in plans]
     assert counted[0] == counted[1]
     assert [name for name, *_ in counted[0]] == ["local", "dnn"]
-    assert all(plan["seconds"] > 0 and plan["peak"] > 0 for plan in plans)
+    assert plans[1]["seconds"] > 0
+    assert plans[1]["peak"] > 0
     assert {path.name for path in tmp_path.iterdir()} == {"d.npz"}
 
 

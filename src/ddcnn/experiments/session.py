@@ -150,6 +150,7 @@ class Session:
         trained
             The result that was asked for; None: all of them, to be compared.
         """
+        self.recorder.note(f"evaluating {', '.join(results)}")
         stages: dict[str, StageTimer] = {stage.name: stage for one in results.values() for stage in one.stages}
         choices = self.choices
         if self.plan is not None:

@@ -45,9 +45,10 @@ class Trials:
 
 
 def worth_trying(setup: Setup, works: list[Work]) -> bool:
-    """Tell whether the trainings are so long that trials of all of them take little of their time."""
-    kinds = {_key(setup, work, None) for work in works}
-    return _SHARE * sum(work.times * work.steps for work in works) >= _TURNS * len(kinds)
+    """Tell whether the trainings on images are so long that trials of all of them take little of their time."""
+    on_images = [work for work in works if work.train.subdomains]
+    kinds = {_key(setup, work, None) for work in on_images}
+    return _SHARE * sum(work.times * work.steps for work in on_images) >= _TURNS * len(kinds)
 
 
 def _key(setup: Setup, work: Work, threads: int | None) -> str:

@@ -20,7 +20,7 @@ from ddcnn.training import MemberOptimizer, StageTimer, Step, TrainableMembers, 
 from ddcnn.training.objective import cross_entropy_of
 from ddcnn.training.step import deterministic_layers
 
-_LONG = 0.8  # seconds: a careful measurement goes on so long
+_LONG = 0.5  # seconds: a careful measurement goes on so long
 _MOST = 100  # turns
 
 
