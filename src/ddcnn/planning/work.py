@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ddcnn.config import TrainingConfig
@@ -60,10 +60,6 @@ class Work:
     def steps(self) -> int:
         """Optimiser steps of one such training."""
         return self.training.epochs * self.train.steps
-
-    def with_epochs(self, epochs: int) -> Work:
-        """Return the same work for another number of epochs."""
-        return replace(self, training=self.training.model_copy(update={"epochs": epochs}))
 
     def fit(self, network: TrainableMembers, **watched: Any) -> History:
         """Train a network of this form in place; further arguments are those of `ddcnn.training.fit`."""
