@@ -23,7 +23,16 @@ def small(tmp_path: Path) -> list[str]:
 def test_a_table_without_times(call: Callable, small: list[str], tmp_path: Path) -> None:
     code, out, err = call("plan", *small, "--no-measure")
     assert code == 0
-    for word in ("global CNN", "local CNNs", "DNN", "coherent", "transfer", "1,635", "960 B", "none"):
+    for word in (
+        "global CNN",
+        "local CNNs",
+        "DNN",
+        "coherent",
+        "transfer",
+        "1,635",
+        "coherent 960 bytes a step",
+        "local CNNs: nothing",
+    ):
         assert word in out
     assert err.startswith("reading npz:")
     assert {path.name for path in tmp_path.iterdir()} == {"d.npz"}

@@ -142,6 +142,7 @@ def _print_plan(plan: Plan) -> None:
             f"about {duration(plan.seconds)} in all{runs}, evaluation {duration(plan.evaluation_seconds)} of it; "
             f"{plan.epochs} epochs a stage"
         )
+    print(printable(_exchange(plan)))
     if plan.workers:
         print_table(_workers_table(plan))
     for line in plan.advice:
@@ -153,22 +154,29 @@ def _print_plan(plan: Plan) -> None:
 def _stages_table(plan: Plan) -> Table:
     from ddcnn.experiments.plan import mib
 
-    rows = [
-        [
-            stage.label,
-            f"{stage.parameters:,}",
-            _operations(stage.operations),
-            mib(stage.activations),
-            f"{stage.steps:,} of {stage.batch_size}",
-            f"{stage.exchanged_per_step:,} B" if stage.exchanged else "none",
-            _size(stage.exchanged) if stage.exchanged else "none",
-            "-" if stage.seconds is None else duration(stage.seconds),
-            "-" if stage.peak is None else mib(stage.peak),
-        ]
-        for stage in plan.stages
-    ]
-    names = ("stage", "parameters", "operations per image", "activations", "steps", "between ranks, per step", "in all")
-    return _table((*names, "time", "peak memory"), rows)
+    measured = plan.seconds is not None
+    names = ("stage", "parameters", "operations", "activations", "steps x images", "time", "peak memory")
+    rows = []
+    for stage in plan.stages:
+        cells = [stage.label, f"{stage.parameters:,}", _operations(stage.operations), mib(stage.activations)]
+        cells.append(f"{stage.steps:,} x {stage.batch_size}")
+        if measured:
+            cells += [duration(stage.seconds or 0.0), "-" if stage.peak is None else mib(stage.peak)]
+        rows.append(cells)
+    table = _table(names if measured else names[:5], rows)
+    table.caption = "operations of an image, forward and backward; activations of a batch"
+    return table
+
+
+def _exchange(plan: Plan) -> str:
+    """Say what goes between ranks."""
+    some = [stage for stage in plan.stages if stage.exchanged]
+    if not some:
+        return "exchanged: nothing"
+    each = ", ".join(
+        f"{one.label} {one.exchanged_per_step:,} bytes a step, {_size(one.exchanged)} in all" for one in some
+    )
+    return f"exchanged, if spread over ranks: {each}; local CNNs: nothing"
 
 
 def _workers_table(plan: Plan) -> Table:
