@@ -15,6 +15,7 @@ from ddcnn.experiments.given import Given, taken
 from ddcnn.experiments.job import Job
 from ddcnn.experiments.trials import Trials
 from ddcnn.experiments.workers import Hands, Share, recommended, seconds_of, shared
+from ddcnn.machine import resident_memory
 from ddcnn.planning import Setup, Work, choose_threads, computing_with, decide, prepare
 from ddcnn.planning.checkup import available_memory
 from ddcnn.strategies import STRATEGIES, needed_for, works_of
@@ -302,7 +303,8 @@ def _look(setup: Setup, works: Sequence[Work], trials: Trials) -> float:
 
 def _evaluation(setup: Setup, job: Job, works: Sequence[Work], trials: Trials) -> float:
     """Return the seconds in which all that was trained looks at all images, as far as it has not before."""
-    images, total = len(setup.data.labels), 0.0
+    split, total = setup.data.split, 0.0
+    images = len(split.train) + len(split.validation) + len(split.test)
     for name in needed_for(list(job.strategies)):
         if STRATEGIES.find(name).trains == "subdomains":
             total += (images - sum(work.looked_at for work in works)) * _look(setup, works, trials)
@@ -314,11 +316,9 @@ def _evaluation(setup: Setup, job: Job, works: Sequence[Work], trials: Trials) -
 def _advice(setup: Setup, plan: Plan, hands: Hands) -> list[str]:
     lines = list(recommended(plan.workers, hands, plan.seconds))
     device, free = setup.compute.device.type, available_memory()
-    peak = max((stage.peak or 0 for stage in plan.stages), default=0)
-    if device == "cpu" and free is not None and peak > free:
-        lines.append(
-            f"{mib(peak)} of memory are needed, {mib(free)} are free: give --memory, or a smaller --batch-size"
-        )
+    more = max((stage.peak or 0 for stage in plan.stages), default=0) - resident_memory()
+    if device == "cpu" and free is not None and more > free:
+        lines.append(f"{mib(more)} more are needed, {mib(free)} are free: give --memory, or a smaller --batch-size")
     return lines
 
 
