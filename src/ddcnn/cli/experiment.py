@@ -22,7 +22,7 @@ from ddcnn.cli.options import (
     put,
     with_fields,
 )
-from ddcnn.cli.run_commands import use_huge_pages
+from ddcnn.cli.waiting import use_huge_pages
 from ddcnn.errors import ConfigError, InterruptionError
 from ddcnn.text import printable
 

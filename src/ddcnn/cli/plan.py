@@ -25,7 +25,7 @@ from ddcnn.cli.options import (
     with_fields,
     without_epochs,
 )
-from ddcnn.cli.waiting import let_threads_sleep
+from ddcnn.cli.waiting import let_threads_sleep, use_huge_pages
 from ddcnn.errors import ConfigError
 from ddcnn.text import duration, printable
 
@@ -125,6 +125,7 @@ def show_verified(config: Config, job: str, *, as_json: bool, quiet: bool) -> No
 
 def _watched(work: Any, config: Config, *, as_json: bool, quiet: bool) -> Any:
     first_words(config.data, quiet=quiet)
+    use_huge_pages(config)
     from ddcnn.cli.display import watching
 
     with watching(quiet=quiet) as progress, redirect_stdout(sys.stderr) if as_json else nullcontext():

@@ -32,17 +32,15 @@ from ddcnn.cli.options import (
     with_fields,
     without_epochs,
 )
-from ddcnn.cli.waiting import let_threads_sleep
+from ddcnn.cli.waiting import let_threads_sleep, use_huge_pages
 from ddcnn.errors import ConfigError, InterruptionError, RankError
 from ddcnn.text import printable
 
 if TYPE_CHECKING:
-    from ddcnn.config import Config
     from ddcnn.experiments import Comparison
     from ddcnn.training import Progress
 
 _CHECKPOINTS = "checkpoints"
-_HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # of PyTorch, which reads it when it makes the first tensor
 
 _ENGINE = ("compute.engine", "compute.workers", "compute.threads", "compute.ray_address")
 _DIRECTORY = "data.directory"
@@ -240,18 +238,6 @@ def _resumed(command: str, source: Source) -> tuple[Callable[[Progress], Compari
         )
 
     return job, run
-
-
-def use_huge_pages(config: Config) -> None:
-    """Let PyTorch, here and in workers, ask for pages of 2 MiB where images are volumes.
-
-    Their tensors are so large that the C library returns them to the system at once, which has to clear the same pages
-    in every step, half of the time: `benchmarks/huge_pages.py`. With small images there is nothing to gain.
-    """
-    cuts = config.decomposition
-    given = (cuts.grid, cuts.coarse, cuts.options.get("parts"))
-    if any(isinstance(one, list | tuple) and len(one) == 3 for one in given):
-        os.environ.setdefault(_HUGE_PAGES, "1")
 
 
 def _show(results: Mapping[str, Any], run: Path, *, as_json: bool, quiet: bool) -> None:

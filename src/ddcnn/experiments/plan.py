@@ -194,7 +194,7 @@ def costs_of(setup: Setup, job: Job, hands: Hands, trials: Trials) -> dict[str, 
         name: Cost(
             known_stages().get(name, name),
             _seconds(setup, parts, works, hands, trials),
-            _peak(setup, parts, hands, trials),
+            _peak(setup, parts, works, hands, trials),
         )
         for name, parts in _by_stage(works).items()
     }
@@ -281,8 +281,10 @@ def _stage(setup: Setup, name: str, parts: Sequence[Work], counted: Trials, cost
     )
 
 
-def _peak(setup: Setup, parts: Sequence[Work], hands: Hands, trials: Trials) -> int | None:
+def _peak(setup: Setup, parts: Sequence[Work], works: Sequence[Work], hands: Hands, trials: Trials) -> int | None:
     peaks = [trials.of(setup, work, hands.threads_of(work)).peak for work in parts]
+    if any(work.looked_at for work in parts):
+        peaks += [trials.of(setup, work).look_peak for work in works if work.placed]
     return max((peak for peak in peaks if peak is not None), default=None)
 
 

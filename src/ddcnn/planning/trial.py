@@ -20,7 +20,7 @@ from ddcnn.training import MemberOptimizer, StageTimer, Step, TrainableMembers, 
 from ddcnn.training.objective import cross_entropy_of
 from ddcnn.training.step import deterministic_layers
 
-_LONG = 0.5  # seconds: a careful measurement goes on so long
+_LONG = 1.0  # seconds: a careful measurement goes on so long
 _MOST = 100  # turns
 
 
@@ -34,13 +34,15 @@ class Trial:
         Seconds of a step of training, in which its batch is cut and moved.
     look
         Seconds in which it looks at one sample without training.
-    peak
-        Largest memory of this process, or of the GPU, meanwhile; None: not known.
+    peak, look_peak
+        Largest memory of this process, or of the GPU, in the training, and when it looks at many images at once; None:
+        not known.
     """
 
     step: float
     look: float
     peak: int | None
+    look_peak: int | None = None
 
 
 def try_out(work: Work, *, careful: bool = True) -> Trial:
@@ -53,16 +55,21 @@ def try_out(work: Work, *, careful: bool = True) -> Trial:
     careful
         Whether short steps are taken until there are enough of them for a median; else two of them count.
     """
-    seconds = _LONG if careful else 0.0
-    device = work.train.device
-    with StageTimer("trial", device) as stage, deterministic_layers(device, 0):
-        network = work.network()
-        step = step_of(work, network)
-        with closing(endless(step, work.train)) as steps:
-            pace = _timed(partial(next, steps), device, seconds)
-        _ = copied(network)
-        look = _look(work, network, seconds)
-    return Trial(pace, look, stage.peak_memory_bytes)
+    device, seconds = work.train.device, _LONG if careful else 0.0
+    with deterministic_layers(device, 0):
+        with StageTimer("trial", device) as training:
+            network = work.network()
+            step = step_of(work, network)
+            with closing(endless(step, work.train)) as steps:
+                pace = _timed(partial(next, steps), device, seconds)
+            _ = copied(network)
+        images = _at_once(work)
+        with StageTimer("look", device) as looking:
+            run = partial(predict_scores, network, images, precision=work.precision)
+            look = _timed(run, device, seconds) / len(images)
+    peaks = [training.peak_memory_bytes, looking.peak_memory_bytes if len(work.validation) >= len(images) else None]
+    peak = max((peak for peak in peaks if peak is not None), default=None)
+    return Trial(pace, look, peak, looking.peak_memory_bytes)
 
 
 def step_of(work: Work, network: TrainableMembers) -> Step:
@@ -89,21 +96,23 @@ def copied(network: TrainableMembers) -> list[dict[str, torch.Tensor]]:
     return [{k: v.clone() for k, v in network.member_state(n).items()} for n in range(network.members)]
 
 
-def _look(work: Work, network: TrainableMembers, seconds: float) -> float:
-    with closing(work.validation.in_order()) as batches:
+def _at_once(work: Work) -> Batches:
+    """Return as many images as are looked at at once, where nothing is trained."""
+    known = torch.cat([work.validation.indices, work.train.indices])
+    everything = replace(work.validation, indices=known)
+    with closing(everything.in_order()) as batches:
         size = len(next(batches))
-    first = replace(work.validation, indices=work.validation.indices[:size])
-    run = partial(predict_scores, network, first, precision=work.precision)
-    return _timed(run, work.train.device, seconds) / size
+    return replace(everything, indices=known[:size])
 
 
 def _timed(run: Callable[[], object], device: torch.device, least: float) -> float:
-    """Return the median of the seconds that something takes; the first time does not count."""
+    """Return the median of the seconds that something takes; the first time, or two, do not count."""
     seconds: list[float] = []
-    while len(seconds) < 3 or (sum(seconds[1:]) < least and len(seconds) < _MOST):
+    skipped = 2 if least else 1
+    while len(seconds) < skipped + 2 or (sum(seconds[skipped:]) < least and len(seconds) < _MOST):
         start = time.perf_counter()
         run()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[1:])
+    return statistics.median(seconds[skipped:])
