@@ -17,8 +17,8 @@ _LONGEST = 0.3  # seconds to count files; of a slow disk, they are not counted
 
 
 def first_words(data: DataConfig, *, quiet: bool) -> None:
-    """Say on stderr what is read; of several ranks one does."""
-    if quiet or os.environ.get("RANK", "0") != "0":
+    """Say on stderr what is read, to who waits at a terminal; of several ranks one does."""
+    if quiet or not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0":
         return
     kind, _, path = data.source.partition(":")
     folder = Path(path).expanduser()
