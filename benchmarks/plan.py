@@ -23,7 +23,7 @@ SHAPES = {
     "CIFAR-10, ResNet20, 2x2": ["--data", "cifar10", "--model", "resnet20", "--grid", "2x2"],
     "CIFAR-10, ResNet20, 4x4": ["--data", "cifar10", "--model", "resnet20", "--grid", "4x4"],
     "phantom 64x64x32, cnn3d, 2x2x2": [
-        *("--data", "phantom:size=64x64x32,n=160", "--model", "cnn3d", "--grid", "2x2x2", "--batch-size", "auto")
+        *("--data", "phantom:size=64x64x32,n=100", "--model", "cnn3d", "--grid", "2x2x2", "--batch-size", "auto")
     ],
 }
 FEW = {"cifar10": ["--limit-train", "2560", "--limit-val", "500", "--set", "data.limit_test=500"]}
@@ -60,7 +60,7 @@ def _lines(rows: dict[str, list[dict[str, Any]]], about: str) -> list[str]:
         about,
         "",
         "One epoch of each stage, predicted from a few steps and then trained. Ratios are predicted / measured; 1 is",
-        "right. Training images: MNIST 3,600, CIFAR-10 2,560, phantom 115. Peak memory is that of the whole process.",
+        "right. Training images: MNIST 3,600, CIFAR-10 2,560, phantom 72. Peak memory is that of the whole process.",
         "",
         "| shape | stage | predicted (s) | measured (s) | ratio | predicted (MiB) | measured (MiB) | ratio |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
