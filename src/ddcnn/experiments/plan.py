@@ -240,7 +240,8 @@ def epochs_within(setup: Setup, job: Job, hands: Hands, trials: Trials, seconds:
     """
 
     def predicted(epochs: int) -> float:
-        return sum(cost.seconds for cost in costs_of(setup.with_epochs(epochs), job, hands, trials).values())
+        costs = costs_of(setup.with_epochs(epochs), job, hands, trials).values()
+        return sum((cost.seconds for cost in costs), 0.0)
 
     first = predicted(1)
     if first > seconds:
@@ -300,7 +301,8 @@ def _seconds(setup: Setup, parts: Sequence[Work], works: Sequence[Work], hands: 
 
 def _look(setup: Setup, works: Sequence[Work], trials: Trials) -> float:
     """Return the seconds in which all local CNNs look at an image."""
-    return sum(work.times * trials.of(setup, work).look for work in _once([one for one in works if one.placed]))
+    once = _once([work for work in works if work.placed])
+    return sum((work.times * trials.of(setup, work).look for work in once), 0.0)
 
 
 def _evaluation(setup: Setup, job: Job, works: Sequence[Work], trials: Trials) -> float:

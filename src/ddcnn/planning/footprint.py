@@ -89,8 +89,8 @@ class Operations(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call] - of PyTorch
-        self.total = 0
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total: int = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))

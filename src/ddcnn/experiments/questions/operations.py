@@ -26,6 +26,7 @@ def operations(networks: NetworkFactory) -> tuple[int, int]:
 
 
 def _counted(module: nn.Module, channels: int, size: tuple[int, ...]) -> int:
-    with Operations() as operations, torch.no_grad(), torch.random.fork_rng(devices=[]):
+    counter = Operations()
+    with counter, torch.no_grad(), torch.random.fork_rng(devices=[]):
         module.eval()(torch.zeros(1, channels, *size))
-    return operations.total
+    return counter.total
