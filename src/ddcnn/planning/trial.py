@@ -63,13 +63,13 @@ def try_out(work: Work, *, careful: bool = True) -> Trial:
             with closing(endless(step, work.train)) as steps:
                 pace = _timed(partial(next, steps), device, seconds)
             _ = copied(network)
-        images = _at_once(work)
+            images = _at_once(work)
+            validation = replace(images, indices=work.validation.indices[: len(images)])
+            predict_scores(network, validation, precision=work.precision)
         with StageTimer("look", device) as looking:
             run = partial(predict_scores, network, images, precision=work.precision)
             look = _timed(run, device, seconds) / len(images)
-    peaks = [training.peak_memory_bytes, looking.peak_memory_bytes if len(work.validation) >= len(images) else None]
-    peak = max((peak for peak in peaks if peak is not None), default=None)
-    return Trial(pace, look, peak, looking.peak_memory_bytes)
+    return Trial(pace, look, training.peak_memory_bytes, looking.peak_memory_bytes)
 
 
 def step_of(work: Work, network: TrainableMembers) -> Step:
