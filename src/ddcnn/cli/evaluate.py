@@ -22,7 +22,7 @@ from ddcnn.cli.options import (
     ThreadsOption,
     TrustOption,
 )
-from ddcnn.cli.waiting import with_threads
+from ddcnn.cli.waiting import let_threads_sleep, with_threads
 from ddcnn.text import printable
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ def evaluate(
     ddcnn evaluate runs/c10 --strategy transfer --data npz:new.npz --json
     ddcnn evaluate runs/c10 --onnx c10-transfer.onnx
     """  # noqa: D301
+    let_threads_sleep()
+
     from ddcnn import experiments
     from ddcnn.cli.display import print_json, print_table
 

@@ -10,7 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from ddcnn.config import Config
+from ddcnn.data.content import content_of
+from ddcnn.data.files import named_paths, source_folder
 from ddcnn.engines import refuse_ranks
 from ddcnn.errors import ConfigError, DecompositionError, ModelError
 from ddcnn.experiments.cells import Cell, folder_of, run_cell
@@ -20,6 +24,7 @@ from ddcnn.experiments.plan import costs_of, ready
 from ddcnn.experiments.questions import EXPERIMENTS, Experiment, Variant
 from ddcnn.experiments.summary import summarise
 from ddcnn.experiments.trials import Trials
+from ddcnn.folders import check_apart
 from ddcnn.planning import Setup, open_images, prepare
 from ddcnn.runs.folder import default_folder
 from ddcnn.text import duration
@@ -62,6 +67,8 @@ class Plan:
         Those that fit the images.
     left_out
         The others, and why.
+    content
+        Digests of the images, as they are now: (n, 16).
     """
 
     name: str
@@ -72,6 +79,7 @@ class Plan:
     configs: Mapping[str, Config]
     seconds: Mapping[str, float]
     left_out: Mapping[str, str]
+    content: Tensor
 
     @property
     def all_seconds(self) -> float:
@@ -96,6 +104,7 @@ def experiment(
     values: Mapping[str, Any] | Config | None = None,
     *,
     seeds: int = SEEDS,
+    variants: Sequence[str] = (),
     out: Path | str | None = None,
     progress: Progress | None = None,
     command: str = "",
@@ -111,6 +120,8 @@ def experiment(
         both. ``seed`` is the first seed. With ``data.folds`` there is a cell per fold instead of per seed.
     seeds
         How many seeds. More of them later only add cells.
+    variants
+        Names of the variants to run; none: all. Asked for more of them later, it runs the further ones alone.
     out
         Folder; None: ``runs/experiment-NAME-DATA-MODEL-GRID``. If the experiment is there, it goes on: cells that are
         done are read, and a cell that was killed goes on from its checkpoints.
@@ -126,13 +137,15 @@ def experiment(
     progress = progress or Progress()
     path = Path(out) if out is not None else experiment_folder(name, values)
     folder = ExperimentFolder(path, name)
+    data = base_config(EXPERIMENTS.find(name), values).data
+    check_apart(path, named_paths(data), source_folder(data))
     folder.check()
-    plan = plan_experiment(name, values, seeds=seeds)
+    plan = plan_experiment(name, values, seeds=seeds, variants=variants)
     for variant, why in plan.left_out.items():
         progress.note(f"variant {variant} is left out: {why}")
     cells = plan.cells(path)
     with folder.held(command):
-        records = _done(folder, cells)
+        records = _done(folder, cells, plan.content)
         clock = _Clock([cell for cell in cells if cell.name not in records], plan.seconds)
         for number, cell in enumerate(cells, 1):
             if cell.name in records:
@@ -141,6 +154,7 @@ def experiment(
             progress.note(f"cell {number} of {len(cells)}: {what}; {clock.left} left in all")
             with clock.timing(cell):
                 records[cell.name] = run_cell(plan.found, cell, progress, command)
+            cell.check_images(plan.content)
             folder.write_records([records[one.name] for one in cells if one.name in records])
         summary = summarise(plan.found, name, [records[cell.name] for cell in cells], path / "cells", command)
         summary["left_out"] = dict(plan.left_out)
@@ -149,7 +163,12 @@ def experiment(
 
 
 def plan_experiment(
-    name: str, values: Mapping[str, Any] | Config | None = None, *, seeds: int = SEEDS, trials: Trials | None = None
+    name: str,
+    values: Mapping[str, Any] | Config | None = None,
+    *,
+    seeds: int = SEEDS,
+    variants: Sequence[str] = (),
+    trials: Trials | None = None,
 ) -> Plan:
     """Return what an experiment would do, and what it would cost here: steps are timed, unless ``trials`` has them."""
     if seeds < 1:
@@ -162,7 +181,14 @@ def plan_experiment(
     ]  # fmt: skip
     dataset, trials = open_images(base), trials or Trials(careful=False)
     chosen, configs, seconds, left_out = [], {}, {}, {}
-    for variant in found.variants(prepare(_at(base, *first), dataset)):
+    offered = {variant.name: variant for variant in found.variants(prepare(_at(base, *first), dataset))}
+    for one in variants:
+        if one not in offered:
+            raise ConfigError(f"experiment {name} has no variant {one!r}; use {', '.join(offered)}")
+    for variant in offered.values():
+        if variants and variant.name not in variants:
+            left_out[variant.name] = "not asked for"
+            continue
         config = Config.parse(over(base.model_dump(mode="json"), variant.values))
         try:
             setup = prepare(_at(config, *first), dataset)
@@ -173,7 +199,7 @@ def plan_experiment(
             continue
         chosen.append(variant)
         configs[variant.name], seconds[variant.name] = config, _seconds(setup, variant.job, trials)
-    return Plan(name, found, base, tuple(units), tuple(chosen), configs, seconds, left_out)
+    return Plan(name, found, base, tuple(units), tuple(chosen), configs, seconds, left_out, content_of(dataset))
 
 
 def _seconds(setup: Setup, job: str, trials: Trials) -> float:
@@ -219,10 +245,11 @@ def _at(config: Config, unit: str, number: int) -> Config:
     return config.model_copy(update={"data": config.data.model_copy(update={"fold": number})})
 
 
-def _done(folder: ExperimentFolder, cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
+def _done(folder: ExperimentFolder, cells: Sequence[Cell], content: Tensor) -> dict[str, dict[str, Any]]:
     """Return what is kept of the cells that are done; whatever was begun otherwise is found now."""
     for cell in cells:
         cell.check()
+        cell.check_images(content)
     known = folder.read_records()
     return {cell.name: known[cell.name] for cell in cells if cell.name in known and cell.folder.is_complete()}
 
