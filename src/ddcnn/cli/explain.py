@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddcnn.cli.options import JsonOption, RunArgument, StrategyOption, TrustOption
-from ddcnn.cli.waiting import let_threads_sleep
+from ddcnn.cli.options import JsonOption, RunArgument, StrategyOption, ThreadsOption, TrustOption
+from ddcnn.cli.waiting import let_threads_sleep, with_threads
 from ddcnn.errors import DataError, ExplanationError, nearest
 from ddcnn.text import printable
 
@@ -45,6 +45,7 @@ def explain(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="PNG", help="Draw heat maps over the images, up to 16.")
     ] = None,
+    threads: ThreadsOption = None,
     trust: TrustOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -81,7 +82,8 @@ def explain(
     drawn: list[tuple[np.ndarray, np.ndarray]] = []
     notes: dict[str, None] = {}
     for names, images in read_batches(paths, wanted, _AT_ONCE, bad):
-        found = network.explain(images, chosen)
+        with with_threads(threads):
+            found = network.explain(images, chosen)
         rows += _rows(found, names, classes, network)
         notes |= dict.fromkeys(found.notes)
         if out is not None and found.heat_map is not None:

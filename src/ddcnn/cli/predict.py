@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddcnn.cli.options import JsonOption, RunArgument, StrategyOption, TrustOption
-from ddcnn.cli.waiting import let_threads_sleep
+from ddcnn.cli.options import JsonOption, RunArgument, StrategyOption, ThreadsOption, TrustOption
+from ddcnn.cli.waiting import let_threads_sleep, with_threads
 from ddcnn.errors import DataError
 from ddcnn.text import printable
 
@@ -71,6 +71,7 @@ def predict(
             help="Files of another size: stretch, crop, pad, or no to refuse them; default as in training.",
         ),
     ] = None,
+    threads: ThreadsOption = None,
     trust: TrustOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -104,9 +105,10 @@ def predict(
     paths = find_files(files, bad, volumes=wanted.volumes)
     name = strategy or best_strategy(folder)
     backend: Backend = "looped" if len(paths) < _MANY else "auto"
-    network = load(run, name, trust=trust, backend=backend)
-    network.input_check = None  # each file is looked at when it is read
-    rows = _predict(network, wanted, data["classes"], paths, batch_size, bad)
+    with with_threads(threads):
+        network = load(run, name, trust=trust, backend=backend)
+        network.input_check = None  # each file is looked at when it is read
+        rows = _predict(network, wanted, data["classes"], paths, batch_size, bad)
     if not rows:
         end_with(bad, wanted, answered=False)
     if as_json:

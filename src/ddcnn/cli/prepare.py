@@ -22,6 +22,7 @@ from ddcnn.cli.options import (
     OfflineOption,
     SetDataOption,
 )
+from ddcnn.cli.streams import colors
 from ddcnn.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def prepare(
 @contextmanager
 def _watching(*, quiet: bool) -> Iterator[Advance | None]:
     """Provide a bar on stderr, if that is a terminal."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or not sys.stderr.isatty() or colors() is None:
         yield None
         return
     from rich.console import Console
