@@ -15,13 +15,10 @@ from ddcnn.cli.options import JsonOption, RunArgument, StrategyOption, TrustOpti
 from ddcnn.errors import DataError
 from ddcnn.text import printable
 
-_MANY = 5_000  # files: for fewer, to prove a fused network exact takes longer than it saves
-
 if TYPE_CHECKING:
     from rich.table import Table
 
     from ddcnn.cli.inputs import Wanted
-    from ddcnn.fusion import Backend
     from ddcnn.network import CNNDNN
 
 
@@ -98,8 +95,7 @@ def predict(
     wanted = Wanted.of(data, resize=resize)
     paths = find_files(files, bad, volumes=wanted.volumes)
     name = strategy or best_strategy(folder)
-    backend: Backend = "looped" if len(paths) < _MANY else "auto"
-    network = load(run, name, trust=trust, backend=backend)
+    network = load(run, name, trust=trust, backend="looped")
     rows = _predict(network, wanted, data["classes"], paths, batch_size, bad)
     if not rows:
         for reason in bad[1:]:
@@ -134,9 +130,11 @@ def _predict(
     from ddcnn.cli.inputs import read_batches
 
     rows: list[dict[str, Any]] = []
-    for names, images in read_batches(paths, wanted, batch_size, bad):
+    for names, arrays in read_batches(paths, wanted, batch_size, bad):
+        images = torch.from_numpy(arrays)
+        network = network if rows else network.for_inference(images, count=len(paths))
         with torch.inference_mode():
-            local, handed = network.said(torch.from_numpy(images))
+            local, handed = network.said(images)
             together = network.decide(handed).softmax(1)
         for name, p, votes in zip(names, together, local, strict=True):
             rows.append({"file": name, **_vote(classes, p.tolist())})
