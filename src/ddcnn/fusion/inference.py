@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable, Sequence
 
 import torch
@@ -15,7 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from ddcnn.errors import FusionError
 from ddcnn.fusion.choice import fastest, network_key, ratio
 from ddcnn.fusion.fuse import BackendName, FusedCNN, build, unfuse
-from ddcnn.fusion.proof import TOLERANCE
+from ddcnn.fusion.proof import LARGE, TOLERANCE
 from ddcnn.fusion.proof_modes import SampleBySample
 
 _SAMPLES = 2  # in eval mode no sample knows of another
@@ -42,26 +41,29 @@ def for_inference(
         Input of real shape, to choose the backend by measurement; None takes the fused form if there is one.
     """
     modules = [module.eval() for module in unfuse(network)]
+    dtypes = {value.dtype for value in modules[0].state_dict().values() if value.is_floating_point()}
+    if len(dtypes) != 1:
+        return _kept(network, "it has numbers of several types, or none")
+    (dtype,) = dtypes
+    expected, x = _expected(modules, sample_shape)
     pairs, obstacle = foldable(modules[0])
-    folded = [fold(module, pairs) for module in modules]
-    equal = _Equal(modules, sample_shape)
+    for module in modules:
+        fold(module, pairs)  # in float64, as all that is compared
     candidates: dict[str, FusedCNN] = {}
     backends: tuple[BackendName, ...] = ("fused", "looped") if len(modules) > 1 else ("looped",)
     for backend in backends:
         with contextlib.suppress(FusionError):
-            candidate = _frozen(build(folded, backend))
-            if equal(candidate):
-                candidates[backend] = candidate
+            candidate = build(modules, backend)
+            if _gives(candidate, x, expected):
+                candidates[backend] = _frozen(candidate.to(dtype))
         if backend in candidates and example is None:
             break
     if not candidates:
-        kept = _frozen(build(modules, "looped"))
-        kept.reason = f"looped as it is: {obstacle or 'folded batch norm gives other scores'}"
-        return kept
+        return _kept(network, "with batch norm folded it gives other scores")
     best, measured = next(iter(candidates)), ""
     if example is not None and len(candidates) > 1:
         steps = {name: _decision(one, example) for name, one in candidates.items()}
-        best, seconds = fastest(steps, ["inference", len(modules), *network_key(folded[0], example)])
+        best, seconds = fastest(steps, ["inference", len(modules), *network_key(modules[0], example)])
         measured = f", {ratio(seconds, best)}"
     what = obstacle or f"{len(pairs)} batch norms folded into convolutions"
     candidates[best].reason = f"{best}{measured}; {what}"
@@ -106,40 +108,40 @@ def _once(layer: nn.Module, runs: Sequence[nn.Module]) -> bool:
     return sum(layer is one for one in runs) == 1
 
 
-def fold(network: nn.Module, pairs: Sequence[tuple[str, str]]) -> nn.Module:
-    """Return a copy, in eval mode, with each batch norm in the convolution before it."""
-    folded = copy.deepcopy(network).eval()
+def fold(network: nn.Module, pairs: Sequence[tuple[str, str]]) -> None:
+    """Put each batch norm into the convolution before it; the network is in eval mode from now on."""
+    network.eval()
     for convolution, norm in pairs:
-        layers = folded.get_submodule(convolution), folded.get_submodule(norm)
-        folded.set_submodule(convolution, fuse_conv_bn_eval(*layers))  # type: ignore[arg-type, type-var]
-        folded.set_submodule(norm, nn.Identity())
-    return folded
+        layers = network.get_submodule(convolution), network.get_submodule(norm)
+        network.set_submodule(convolution, fuse_conv_bn_eval(*layers))  # type: ignore[arg-type, type-var]
+        network.set_submodule(norm, nn.Identity())
 
 
-class _Equal:
-    """Tells whether networks give the scores of others, each alone, on random input (B, N, C, *s) in float64."""
+def _expected(modules: Sequence[nn.Module], sample_shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return the scores of networks, each alone, and the random input (B, N, C, *s) for which they are."""
+    device = next((value.device for value in modules[0].parameters()), torch.device("cpu"))
+    generator = torch.Generator().manual_seed(0)
+    shape = (_SAMPLES, len(modules), *sample_shape)
+    x = torch.randn(shape, generator=generator, dtype=torch.float64).to(device)
+    parts = zip(modules, x.unbind(1), strict=True)
+    return torch.stack([_scores(module, part) for module, part in parts], 1), x
 
-    def __init__(self, modules: Sequence[nn.Module], sample_shape: Sequence[int]) -> None:
-        device = next((value.device for value in modules[0].parameters()), torch.device("cpu"))
-        generator = torch.Generator().manual_seed(0)
-        shape = (_SAMPLES, len(modules), *sample_shape)
-        self.x = torch.randn(shape, generator=generator, dtype=torch.float64).to(device)
-        parts = zip(modules, self.x.unbind(1), strict=True)
-        self.expected = torch.stack([_scores(copy.deepcopy(one), part) for one, part in parts], 1)
 
-    def __call__(self, candidate: FusedCNN) -> bool:
-        try:
-            found = _scores(copy.deepcopy(candidate.body), self.x)
-        except (RuntimeError, TypeError, ValueError, AttributeError, LookupError):
-            return False
-        if found.shape != self.expected.shape or not self.expected.isfinite().all():
-            return False
-        return bool((found - self.expected).abs().max() <= TOLERANCE * self.expected.abs().max())
+def _gives(candidate: FusedCNN, x: Tensor, expected: Tensor) -> bool:
+    try:
+        found = _scores(candidate.body, x)
+    except (RuntimeError, TypeError, ValueError, AttributeError, LookupError):
+        return False
+    if found.shape != expected.shape or not expected.isfinite().all():
+        return False
+    return bool((found - expected).abs().max() <= TOLERANCE * expected.abs().max())
 
 
 @torch.no_grad()
 def _scores(network: nn.Module, x: Tensor) -> Tensor:
-    with torch.autocast(x.device.type, enabled=False), SampleBySample():  # type: ignore[no-untyped-call]
+    # PyTorch imports a second's worth of compiler when a mode is first used, so only where memory needs it
+    sparing = SampleBySample() if x.nbytes > LARGE else contextlib.nullcontext()  # type: ignore[no-untyped-call]
+    with torch.autocast(x.device.type, enabled=False), sparing:
         scores: Tensor = network.double().eval()(x)
     return scores
 
@@ -147,6 +149,13 @@ def _scores(network: nn.Module, x: Tensor) -> Tensor:
 def _frozen(network: FusedCNN) -> FusedCNN:
     network.proved = True
     return network.eval().requires_grad_(False)
+
+
+def _kept(network: FusedCNN, obstacle: str) -> FusedCNN:
+    """Return a copy of networks as they are, in turn."""
+    kept = _frozen(build(unfuse(network), "looped"))
+    kept.reason = f"looped, as it is: {obstacle}"
+    return kept
 
 
 def _decision(network: FusedCNN, example: Tensor) -> Callable[[], None]:
@@ -157,4 +166,3 @@ def _decision(network: FusedCNN, example: Tensor) -> Callable[[], None]:
             torch.cuda.synchronize(example.device)
 
     return run
-
