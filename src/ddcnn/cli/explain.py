@@ -55,6 +55,7 @@ def explain(
     """  # noqa: D301
     from ddcnn.cli.display import print_json, print_path, print_table
     from ddcnn.cli.inputs import Wanted, find_files, read_batches
+    from ddcnn.data.images import bombs_are_errors
     from ddcnn.runs.folder import RunFolder
     from ddcnn.runs.networks import best_strategy, load
 
@@ -70,12 +71,13 @@ def explain(
     rows: list[dict[str, Any]] = []
     drawn: list[tuple[np.ndarray, np.ndarray]] = []
     notes: dict[str, None] = {}
-    for names, images in read_batches(paths, wanted, _AT_ONCE):
-        found = network.explain(images, chosen)
-        rows += _rows(found, names, classes, network)
-        notes |= dict.fromkeys(found.notes)
-        if out is not None and found.heat_map is not None:
-            drawn += list(zip(images, found.heat_map.numpy(), strict=True))
+    with bombs_are_errors():
+        for names, images in read_batches(paths, wanted, _AT_ONCE):
+            found = network.explain(images, chosen)
+            rows += _rows(found, names, classes, network)
+            notes |= dict.fromkeys(found.notes)
+            if out is not None and found.heat_map is not None:
+                drawn += list(zip(images, found.heat_map.numpy(), strict=True))
     name = strategy or best_strategy(folder)
     if out is not None:
         _draw(out, drawn, rows, network)

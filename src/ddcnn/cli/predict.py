@@ -83,6 +83,7 @@ def predict(
     """  # noqa: D301
     from ddcnn.cli.display import print_json, print_table
     from ddcnn.cli.inputs import Wanted, find_files
+    from ddcnn.data.images import bombs_are_errors
     from ddcnn.runs.folder import RunFolder
     from ddcnn.runs.networks import best_strategy, load
 
@@ -96,7 +97,8 @@ def predict(
     paths = find_files(files, bad, volumes=wanted.volumes)
     name = strategy or best_strategy(folder)
     network = load(run, name, trust=trust, backend="looped")
-    rows = _predict(network, wanted, data["classes"], paths, batch_size, bad)
+    with bombs_are_errors():
+        rows = _predict(network, wanted, data["classes"], paths, batch_size, bad)
     if not rows:
         for reason in bad[1:]:
             _name(reason)
