@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,9 +15,9 @@ from ddcnn.errors import DataError
 from ddcnn.text import printable
 
 if TYPE_CHECKING:
+    import numpy as np
     from rich.table import Table
 
-    from ddcnn.cli.inputs import Wanted
     from ddcnn.network import CNNDNN
 
 
@@ -29,6 +28,13 @@ class Resizing(StrEnum):
     CROP = "crop"
     PAD = "pad"
     NO = "no"
+
+
+class Precision(StrEnum):
+    """How probabilities are computed."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
 
 
 class Format(StrEnum):
@@ -67,6 +73,14 @@ def predict(
             help="Files of another size: stretch, crop, pad, or no to refuse them; default as in training.",
         ),
     ] = None,
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            "--precision",
+            metavar="WORD",
+            help="auto: bfloat16 for images whose class that does not change, faster, with rounder probabilities.",
+        ),
+    ] = Precision.FLOAT32,
     trust: TrustOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -82,7 +96,7 @@ def predict(
     ddcnn predict runs/c10 photos/ --resize crop --format csv > votes.csv
     """  # noqa: D301
     from ddcnn.cli.display import print_json, print_table
-    from ddcnn.cli.inputs import Wanted, find_files
+    from ddcnn.cli.inputs import Wanted, find_files, read_batches
     from ddcnn.data.images import bombs_are_errors
     from ddcnn.runs.folder import RunFolder
     from ddcnn.runs.networks import best_strategy, load
@@ -98,7 +112,8 @@ def predict(
     name = strategy or best_strategy(folder)
     network = load(run, name, trust=trust, backend="looped")
     with bombs_are_errors():
-        rows = _predict(network, wanted, data["classes"], paths, batch_size, bad)
+        batches = read_batches(paths, wanted, batch_size, bad)
+        rows = _predict(network, data["classes"], batches, len(paths), quick=precision is Precision.AUTO)
     if not rows:
         for reason in bad[1:]:
             _name(reason)
@@ -125,19 +140,19 @@ def _name(reason: str) -> None:
 
 
 def _predict(
-    network: CNNDNN, wanted: Wanted, classes: Sequence[str], paths: Sequence[Path], batch_size: int, bad: list[str]
+    network: CNNDNN, classes: Sequence[str], batches: Iterator[tuple[list[str], np.ndarray]], files: int, *, quick: bool
 ) -> list[dict[str, Any]]:
     import torch
 
-    from ddcnn.cli.inputs import read_batches
+    from ddcnn.inference import Decider
 
     rows: list[dict[str, Any]] = []
-    for names, arrays in read_batches(paths, wanted, batch_size, bad):
+    decider: Decider | None = None
+    for names, arrays in batches:
         images = torch.from_numpy(arrays)
-        network = network if rows else network.for_inference(images, count=len(paths))
-        with torch.inference_mode():
-            local, handed = network.said(images)
-            together = network.decide(handed).softmax(1)
+        if decider is None:
+            decider = Decider(network.for_inference(images, count=files), images if quick else None)
+        together, local = decider(images)
         for name, p, votes in zip(names, together, local, strict=True):
             rows.append({"file": name, **_vote(classes, p.tolist())})
             rows[-1]["probabilities"] = {c: round(v, 6) for c, v in zip(classes, p.tolist(), strict=True)}
