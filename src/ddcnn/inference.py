@@ -60,6 +60,7 @@ class Decider:
         if float((_gap(short) < margin).float().mean()) <= _WORTH:
             self.margin = margin
 
+    @torch.inference_mode()
     def __call__(self, images: Shaped[Tensor, "B C *S"]) -> Decided:
         """Return what the network says, in float32 numbers."""
         if self.margin is None:
