@@ -161,7 +161,8 @@ def _unmeasured(
     known = sorted((one for one in named if str(one) in seconds), key=lambda one: seconds[str(one)])
     why = "the fastest, measured before" if known else "the run is too short to measure others"
     obstacles: list[str] = []
-    for candidate in (*known, *named, Candidate(named[0].precision, "looped")):
+    usual = sorted(named, key=lambda one: one.backend == "vmapped")  # which is slower than the loop as often as not
+    for candidate in (*known, *usual, Candidate(named[0].precision, "looped")):
         chosen = _with(compute, candidate)
         try:
             (network,) = _possible(networks, chosen, indices, images, None)[0].values()
