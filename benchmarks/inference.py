@@ -66,6 +66,8 @@ def main() -> None:
                 images = torch.randint(0, 256, (batch, 3, 32, 32), dtype=torch.uint8)
                 calls = max(1, 100 // batch)
                 runs = {way: partial(_repeat, call, images, calls) for way, call in made.items()}
+                if batch == 1:
+                    del runs["train"]  # batch norm cannot measure on one image
                 times = in_turns(runs, 15, seconds=options.budget)
                 lines.append(_line([model, grid[0] * grid[1], batch], times, options.images / (batch * calls), reason))
                 print(lines[-1], flush=True)
@@ -121,11 +123,16 @@ def _repeat(call: Way, images: torch.Tensor, times: int) -> None:
 def _line(row: list[object], times: dict[str, np.ndarray], turns: float, runs: str) -> str:
     seconds = {way: turns * float(np.median(values)) for way, values in times.items()}
     best = min(seconds.values())
-    cells = [f"**{s:.2f}**" if s == best else f"{s:.2f}" for s in (seconds[way] for way in WAYS)]
-    ratios = [
-        f"{np.median(times[way] / times['inference']):.2f}" for way in ("train", "plain", "onnx")
-    ]  # of the same turns
+    cells = [_cell(seconds.get(way), best) for way in WAYS]
+    against = ("train", "plain", "onnx")  # ratios of the same turns
+    ratios = [f"{np.median(times[way] / times['inference']):.2f}" if way in times else "-" for way in against]
     return f"| {' | '.join(map(str, [*row, *cells, *ratios, runs]))} |"
+
+
+def _cell(seconds: float | None, best: float) -> str:
+    if seconds is None:
+        return "-"
+    return f"**{seconds:.2f}**" if seconds == best else f"{seconds:.2f}"
 
 
 if __name__ == "__main__":
