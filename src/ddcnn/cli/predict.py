@@ -6,11 +6,13 @@ import csv
 import sys
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ddcnn.cli.options import JsonOption, RunArgument, StrategyOption, TrustOption
+from ddcnn.cli.waiting import let_threads_sleep
 from ddcnn.errors import DataError
 from ddcnn.text import printable
 
@@ -95,29 +97,32 @@ def predict(
     ddcnn predict runs/c10 cat.png dog.jpg
     ddcnn predict runs/c10 photos/ --resize crop --format csv > votes.csv
     """  # noqa: D301
+    if len(files) > 1 or not Path(files[0]).is_file() or Path(files[0]).suffix.lower() in (".npy", ".npz"):
+        let_threads_sleep()  # one image is answered sooner than the load of the machine is known
+
     from ddcnn.cli.display import print_json, print_table
-    from ddcnn.cli.inputs import Wanted, find_files, read_batches
+    from ddcnn.cli.inputs import Wanted, end_with, find_files, read_batches
     from ddcnn.data.images import bombs_are_errors
     from ddcnn.runs.folder import RunFolder
     from ddcnn.runs.networks import best_strategy, load
+    from ddcnn.runs.run_validation import read_data
 
     if as_json and form is Format.CSV:
         raise DataError("--json and --format csv exclude each other; leave one out")
     folder = RunFolder(run)
     folder.manifest()  # that there is a run is the first thing to know
     bad: list[str] = []
-    data = folder.read_json("data.json")
+    data = read_data(folder, trust=trust)
     wanted = Wanted.of(data, resize=resize)
     paths = find_files(files, bad, volumes=wanted.volumes)
     name = strategy or best_strategy(folder)
     network = load(run, name, trust=trust, backend="looped")
+    network.input_check = None  # each file is looked at when it is read
     with bombs_are_errors():
         batches = read_batches(paths, wanted, batch_size, bad)
         rows = _predict(network, data["classes"], batches, len(paths), quick=precision is Precision.AUTO)
     if not rows:
-        for reason in bad[1:]:
-            _name(reason)
-        raise DataError(bad[0])
+        end_with(bad, wanted, answered=False)
     if as_json:
         about = {"run": str(run), "strategy": name, "classes": data["classes"], "resized": len(wanted.resized)}
         print_json(about | {"predictions": rows})
@@ -127,16 +132,7 @@ def predict(
         _write_csv(rows, data["classes"])
     else:
         print_table(_table(rows, name))
-    if wanted.note:
-        print(f"note: {wanted.note}", file=sys.stderr)
-    for reason in bad:
-        _name(reason)
-    if bad:
-        raise typer.Exit(1)
-
-
-def _name(reason: str) -> None:
-    print(f"error: {printable(reason)}", file=sys.stderr)
+    end_with(bad, wanted, answered=True)
 
 
 def _predict(
