@@ -63,6 +63,7 @@ def explain(
 
     from ddcnn.cli.display import print_json, print_path, print_table
     from ddcnn.cli.inputs import Wanted, end_with, find_files, read_batches
+    from ddcnn.data.images import bombs_are_errors
     from ddcnn.runs.folder import RunFolder
     from ddcnn.runs.networks import best_strategy, load
     from ddcnn.runs.run_validation import read_data
@@ -81,13 +82,14 @@ def explain(
     rows: list[dict[str, Any]] = []
     drawn: list[tuple[np.ndarray, np.ndarray]] = []
     notes: dict[str, None] = {}
-    for names, images in read_batches(paths, wanted, _AT_ONCE, bad):
-        with with_threads(threads):
-            found = network.explain(images, chosen)
-        rows += _rows(found, names, classes, network)
-        notes |= dict.fromkeys(found.notes)
-        if out is not None and found.heat_map is not None:
-            drawn += list(zip(images, found.heat_map.numpy(), strict=True))
+    with bombs_are_errors():
+        for names, images in read_batches(paths, wanted, _AT_ONCE, bad):
+            with with_threads(threads):
+                found = network.explain(images, chosen)
+            rows += _rows(found, names, classes, network)
+            notes |= dict.fromkeys(found.notes)
+            if out is not None and found.heat_map is not None:
+                drawn += list(zip(images, found.heat_map.numpy(), strict=True))
     name = strategy or best_strategy(folder)
     if not rows:
         end_with(bad, wanted, answered=False)

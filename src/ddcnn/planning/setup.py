@@ -146,12 +146,20 @@ def decide(setup: Setup, whole: Sequence[str], workers: int = 1) -> tuple[Setup,
     if workers > 1:
         share = math.ceil(subdomains / workers)
         compute = compute.with_(group=min(compute.group or share, share))
-    compute, reasons = choose_fastest(data, networks, compute, ranks, plan)
+    compute, reasons = choose_fastest(data, networks, compute, ranks, plan, steps=_steps(setup, whole))
     if plan is not None:
         reasons["memory"] = plan.line(subdomains)
     if isinstance(data.images, Stored):
         reasons["store"] = reading(data.images.store, networks.decomposition)
     return setup.with_compute(compute, data), reasons, plan
+
+
+def _steps(setup: Setup, whole: Sequence[str]) -> int:
+    """Return about how many training steps the run takes, in those of the local CNNs: whole networks take longer."""
+    training = setup.config.training
+    assert training.batch_size is not None
+    an_epoch = max(1, len(setup.data.split.train) // training.batch_size)
+    return training.epochs * an_epoch * (1 + len(whole))
 
 
 def _digest(config: Config, dataset: Dataset, split: Split) -> bytes:
