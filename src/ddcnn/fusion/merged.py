@@ -1,0 +1,93 @@
+"""Convolutions of few channels, several networks in one: a group of them fills the vectors of a processor.
+
+A processor computes with 8 or 16 channels at once. Of N networks with 2 channels each, a grouped convolution leaves
+most of that idle; 4 networks as one convolution of 8 channels, whose weight is block-diagonal, do more operations in
+less time. Zeros times the numbers of another network add nothing, unless these are infinite or no numbers. So a result
+that is not finite is computed again, network by network: one that diverges never touches another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_WIDTH = {torch.bfloat16: 16, torch.float16: 16}  # channels of a merged group; other types: 8
+_ENOUGH = 8  # channels of one network that need no merging
+_convolve = torch.ops.aten.convolution.default
+_gradients = torch.ops.aten.convolution_backward.default
+
+
+def merged_members(members: int, channels: int, dtype: torch.dtype) -> int:
+    """Return how many of N networks with so many channels (the larger of in and out) share a group; it divides N.
+
+    By measurement: ``benchmarks/convolutions.py``.
+
+    >>> merged_members(64, 2, torch.float32), merged_members(64, 2, torch.bfloat16), merged_members(9, 2, torch.float32)
+    (4, 8, 3)
+    """
+    if channels >= _ENOUGH:
+        return 1
+    most = _WIDTH.get(dtype, 8) // channels
+    return max(m for m in range(1, most + 1) if members % m == 0)
+
+
+class MergedConvolution(torch.autograd.Function):
+    """(B, G*C, *s), (G*K, C, *k), (G*K,) or None -> (B, G*K, *s'): G groups, of which ``merge`` each become one."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        options: tuple[Sequence[int], Sequence[int], Sequence[int]],
+        groups: int,
+        merge: int,
+    ) -> Tensor:
+        """Compute; ``options`` are stride, padding and dilation."""
+        ctx.save_for_backward(x, weight)
+        ctx.options = (*options, False, [0] * (x.ndim - 2))
+        ctx.bias, ctx.groups, ctx.merge = None if bias is None else bias.shape, groups, merge
+        y: Tensor = _convolve(x, _blocks(weight, groups, merge), bias, *ctx.options, groups // merge)
+        return y if _finite(y) else _convolve(x, weight, bias, *ctx.options, groups)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
+        """Return the gradients; that of the weight tells whether there is anything infinite in the one that came."""
+        x, weight = ctx.saved_tensors
+        for_input, for_weight, for_bias = ctx.needs_input_grad[:3]
+        merged, groups = _blocks(weight, ctx.groups, ctx.merge), ctx.groups // ctx.merge
+        rest = (ctx.bias, *ctx.options)
+        _, slope, of_bias = _gradients(gradient, x, merged, *rest, groups, [False, True, for_bias])
+        own = None
+        if for_input:
+            if not _finite(slope):
+                merged, groups = weight, ctx.groups
+            own, _, _ = _gradients(gradient, x, merged, *rest, groups, [True, False, False])
+        of_weight = _diagonal(slope, ctx.groups, ctx.merge).reshape(weight.shape) if for_weight else None
+        return own, of_weight, of_bias, None, None, None
+
+
+def _blocks(weight: Tensor, groups: int, merge: int) -> Tensor:
+    """(G*K, C, *k) -> (G*K, merge*C, *k): each network's weight in its own block, zeros elsewhere."""
+    rows, C, *kernel = weight.shape
+    K = rows // groups
+    blocks = weight.new_zeros(rows, merge * C, *kernel)
+    _diagonal(blocks, groups, merge).copy_(weight.view(groups // merge, merge, K, C, *kernel))
+    return blocks
+
+
+def _diagonal(blocks: Tensor, groups: int, merge: int) -> Tensor:
+    """(G*K, merge*C, *k) -> (G/merge, merge, K, C, *k): a view of the blocks on the diagonal."""
+    rows, columns, *kernel = blocks.shape
+    apart = blocks.view(groups // merge, merge, rows // groups, merge, columns // merge, *kernel)
+    return apart.diagonal(dim1=1, dim2=3).movedim(-1, 1)
+
+
+def _finite(values: Tensor) -> bool:
+    """Tell whether all numbers are finite; false as well if their sum is not."""
+    return math.isfinite(values.sum().item())
