@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from common import describe_machine, in_turns, matmul_peak, peak_memory, result_path, synchronize
 from fusion_report import line, write_report
-from torch.utils.flop_counter import FlopCounterMode
+from roof import bandwidth, roof, work
 
 from ddcnn.config import TrainingConfig
 from ddcnn.data.batch import Batch
@@ -113,7 +113,7 @@ class Candidate:
         synchronize(DEVICE)
 
 
-def measure(row: Row, budget: float, peak: float) -> dict[str, Any]:
+def measure(row: Row, budget: float, peak: float, bytes_per_second: float) -> dict[str, Any]:
     start = time.perf_counter()
     backends = {"loop": "looped", "vmap": "vmapped", "fused": "fused", "chosen": "auto"}
     makers: dict[str, Callable[[], Candidate]] = {"global": lambda: Candidate(row, "looped", whole=True)}
@@ -126,6 +126,7 @@ def measure(row: Row, budget: float, peak: float) -> dict[str, Any]:
             missing[name] = str(error).splitlines()[0]
     times = in_turns(candidates, 15, seconds=budget)
     chosen = candidates.get("chosen")
+    done = {kind: operators(row, whole=kind == "global") for kind in ("global", "local")}
     result = {
         "name": row.name,
         "network": row.name.split("-")[0],
@@ -138,19 +139,18 @@ def measure(row: Row, budget: float, peak: float) -> dict[str, Any]:
         "backend": chosen.backend if chosen else "-",
         "reason": chosen.reason if chosen else "-",
         "missing": missing,
-        "flops": {"global": flops(row, whole=True), "local": flops(row, whole=False)},
+        "flops": {kind: sum(flops for flops, _ in counted) for kind, counted in done.items()},
+        "roof_seconds": {kind: roof(counted, peak, bytes_per_second) for kind, counted in done.items()},
         "peak_flops_per_second": peak,
+        "bytes_per_second": bytes_per_second,
     }
     result["took"] = time.perf_counter() - start
     return result
 
 
-def flops(row: Row, *, whole: bool) -> float:
-    """Return the operations of convolutions and matrix products of a step, of networks apart; counted on two images."""
-    step = Candidate(row, "looped", whole=whole, batch=2)
-    with FlopCounterMode(display=False) as counter:
-        step()
-    return counter.get_total_flops() / 2 * BATCH[row.size]
+def operators(row: Row, *, whole: bool) -> list[tuple[float, float]]:
+    """Return the operations and bytes of each operator of a step, of networks apart."""
+    return work(Candidate(row, "looped", whole=whole))
 
 
 def main() -> None:
@@ -167,10 +167,11 @@ def main() -> None:
         log.unlink(missing_ok=True)
     done = [json.loads(text) for text in log.read_text("utf-8").splitlines()] if log.exists() else []
     peaks = {precision: matmul_peak(dtype, DEVICE) for precision, dtype in PRECISIONS.items()}
+    bytes_per_second = bandwidth(DEVICE)
     for row in rows(quick=options.quick, large=options.large, only=options.only):
         if row.name in {result["name"] for result in done}:
             continue
-        done.append(measure(row, options.budget, peaks[row.precision]))
+        done.append(measure(row, options.budget, peaks[row.precision], bytes_per_second))
         with log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(done[-1]) + "\n")
         print(line(done[-1]), f"{done[-1]['took']:.0f} s", flush=True)

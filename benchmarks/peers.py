@@ -84,10 +84,10 @@ def looped(row: Row, compiled: bool = False, some: slice = slice(None)) -> Calla
     return step
 
 
-def stacked(row: Row, forward: Callable[[Tensor], Tensor], parameters: Any) -> Callable[[], object]:
-    """Return a step of networks that run at once, (N, B, C, *s) -> (N, B, K)."""
+def stacked(row: Row, forward: Callable[[Tensor], Tensor], parameters: Any, axis: int = 0) -> Callable[[], object]:
+    """Return a step of networks that run at once, (N, B, C, *s) -> (N, B, K); N is the given axis of the images."""
     parts, labels = images(row)
-    x, rule = torch.stack(parts), optimizer(parameters)
+    x, rule = torch.stack(parts, axis), optimizer(parameters)
 
     def step() -> None:
         with autocast(row.precision, DEVICE):
@@ -112,7 +112,7 @@ def hfta(row: Row) -> Callable[[], object]:
     N = math.prod(row.grid)
     size = tuple(n // parts for n, parts in zip(row.size, row.grid, strict=True))
     network = HFTA_NETWORKS[row.network](N, CLASSES, size, width_rule(N)).train()
-    return stacked(row, lambda x: network(x.transpose(0, 1)), network.parameters())
+    return stacked(row, network, network.parameters(), axis=1)
 
 
 class Processes:

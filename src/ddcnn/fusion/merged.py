@@ -15,8 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_WIDTH = {torch.bfloat16: 16, torch.float16: 16}  # channels of a merged group; other types: 8
-_ENOUGH = 8  # channels of one network that need no merging
 _convolve = torch.ops.aten.convolution.default
 _gradients = torch.ops.aten.convolution_backward.default
 
@@ -29,9 +27,10 @@ def merged_members(members: int, channels: int, dtype: torch.dtype) -> int:
     >>> merged_members(64, 2, torch.float32), merged_members(64, 2, torch.bfloat16), merged_members(9, 2, torch.float32)
     (4, 8, 3)
     """
-    if channels >= _ENOUGH:
+    width, few = (16, 8) if dtype in (torch.bfloat16, torch.float16) else (8, 3)
+    if channels >= few:
         return 1
-    most = _WIDTH.get(dtype, 8) // channels
+    most = width // channels
     return max(m for m in range(1, most + 1) if members % m == 0)
 
 
