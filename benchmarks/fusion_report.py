@@ -24,9 +24,9 @@ NOTES = [
     "Milliseconds: medians. Ratios: median of the turns [quartiles]; above 1 the chosen backend is faster.",
     "MiB: growth of the memory in use during a step (activations, gradients, workspace). % of peak: useful operations",
     "of convolutions and matrix products, per second, of what a large matrix product reaches in the same precision.",
-    "% of roof: time that the operators of networks apart would take if each computed at that peak, or moved its tensors",
-    "once at the bandwidth of memory, whichever is longer, over the time taken. Small tensors stay in caches, which are",
-    "faster than memory.",
+    "% of roof: time that the operators of networks apart would take if each computed at that peak, or moved its",
+    "tensors once at the bandwidth of memory, whichever is longer, over the time taken. Small tensors stay in caches,",
+    "which are faster than memory.",
 ]
 
 

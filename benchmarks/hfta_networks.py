@@ -71,7 +71,7 @@ class ResidualBlock(nn.Module):
 class ResNet20(nn.Module):
     """Three stages of three residual blocks."""
 
-    def __init__(self, B: int, classes: int, size: tuple[int, ...], width: float) -> None:  # noqa: ARG002
+    def __init__(self, B: int, classes: int, size: tuple[int, ...], width: float) -> None:
         super().__init__()
         ops = _ops()
         stages = [scaled(channels, width) for channels in (16, 32, 64)]

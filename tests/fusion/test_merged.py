@@ -17,9 +17,8 @@ pytestmark = pytest.mark.usefixtures("seeded")
 
 def network(axes: int = 2) -> nn.Sequential:
     conv = {2: nn.Conv2d, 3: nn.Conv3d}[axes]
-    return nn.Sequential(
-        conv(1, 2, 3, padding=1), nn.ReLU(), conv(2, 2, 3, stride=2, padding=1), nn.Tanh(), nn.Flatten(), nn.LazyLinear(3)
-    )
+    layers = (conv(1, 2, 3, padding=1), nn.ReLU(), conv(2, 2, 3, stride=2, padding=1), nn.Tanh())
+    return nn.Sequential(*layers, nn.Flatten(), nn.LazyLinear(3))
 
 
 def networks(members: int, size: tuple[int, ...]) -> list[nn.Module]:

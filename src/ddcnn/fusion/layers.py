@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddcnn.fusion.merged import MergedConvolution, merged_members
+from ddcnn.fusion.merged import convolve_merged
 from ddcnn.fusion.operators import fuses, names
 from ddcnn.fusion.stacked import Stacked, fold, lead
 
@@ -38,8 +38,9 @@ def convolution(
     if stride_without_kernel(weight.shape[2:], stride, padding):
         steps = [stride] * (x.ndim - 2) if isinstance(stride, int) else stride
         values, stride = values[(..., *(slice(None, None, step) for step in steps))], 1
-    y = _grouped(func, values, _flat(weight), _flat(bias), stride, padding, dilation, groups, x.members)
-    return fold(y, x.members)
+    form = _flat(weight), _flat(bias), stride, padding, dilation
+    y = convolve_merged(values, *form, x.members) if groups == 1 else None
+    return fold(func(values, *form, groups * x.members) if y is None else y, x.members)
 
 
 def _only_tap(size: Any, kernel: Any, stride: Any, padding: Any, dilation: Any) -> int | None:
@@ -55,23 +56,6 @@ def _only_tap(size: Any, kernel: Any, stride: Any, padding: Any, dilation: Any) 
 def _pixel(value: Stacked, place: int) -> Stacked:
     """(B, C, *s) -> (B, C): one place of the axes of space."""
     return lead(value.apart(0)[(..., *(place,) * (value.ndim - 2))])
-
-
-def _grouped(
-    func: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int,
-    members: int,
-) -> Tensor:  # fmt: skip
-    """Convolve in groups of one network each; of several, on a CPU, where they have few channels."""
-    if x.device.type == "cpu" and groups == 1 and not isinstance(padding, str):
-        kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") and x.is_floating_point() else x.dtype
-        merge = merged_members(members, max(weight.shape[1], len(weight) // members), kind)
-        if merge > 1:
-            axes = x.ndim - 2
-            options = tuple([value] * axes if isinstance(value, int) else value for value in (stride, padding, dilation))
-            x, weight, bias = (None if value is None else value.to(kind) for value in (x, weight, bias))
-            return MergedConvolution.apply(x, weight, bias, options, members, merge)
-    y: Tensor = func(x, weight, bias, stride, padding, dilation, groups * members)
-    return y
 
 
 def stride_without_kernel(kernel: Any, stride: Any, padding: Any) -> bool:

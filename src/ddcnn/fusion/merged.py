@@ -19,18 +19,37 @@ _convolve = torch.ops.aten.convolution.default
 _gradients = torch.ops.aten.convolution_backward.default
 
 
+def convolve_merged(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, members: int
+) -> Tensor | None:
+    """Convolve for N networks, (B, N*C, *s) -> (B, N*K, *s'), several in a group; None where that does not pay."""
+    transformed = torch._C._functorch.is_functorch_wrapped_tensor(x)  # by torch.func, which knows no numbers
+    if x.device.type != "cpu" or isinstance(padding, str) or transformed:
+        return None
+    dtype = x.dtype
+    if torch.is_autocast_enabled("cpu") and dtype != torch.float64:
+        dtype = torch.get_autocast_dtype("cpu")
+    merge = merged_members(members, max(weight.shape[1], len(weight) // members), dtype)
+    if merge == 1:
+        return None
+    axes = x.ndim - 2
+    options = tuple([value] * axes if isinstance(value, int) else value for value in (stride, padding, dilation))
+    values = (None if value is None else value.to(dtype) for value in (x, weight, bias))
+    y: Tensor = MergedConvolution.apply(*values, options, members, merge)
+    return y
+
+
 def merged_members(members: int, channels: int, dtype: torch.dtype) -> int:
     """Return how many of N networks with so many channels (the larger of in and out) share a group; it divides N.
 
-    By measurement: ``benchmarks/convolutions.py``.
+    By measurement (``benchmarks/convolutions.py``) up to 8 channels a group in float32, where there are less than 3;
+    else up to 16, where there are less than 8.
 
     >>> merged_members(64, 2, torch.float32), merged_members(64, 2, torch.bfloat16), merged_members(9, 2, torch.float32)
     (4, 8, 3)
     """
-    width, few = (16, 8) if dtype in (torch.bfloat16, torch.float16) else (8, 3)
-    if channels >= few:
-        return 1
-    most = width // channels
+    width, few = (8, 3) if dtype == torch.float32 else (16, 8)
+    most = width // channels if channels < few else 1
     return max(m for m in range(1, most + 1) if members % m == 0)
 
 
