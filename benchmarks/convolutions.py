@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from common import describe_machine, in_turns, write
 
 from ddcnn.fusion.loop import CHANNELS_LAST
-from ddcnn.fusion.merged import MergedConvolution, merged_members
+from ddcnn.fusion.merged import merged_convolution, merged_members
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 # N, channels in, channels out, pixels per axis, axes
@@ -43,7 +43,7 @@ def candidates(N, C, K, pixels, axes, dtype):
         return convolve(x, weight, padding=padding, groups=N)
 
     def merged(several):
-        return lambda: MergedConvolution.apply(x, weight, None, options, N, several)
+        return lambda: merged_convolution(x, weight, None, *options, N, several)
 
     def separate():
         pairs = zip(x.chunk(N, 1), weight.chunk(N, 0), strict=True)

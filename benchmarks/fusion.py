@@ -30,6 +30,7 @@ from ddcnn.config import TrainingConfig
 from ddcnn.data.batch import Batch
 from ddcnn.decomposition import Grid, Subimages
 from ddcnn.errors import FusionError
+from ddcnn.fusion.recorded import PASSES
 from ddcnn.models import LocalCNNs, build, width_rule
 from ddcnn.training import MemberOptimizer, PrecisionName, Step
 from ddcnn.training.precision import autocast
@@ -83,7 +84,7 @@ def rows(*, quick: bool, large: bool, only: str) -> Iterator[Row]:
 
 
 class Candidate:
-    """A network and its training step on random images; made, it has run once."""
+    """A network and its training step on random images; made, it has run as often as fused ones are recorded after."""
 
     def __init__(self, row: Row, backend: str, *, whole: bool = False, batch: int | None = None) -> None:
         decomposition = Grid((1,) * len(row.grid) if whole else row.grid)
@@ -106,7 +107,8 @@ class Candidate:
             raise FusionError(f"asked for {backend}, got {network.backend}: {network.reason}")
         self.backend, self.reason = network.backend, network.reason
         self.step = Step(network, MemberOptimizer(network, TrainingConfig(lr=0.01)), row.precision)
-        self()
+        for _ in range(PASSES + 1 if backend in ("fused", "auto") else 1):  # after which it is as in a long training
+            self()
 
     def __call__(self) -> None:
         self.step(self.batch)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddcnn.fusion import FusedCNN, fuse
-from ddcnn.fusion.merged import MergedConvolution, merged_members
+from ddcnn.fusion.merged import merged_convolution, merged_members
 
 pytestmark = pytest.mark.usefixtures("seeded")
 
@@ -58,8 +58,7 @@ def test_equal_to_a_grouped_convolution(axes: int, bias: bool, stride: int) -> N
     shift = torch.randn(groups * K, dtype=torch.float64, requires_grad=True) if bias else None
     convolve = F.conv2d if axes == 2 else F.conv3d
     expected = convolve(x, weight, shift, stride, 1, 1, groups)
-    options = ([stride] * axes, [1] * axes, [1] * axes)
-    found = MergedConvolution.apply(x, weight, shift, options, groups, 3)
+    found = merged_convolution(x, weight, shift, [stride] * axes, [1] * axes, [1] * axes, groups, 3)
     torch.testing.assert_close(found, expected)
     inputs = [value for value in (x, weight, shift) if value is not None]
     slope = torch.randn_like(expected)

@@ -15,6 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_SCHEMA = """(
+    Tensor x, Tensor weight, Tensor? bias, int[] stride, int[] padding, int[] dilation, int groups, int merge
+) -> Tensor"""
 _convolve = torch.ops.aten.convolution.default
 _gradients = torch.ops.aten.convolution_backward.default
 
@@ -33,9 +36,9 @@ def convolve_merged(
     if merge == 1:
         return None
     axes = x.ndim - 2
-    options = tuple([value] * axes if isinstance(value, int) else value for value in (stride, padding, dilation))
+    options = ([value] * axes if isinstance(value, int) else list(value) for value in (stride, padding, dilation))
     values = (None if value is None else value.to(dtype) for value in (x, weight, bias))
-    y: Tensor = MergedConvolution.apply(*values, options, members, merge)
+    y: Tensor = merged_convolution(*values, *options, members, merge)
     return y
 
 
@@ -53,41 +56,54 @@ def merged_members(members: int, channels: int, dtype: torch.dtype) -> int:
     return max(m for m in range(1, most + 1) if members % m == 0)
 
 
-class MergedConvolution(torch.autograd.Function):
+@torch.library.custom_op("ddcnn::merged_convolution", mutates_args=(), schema=_SCHEMA)
+def merged_convolution(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    merge: int,
+) -> Tensor:
     """(B, G*C, *s), (G*K, C, *k), (G*K,) or None -> (B, G*K, *s'): G groups, of which ``merge`` each become one."""
+    form = bias, stride, padding, dilation, False, [0] * (x.ndim - 2)
+    y: Tensor = _convolve(x, _blocks(weight, groups, merge), *form, groups // merge)
+    return y if _finite(y) else _convolve(x, weight, *form, groups)
 
-    @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        options: tuple[Sequence[int], Sequence[int], Sequence[int]],
-        groups: int,
-        merge: int,
-    ) -> Tensor:
-        """Compute; ``options`` are stride, padding and dilation."""
-        ctx.save_for_backward(x, weight)
-        ctx.options = (*options, False, [0] * (x.ndim - 2))
-        ctx.bias, ctx.groups, ctx.merge = None if bias is None else bias.shape, groups, merge
-        y: Tensor = _convolve(x, _blocks(weight, groups, merge), bias, *ctx.options, groups // merge)
-        return y if _finite(y) else _convolve(x, weight, bias, *ctx.options, groups)
 
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
-        """Return the gradients; that of the weight tells whether there is anything infinite in the one that came."""
-        x, weight = ctx.saved_tensors
-        for_input, for_weight, for_bias = ctx.needs_input_grad[:3]
-        merged, groups = _blocks(weight, ctx.groups, ctx.merge), ctx.groups // ctx.merge
-        rest = (ctx.bias, *ctx.options)
-        _, slope, of_bias = _gradients(gradient, x, merged, *rest, groups, [False, True, for_bias])
-        own = None
-        if for_input:
-            if not _finite(slope):
-                merged, groups = weight, ctx.groups
-            own, _, _ = _gradients(gradient, x, merged, *rest, groups, [True, False, False])
-        of_weight = _diagonal(slope, ctx.groups, ctx.merge).reshape(weight.shape) if for_weight else None
-        return own, of_weight, of_bias, None, None, None
+@merged_convolution.register_fake
+def _shape_of(
+    x: Tensor, weight: Tensor, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int, *_: Any
+) -> Tensor:
+    y: Tensor = _convolve(x, weight, bias, stride, padding, dilation, False, [0] * (x.ndim - 2), groups)
+    return y
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
+    x, weight, bias, *options, groups, merge = inputs
+    ctx.save_for_backward(x, weight)
+    ctx.form = None if bias is None else bias.shape, *options, False, [0] * (x.ndim - 2)
+    ctx.groups, ctx.merge = groups, merge
+
+
+def _backward(ctx: Any, slope: Tensor) -> Any:
+    """Return the gradients; that of the weight tells whether there is anything infinite in the one that came."""
+    x, weight = ctx.saved_tensors
+    for_input, for_weight, for_bias = ctx.needs_input_grad[:3]
+    merged, groups = _blocks(weight, ctx.groups, ctx.merge), ctx.groups // ctx.merge
+    _, of_blocks, of_bias = _gradients(slope, x, merged, *ctx.form, groups, [False, True, for_bias])
+    of_input = None
+    if for_input:
+        if not _finite(of_blocks):
+            merged, groups = weight, ctx.groups
+        of_input, _, _ = _gradients(slope, x, merged, *ctx.form, groups, [True, False, False])
+    of_weight = _diagonal(of_blocks, ctx.groups, ctx.merge).reshape(weight.shape) if for_weight else None
+    return of_input, of_weight, of_bias, None, None, None, None, None
+
+
+merged_convolution.register_autograd(_backward, setup_context=_remember)
 
 
 def _blocks(weight: Tensor, groups: int, merge: int) -> Tensor:
