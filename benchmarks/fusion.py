@@ -1,6 +1,6 @@
 """What does fusing save? A step of N local CNNs, fused and as chosen, against the loop, vmap and the global CNN.
 
-    python benchmarks/fusion.py [--budget 12] [--quick | --large] [--only TEXT] [--resume] [--out FILE.md]
+    python benchmarks/fusion.py [--budget 12] [--quick | --large] [--only TEXT ...] [--resume] [--out FILE.md]
 
 Forward, backward and optimiser step (SGD with momentum) on random images, so that no data set is needed. The
 candidates take turns in one process; the first turn is a warm-up and not counted; rounds end with the budget of a row,
@@ -16,7 +16,7 @@ import gc
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,14 +70,14 @@ class Row:
         return (3 if len(self.size) == 2 else 1, *self.size)
 
 
-def rows(*, quick: bool, large: bool, only: str) -> Iterator[Row]:
+def rows(*, quick: bool, large: bool, only: Sequence[str]) -> Iterator[Row]:
     for size, grids in GRIDS.items():
         for network, pixels in NETWORKS.items():
             for grid in grids:
                 for precision in PRECISIONS:
                     row = Row(network, size, grid, precision)
                     fits = all(n // parts >= pixels for n, parts in zip(size, grid, strict=True))
-                    wanted = (large or size not in LARGE) and only in row.name
+                    wanted = (large or size not in LARGE) and any(text in row.name for text in only)
                     brief = size == (32, 32) and precision == "float32" and math.prod(grid) in (4, 16)
                     if fits and wanted and (brief or not quick):
                         yield row
@@ -160,7 +160,9 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=12.0, help="seconds of counted rounds per row")
     parser.add_argument("--quick", action="store_true", help="few rows: 32x32, float32, N = 4 and 16")
     parser.add_argument("--large", action="store_true", help="also volumes of 64x64x64")
-    parser.add_argument("--only", default="", help="rows whose name contains this, such as vgg9 or 32x32x32 or N16")
+    parser.add_argument(
+        "--only", nargs="+", default=[""], help="rows whose name contains one of these, such as vgg9 or 32x32x32 or N16"
+    )
     parser.add_argument("--resume", action="store_true", help="keep the rows that are in FILE.jsonl")
     parser.add_argument("--out", type=Path, default=result_path("fusion", DEVICE))
     options = parser.parse_args()

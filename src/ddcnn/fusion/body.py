@@ -51,7 +51,7 @@ class StackedBody(nn.Module):
         self._names = {name: known[id(value)] for name, value in state.items()}
         template = copy.deepcopy(first).to("meta")
         self._template = (template,)  # in a tuple: not a part of this network
-        self._recorded = Recorded(template)
+        self.recorded = Recorded(template)
         self._slots = [(kind, name) for _, kind, name, _ in _places(template)]
         self._mode = first.training
         if backend == "fused":
@@ -82,7 +82,7 @@ class StackedBody(nn.Module):
             return self._vmapped(template, x, layer)
         state = [getattr(self, key) for key in dict.fromkeys(self._keys)]
         if self.training and layer is None:
-            return self._recorded(self._scores, state, x), None
+            return self.recorded(self._scores, state, x), None
         return self._fused(state, x, layer)
 
     def _scores(self, state: Sequence[Tensor], x: Tensor) -> Tensor:

@@ -33,9 +33,15 @@ class Recorded:
     ----------
     template
         The network whose code runs; what it computes depends on its attributes, which are watched.
+
+    Attributes
+    ----------
+    after
+        The pass of a kind that is recorded.
     """
 
     def __init__(self, template: nn.Module) -> None:
+        self.after = PASSES
         self._template = template
         self._attributes: list[object] = []
         self._passes: dict[object, int] = {}
@@ -65,7 +71,7 @@ class Recorded:
             self._graphs.clear()
         if kind not in self._graphs:
             self._passes[kind] = 1 + self._passes.get(kind, 0)
-            if self._passes[kind] < PASSES:
+            if self._passes[kind] < self.after:
                 return run(state, x)
             self._graphs[kind] = _record(run, state, x)
         graph = self._graphs[kind]
