@@ -1,4 +1,4 @@
-"""Ways to run N local CNNs that were tried and not taken: on threads, in chunks, captured, compiled.
+"""Ways to run N local CNNs that were tried: on threads, in halves, captured, compiled. Captured alone was taken.
 
     python benchmarks/not_taken.py [--rounds 9] [--only TEXT] [--out FILE.md]
 
@@ -9,7 +9,8 @@ loop, threads   the same, each network on one of as many Python threads, each of
 fused           one grouped network, all threads in each operator
 halves, threads two fused networks of N / 2, each on a Python thread that computes with one
 halves          two fused networks of N / 2, one after the other: half of the activations, which may stay in the cache
-captured        the operators that the fused network runs, recorded once by make_fx and replayed (none merged)
+captured        the operators that the fused network runs, recorded once by make_fx and replayed: taken, as
+                `ddcnn.fusion.recorded` (here without merged convolutions, as is the next)
 compiled        what was captured, by torch.compile (Inductor); seconds of the first step behind it
 
 See docs/decisions/fusion.md.
@@ -191,7 +192,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     lines = [
-        "# Ways to run N local CNNs that were not taken",
+        "# Ways to run N local CNNs that were tried",
         "",
         describe_machine(f"python benchmarks/not_taken.py --rounds {options.rounds}", DEVICE),
         "",

@@ -110,3 +110,17 @@ def test_what_cannot_be_recorded_runs() -> None:
     for _ in range(PASSES + 3):
         assert torch.equal(recorded(run, [weight], torch.ones(3)), torch.ones(3))
     assert torch.equal(recorded(run, [weight], -torch.ones(3)), torch.ones(3))
+
+
+def test_a_copy_watches_its_own_layers() -> None:
+    layer = nn.Sequential(nn.Dropout(0.5))
+    recorded, weight = Recorded(layer), torch.ones(3, requires_grad=True)
+    twin, twin_layer = copy.deepcopy((recorded, layer))
+
+    def run(state: Any, x: Tensor) -> Tensor:
+        return x * state[0] * twin_layer[0].p  # type: ignore[operator]
+
+    for _ in range(PASSES + 3):
+        twin(run, [weight], torch.ones(3))
+    twin_layer[0].p = 0.25
+    assert torch.equal(twin(run, [weight], torch.ones(3)), torch.full((3,), 0.25))

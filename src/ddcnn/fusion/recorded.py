@@ -47,9 +47,9 @@ class Recorded:
         self._passes: dict[object, int] = {}
         self._graphs: dict[object, GraphModule | None] = {}
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Recorded:
-        """Return one that has recorded nothing: copies are made to be changed."""
-        return Recorded(memo.get(id(self._template), self._template))
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle as one that has recorded nothing."""
+        return Recorded, (self._template,)
 
     def __call__(self, run: Callable[[Sequence[Tensor], Tensor], Tensor], state: Sequence[Tensor], x: Tensor) -> Tensor:
         """Return ``run(state, x)``, replayed if it is known.
