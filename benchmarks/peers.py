@@ -1,6 +1,6 @@
 """How do others train N equal CNNs at once? A step of each of them, and of the chosen backend, in turns.
 
-    python benchmarks/peers.py [--budget 12] [--only TEXT] [--hfta FOLDER] [--resume] [--out FILE.md]
+    python benchmarks/peers.py [--budget 12] [--only TEXT ...] [--hfta FOLDER] [--resume] [--out FILE.md]
 
 The same N local CNNs of `fusion.py`, the same images, forward, backward and SGD with momentum, by:
 
@@ -192,7 +192,7 @@ def line(result: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--budget", type=float, default=12.0, help="seconds of counted rounds per row")
-    parser.add_argument("--only", default="", help="rows whose name contains this")
+    parser.add_argument("--only", nargs="+", default=[""], help="rows whose name contains one of these")
     parser.add_argument("--hfta", type=Path, help="a checkout of HFTA")
     parser.add_argument("--resume", action="store_true", help="keep the rows that are in FILE.jsonl")
     parser.add_argument("--out", type=Path, default=result_path("peers", DEVICE))
@@ -213,7 +213,7 @@ def main() -> None:
     for network, grid in SHAPES:
         for precision in PRECISIONS:
             row = Row(network, SIZE, grid, precision)
-            if options.only not in row.name or row.name in {result["name"] for result in done}:
+            if not any(text in row.name for text in options.only) or row.name in {result["name"] for result in done}:
                 continue
             done.append(measure(row, options.budget, with_hfta=options.hfta is not None))
             with log.open("a", encoding="utf-8") as file:
