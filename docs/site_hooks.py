@@ -1,0 +1,53 @@
+"""What the site has beside the pages of `docs/`: references made from the code, and the measurements.
+
+`reference/configuration.md` and `reference/commands.md` hold a mark, ``<!-- made: NAME -->``, which is replaced by what
+`docs/reference_pages.py` makes. Files of `benchmarks/results/` become pages, and links to them stay what they are in the
+repository.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+HERE = Path(__file__).parent
+RESULTS = HERE.parent / "benchmarks" / "results"
+sys.path.insert(0, str(HERE))
+
+from reference_pages import MADE  # noqa: E402
+
+OUTSIDE = re.compile(r"\]\(((?:\.\./)*)\.\./benchmarks/results(/[^)#]*)?\)")
+MARK = re.compile(r"<!-- made: (\w+) -->")
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the measurements, and a page that lists them."""
+    paths = sorted(RESULTS.iterdir())
+    for path in paths:
+        files.append(File.generated(config, f"benchmarks/{path.name}", abs_src_path=str(path)))
+    pages = [path for path in paths if path.suffix == ".md"]
+    files.append(File.generated(config, "benchmarks/README.md", content=_list_of(pages)))
+    measurements = next(entry for entry in config.nav if isinstance(entry, dict) and "Measurements" in entry)
+    measurements["Measurements"] = ["benchmarks/README.md", *(f"benchmarks/{path.name}" for path in pages)]
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:  # noqa: ARG001 - as mkdocs calls it
+    """Put in what is made from the code, and lead links to measurements to their pages."""
+    markdown = OUTSIDE.sub(lambda found: f"]({found[1]}benchmarks{found[2] or '/README.md'})", markdown)
+    return MARK.sub(lambda found: MADE[found[1]](), markdown)
+
+
+def _list_of(pages: list[Path]) -> str:
+    rows = [f"- [{_title(page)}]({page.name})" for page in pages]
+    return "# Measurements\n\nEach page has its command, the versions and the machine.\n\n" + "\n".join(rows) + "\n"
+
+
+def _title(page: Path) -> str:
+    title = page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+    day = re.search(r"\d{4}-\d{2}-\d{2}", page.name)
+    return f"{title} ({day[0]})" if day else title
