@@ -1,12 +1,13 @@
 """What the site has beside the pages of `docs/`: references made from the code, and the measurements.
 
-`reference/configuration.md` and `reference/commands.md` hold a mark, ``<!-- made: NAME -->``, which is replaced by what
-`docs/reference_pages.py` makes. Files of `benchmarks/results/` become pages, and links to them stay what they are in the
-repository.
+A mark ``<!-- made: NAME -->`` in a page is replaced by what `docs/reference_pages.py` makes. Files of
+`benchmarks/results/` become pages, and links to them stay what they are in the repository. Drawings (SVG) are put into
+the pages, so that they take their colours.
 """
 
 from __future__ import annotations
 
+import html
 import re
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ sys.path.insert(0, str(HERE))
 from reference_pages import MADE  # noqa: E402
 
 OUTSIDE = re.compile(r"\]\(((?:\.\./)*)\.\./benchmarks/results(/[^)#]*)?\)")
+DRAWING = re.compile(r"^!\[([^]]*)\]\(((?:\.\./)*)images/([\w-]+\.svg)\)$", re.M)
 MARK = re.compile(r"<!-- made: (\w+) -->")
 
 
@@ -39,7 +41,14 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:  # noqa: ARG001 - as mkdocs calls it
     """Put in what is made from the code, and lead links to measurements to their pages."""
     markdown = OUTSIDE.sub(lambda found: f"]({found[1]}benchmarks{found[2] or '/README.md'})", markdown)
+    markdown = DRAWING.sub(_inlined, markdown)
     return MARK.sub(lambda found: MADE[found[1]](), markdown)
+
+
+def _inlined(found: re.Match[str]) -> str:
+    drawing = (HERE / "images" / found[3]).read_text(encoding="utf-8").strip()
+    drawing = re.sub("<style>.*?</style>", "", drawing)
+    return f'<div class="drawing" role="img" aria-label="{html.escape(found[1])}" markdown="0">{drawing}</div>'
 
 
 def _list_of(pages: list[Path]) -> str:

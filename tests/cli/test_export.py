@@ -1,4 +1,4 @@
-"""`ddcnn export`, `ddcnn evaluate --onnx`, and what docs/export.md shows."""
+"""`ddcnn export`, `ddcnn evaluate --onnx`, and what docs/how-to/export.md shows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import ddcnn
 from ddcnn.errors import ExportError
 from tests.cli.trained import train_small
 
-PAGE = Path(__file__).parents[2] / "docs" / "export.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "export.md"
 EXAMPLES = dict(re.findall(r"```python\n# ([\w-]+)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S))
 
 
