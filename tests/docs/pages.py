@@ -15,6 +15,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
+_SLURM = {"SCRATCH": "scratch", "SLURM_JOB_NODELIST": "n"}
 _SHELL = ("ddcnn", "pip", "make", "python", "torchrun", "srun", "scontrol", "ray", "sleep")
 _STUB = """#!{python} -S
 import json, sys
@@ -59,7 +60,7 @@ def commands(block: Block, folder: Path) -> list[list[str]]:
     log.write_text("")
     paths = os.pathsep.join((str(stubs), os.environ["PATH"]))
     done = subprocess.run(
-        ["bash", "-u", "-c", block.text], env=os.environ | {"PATH": paths, "SCRATCH": "scratch", "SLURM_JOB_NODELIST": "n"},
+        ["bash", "-u", "-c", block.text], env=os.environ | {"PATH": paths} | _SLURM,
         capture_output=True, text=True, check=False, timeout=20,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, ""), block.text
