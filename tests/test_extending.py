@@ -1,4 +1,4 @@
-"""What `docs/how-to/extending.md` shows works as it is shown there, one file each, with every strategy, engine and report."""
+"""What `docs/how-to/extending.md` shows works as it is shown there, with every strategy, engine and report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a newcomer does, from the pages alone: `docs/tutorial.md` and `docs/how-to/arrays.md`, with nothing made smaller.
+"""What a newcomer does, from `docs/tutorial.md` and `docs/how-to/arrays.md` alone, with nothing made smaller.
 
 The blocks are those of the pages, in their order, with real networks; commands are run as they would be typed.
 """
