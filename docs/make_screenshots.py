@@ -1,4 +1,4 @@
-"""Photograph a report in Chromium at three widths, as a phone, a tablet and a desktop show it: docs/images/report-*.png.
+"""Photograph a report in Chromium as a phone, a tablet and a desktop show it: docs/images/report-*.png.
 
 python docs/make_screenshots.py runs/photos
 """
@@ -15,10 +15,10 @@ from PIL import Image
 
 IMAGES = Path(__file__).parent / "images"
 SIZES = {390: 1300, 800: 1300, 1280: 1300}  # width: height, in pixels
-OPTIONS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --hide-scrollbars --virtual-time-budget=5000"
-).split()
+OPTIONS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--virtual-time-budget=5000",
+]  # fmt: skip
 
 
 def main(page: Path) -> None:
@@ -33,9 +33,10 @@ def main(page: Path) -> None:
                 f'<!DOCTYPE html><body style="margin:0"><iframe src="{page.resolve().as_uri()}" '
                 f'style="border:0;width:{width}px;height:{height}px"></iframe>'
             )
+            window = f"{max(width, 500)},{height}"
             subprocess.run(
                 [
-                    chromium, *OPTIONS, f"--user-data-dir={folder}/profile", f"--window-size={max(width, 500)},{height}",
+                    chromium, *OPTIONS, f"--user-data-dir={folder}/profile", f"--window-size={window}",
                     f"--blink-settings=preferredColorScheme={int(scheme == 'light')}", f"--screenshot={picture}",
                     around.as_uri(),
                 ],
