@@ -16,7 +16,8 @@ from PIL import Image
 IMAGES = Path(__file__).parent / "images"
 SIZES = {390: 1300, 800: 1300, 1280: 1300}  # width: height, in pixels
 OPTIONS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--virtual-time-budget=5000",
 ]  # fmt: skip
 

@@ -58,9 +58,24 @@ def prepared(small_things: None, tmp_path_factory: pytest.TempPathFactory) -> Pa
     shutil.copytree(folder / "photos", folder / "more")
     (folder / "new").mkdir()
     Image.fromarray(_pixels(1, 3, 16)[0].transpose(1, 2, 0)).save(folder / "new" / "cat.jpg")
+    _write_scans(folder)
     config = ddcnn.Config(data={"source": f"folder:{folder / 'photos'}"}, out=folder / "runs" / "mine")
     ddcnn.compare(config)
     return folder
+
+
+def _write_scans(folder: Path) -> None:
+    try:
+        import nibabel
+    except ImportError:  # the page on volumes is skipped
+        return
+    (folder / "scans").mkdir()
+    rows = ["file,label,group"]
+    for number in range(20):
+        values = np.random.default_rng(number).integers(-1000, 400, (12, 12, 12)).astype(np.int16)
+        nibabel.Nifti1Image(values, np.eye(4)).to_filename(folder / "scans" / f"{number}.nii.gz")
+        rows.append(f"scans/{number}.nii.gz,{('healthy', 'ill')[number % 2]},patient{number}")
+    (folder / "scans.csv").write_text("\n".join(rows))
 
 
 def _pixels(count: int, channels: int, size: int) -> Any:
