@@ -6,7 +6,6 @@ Questions of `ddcnn experiment` are not answered here: that they exist and take 
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import sys
@@ -56,7 +55,7 @@ def test_the_blocks_of_a_page_run(
     shutil.copytree(prepared, folder)
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(folder)
-    monkeypatch.setattr(os, "environ", os.environ.copy())  # of this process, which commands change
+    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "1")  # commands set it for volumes
     monkeypatch.setattr("ddcnn.report.write_report", lambda run: Path(run) / "report.html")
     before = set(sys.modules)
     names = _given(page)
