@@ -31,7 +31,7 @@ bench: $(READY)  ## what a fused step saves, what the training loop costs
 	$(BIN)/python benchmarks/overhead.py
 
 docs: $(READY_DOCS)  ## the documentation as a site: build/site/index.html
-	$(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 readme: $(READY)  ## put the table and the pictures of the demo's run into the README
 	$(BIN)/python docs/make_readme.py $(RUN)

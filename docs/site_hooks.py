@@ -45,6 +45,17 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     return MARK.sub(lambda found: MADE[found[1]](), markdown)
 
 
+def on_post_page(output: str, page: Any, config: Any) -> str:  # noqa: ARG001 - as mkdocs calls it
+    """Let the search of pages that are opened as files come from here, not from the network."""
+    above = "../" * page.url.count("/")
+    return output.replace("https://unpkg.com/iframe-worker/shim", f"{above}images/worker.js")
+
+
+def on_post_template(output_content: str, template_name: str, config: Any) -> str:  # noqa: ARG001
+    """Do so in the page for what is not found."""
+    return output_content.replace("https://unpkg.com/iframe-worker/shim", "images/worker.js")
+
+
 def _inlined(found: re.Match[str]) -> str:
     drawing = (HERE / "images" / found[3]).read_text(encoding="utf-8").strip()
     drawing = re.sub("<style>.*?</style>", "", drawing)
