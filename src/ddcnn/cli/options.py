@@ -90,7 +90,7 @@ FIELDS = (
     Field("--features", "aggregation.features", str, METHOD, "probability (default), log, logit, penultimate.", "X"),
     Field("--calibrate", "aggregation.calibrate", bool, METHOD, "Make probabilities as sure as they are right."),
     Field("--aggregate-on", "aggregation.aggregate_on", str, METHOD, "For the DNN: train, holdout, crossfit.", "PART"),
-    Field("--recipe", "recipe", str, TRAINING, "fast (default) or paper: fills what you do not set.", "NAME"),
+    Field("--recipe", "recipe", str, TRAINING, "fast (default), strong or paper: fills what you do not set.", "NAME"),
     Field("--epochs", "training.epochs", str, TRAINING, "Epochs of each stage.", "N"),
     Field("--batch-size", "training.batch_size", str, TRAINING, "Images per step: auto, 128 or fewer.", "N"),
     Field("--lr", "training.lr", str, TRAINING, "Peak learning rate; auto goes with the batch size.", "X"),

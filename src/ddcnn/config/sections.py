@@ -189,9 +189,20 @@ class TrainingConfig(Section):
     ``milestones`` are fractions of all epochs at which a step schedule multiplies the rate by ``gamma``; a plateau
     schedule does so after ``plateau_patience`` epochs without a better validation loss. ``patience`` stops a
     subdomain that has not improved its validation accuracy for so many epochs; None never stops. ``select`` keeps
-    the parameters of the epoch with the best validation accuracy, or of the last one. ``shift`` is in pixels,
-    ``rotation`` in degrees; these two and ``flip`` None mean: as the data set allows. Against imbalance,
+    the parameters of the epoch with the best validation accuracy, or of the last one. Against imbalance,
     ``class_weights`` weights the loss, and ``sampling`` balanced shows each class equally often per epoch.
+
+    What happens to the images is drawn for each, and the same for all subdomains: ``shift`` is in pixels, ``rotation``
+    in degrees, ``crop`` the smallest share of an image that is enlarged to the whole (1: none); these three and
+    ``flip`` None mean: as the data set allows. ``jitter`` changes contrast and brightness by so much (0.1: a tenth).
+    ``mixup`` and ``cutmix`` mix images, with shares from a Beta distribution of this parameter; 0: not.
+
+    ``decay`` ``weights`` spares norms and biases the weight decay. ``ema`` keeps a running mean of the parameters, of
+    which each step leaves this share as it was, such as 0.999; it is what is validated, kept and used, with the
+    statistics of its batch norm measured anew. ``sam`` is the radius of sharpness-aware minimisation, which takes the
+    gradient where the loss is highest nearby, and twice the time. ``freeze`` holds all layers but the last of each CNN
+    for so many epochs. ``layer_decay`` is the rate of each layer of a CNN as a share of that of the next one.
+
     ``clip_norm`` is the largest norm that the gradient of one network may have: a longer one is shortened to it, each
     local CNN's for itself. ``subdomains`` gives local CNNs, by the index of their subdomain, a learning rate or a
     weight decay of their own, as in ``--set training.subdomains.3.lr=0.05``; it plays no part where one model is
@@ -218,7 +229,16 @@ class TrainingConfig(Section):
     flip: bool | None = None
     shift: Annotated[int, Field(ge=0)] | None = None
     rotation: Annotated[float, Field(ge=0, le=180)] | None = None
+    crop: Annotated[float, Field(gt=0, le=1)] | None = None
+    jitter: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    mixup: Annotated[float, Field(ge=0, le=100)] = 0.0
+    cutmix: Annotated[float, Field(ge=0, le=100)] = 0.0
     clip_norm: Annotated[float, Field(gt=0)] | None = None
+    decay: Literal["all", "weights"] = "all"
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    sam: Annotated[float, Field(gt=0)] | None = None
+    freeze: Annotated[int, Field(ge=0)] = 0
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     subdomains: Annotated[dict[int, SubdomainConfig], BeforeValidator(by_index)] = Field(default_factory=dict)
 
     @property

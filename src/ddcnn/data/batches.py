@@ -12,8 +12,9 @@ from jaxtyping import Int64, Shaped
 from torch import Tensor
 
 from ddcnn.data.augmentation import Augmentation
-from ddcnn.data.batch import Batch, Inputs
+from ddcnn.data.batch import OTHERS, SHARES, Batch, Inputs
 from ddcnn.data.lazy import Images
+from ddcnn.data.mixing import partners, shares_of
 from ddcnn.data.prefetch import prefetch
 from ddcnn.data.sampling import balanced, shuffled
 from ddcnn.decomposition import Subdomain, Subimages
@@ -120,7 +121,7 @@ class Batches:
             yield from self._streamed(parts, moves)
             return
         for chosen in parts:
-            yield self._batch(self._taken(chosen, moves), chosen)
+            yield self._batch(self._taken(chosen, moves), chosen, moves)
 
     def _taken(self, chosen: Tensor, moves: Tensor | None) -> Inputs:
         own = self._own(chosen)
@@ -128,9 +129,14 @@ class Batches:
             return self.inputs[own.to(self.device)]
         return self.inputs.take(own, self.subdomains, self.augmentation, None if moves is None else moves[own])
 
-    def _batch(self, inputs: Inputs, chosen: Tensor) -> Batch:
+    def _batch(self, inputs: Inputs, chosen: Tensor, moves: Tensor | None) -> Batch:
         extras = {name: values[chosen.to(values.device)].to(self.device) for name, values in self.extras.items()}
-        return Batch(inputs, self.labels[chosen.to(self.device)], chosen, extras)
+        labels = self.labels[chosen.to(self.device)]
+        if moves is not None and self.augmentation is not None and self.augmentation.mixes:
+            size = self.inputs.shape[2:]
+            extras[OTHERS] = labels[partners(len(chosen), self.part).to(self.device)]
+            extras[SHARES] = shares_of(self.augmentation.rows("mix", moves[chosen], len(size)), size).to(self.device)
+        return Batch(inputs, labels, chosen, extras)
 
     def _own(self, chosen: Tensor) -> Tensor:
         """Return those samples of a batch whose inputs are there."""
@@ -149,4 +155,4 @@ class Batches:
 
         with closing(prefetch(fetch, parts)) as fetched:
             for chosen, batch in fetched:
-                yield self._batch(batch.map(lambda part: part.to(self.device, non_blocking=True)), chosen)
+                yield self._batch(batch.map(lambda part: part.to(self.device, non_blocking=True)), chosen, moves)

@@ -43,7 +43,8 @@ class Epoch:
         with closing(self.train.shuffled(self.number, self.done)) as batches:
             for batch in batches:
                 done = (self.number - 1) * self.train.steps + self.done
-                losses, correct = self.step(batch, schedule=self._schedule(done), at=done / total)
+                held = self.number <= self.config.freeze
+                losses, correct = self.step(batch, schedule=self._schedule(done), at=done / total, held=held)
                 self._loss = self._loss + losses  # on the device: no waiting for it in each step
                 self._correct = self._correct + correct
                 self.samples += len(batch)
