@@ -112,8 +112,17 @@ class NetworkFactory:
         ModelError
             A network has none.
         """
-        if self.config.aggregation.features != "penultimate":
-            return None
+        return self.widths if self.config.aggregation.features == "penultimate" else None
+
+    @cached_property
+    def widths(self) -> tuple[int, ...]:
+        """How many features each local CNN has, whether it hands them over or not, N numbers.
+
+        Raises
+        ------
+        ModelError
+            A network has none.
+        """
         known: dict[tuple[int, ...], int] = {}
         shapes = [(self.channels + s.added_channels, *s.shape) for s in self.subdomains]
         for subdomain, shape in zip(self.subdomains, shapes, strict=True):

@@ -78,14 +78,18 @@ FIELDS = (
     Field("--folds", "data.folds", str, DATA, "Cross-validate, folds x repeats: 5x2.", "FOLDS"),
     Field("--group-pattern", "data.group_pattern", str, DATA, "Of a folder: (...) in paths names a patient.", "REGEX"),
     Field("--on-bad-file", "data.on_bad_file", str, DATA, "error (default), warn or skip: leave it out.", "WORD"),
-    Field("--model", "model.name", str, METHOD, "vgg9 (default), resnet20, cnn3d, or module:function.", "NAME"),
+    Field("--model", "model.name", str, METHOD, "vgg9 (default), resnet20, cnn3d, lda, timm:NAME, "
+          "torchvision:NAME, monai:NAME, or module:function.", "NAME"),
     Field("--grid", "decomposition.grid", str, METHOD, "Subdomains, rows x columns: 2x2 (default), 4x4, 4x1.", "GRID"),
     Field("--decomposition", "decomposition.name", str, METHOD, f"{CUTS}; default grid.", "NAME"),
     Field("--overlap", "decomposition.overlap", str, METHOD, "Pixels a subdomain grows, per side: 2 or 2x0.", "PIXELS"),
     Field("--coarse", "decomposition.coarse", str, METHOD, "One more local CNN, on the whole image reduced to this "
           "size; without a size, to that of a subimage.", "[SIZE]", "auto"),
     Field("--width-factor", "model.width_factor", str, METHOD, "Of local CNNs; default 1/sqrt(subdomains).", "X"),
-    Field("--strategy", "strategy", str, METHOD, "global, local (default), coherent, transfer, module:name.", "NAME"),
+    Field("--strategy", "strategy", str, METHOD, "global, local (default), coherent, transfer, compose, "
+          "module:name.", "NAME"),
+    Field("--init", "init.name", str, METHOD, "Begin: random (default), shared, contrastive, or module:name.", "NAME"),
+    Field("--weights", "init.weights", Path, METHOD, "Begin with a file (safetensors) or a run.", "FILE"),
     Field("--aggregation", "aggregation.name", str, METHOD, f"{AGGREGATIONS}; default dense.", "NAME"),
     Field("--features", "aggregation.features", str, METHOD, "probability (default), log, logit, penultimate.", "X"),
     Field("--calibrate", "aggregation.calibrate", bool, METHOD, "Make probabilities as sure as they are right."),

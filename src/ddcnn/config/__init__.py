@@ -15,9 +15,11 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from ddcnn.config.sections import (
     AggregationConfig,
     CoherentConfig,
+    ComposeConfig,
     ComputeConfig,
     DataConfig,
     DecompositionConfig,
+    InitConfig,
     ModelConfig,
     SubdomainConfig,
     TrainingConfig,
@@ -32,11 +34,13 @@ __all__ = [
     "MOST_THREADS",
     "AggregationConfig",
     "CoherentConfig",
+    "ComposeConfig",
     "ComputeConfig",
     "Config",
     "DataConfig",
     "DecompositionConfig",
     "Features",
+    "InitConfig",
     "ModelConfig",
     "Resize",
     "SubdomainConfig",
@@ -66,8 +70,10 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     aggregation: AggregationConfig = AggregationConfig()
     training: TrainingConfig = TrainingConfig()
+    init: InitConfig = InitConfig()
     coherent: CoherentConfig = CoherentConfig()
     transfer: TransferConfig = TransferConfig()
+    compose: ComposeConfig = ComposeConfig()
     compute: ComputeConfig = ComputeConfig()
 
     @model_validator(mode="before")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -201,7 +202,9 @@ class TrainingConfig(Section):
     which each step leaves this share as it was, such as 0.999; it is what is validated, kept and used, with the
     statistics of its batch norm measured anew. ``sam`` is the radius of sharpness-aware minimisation, which takes the
     gradient where the loss is highest nearby, and twice the time. ``freeze`` holds all layers but the last of each CNN
-    for so many epochs. ``layer_decay`` is the rate of each layer of a CNN as a share of that of the next one.
+    for so many epochs. ``local_objective`` is what local CNNs that are trained alone minimise: ``ce``, the cross-entropy,
+    or that and ``local_objective_weight`` times what keeps features that help only jointly, ``ce+contrast`` or
+    ``ce+reconstruction`` (`ddcnn.training.local_objectives`). ``layer_decay`` is the rate of each layer of a CNN as a share of that of the next one.
 
     ``clip_norm`` is the largest norm that the gradient of one network may have: a longer one is shortened to it, each
     local CNN's for itself. ``subdomains`` gives local CNNs, by the index of their subdomain, a learning rate or a
@@ -239,6 +242,8 @@ class TrainingConfig(Section):
     sam: Annotated[float, Field(gt=0)] | None = None
     freeze: Annotated[int, Field(ge=0)] = 0
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    local_objective: str = "ce"
+    local_objective_weight: Annotated[float, Field(gt=0)] = 0.1
     subdomains: Annotated[dict[int, SubdomainConfig], BeforeValidator(by_index)] = Field(default_factory=dict)
 
     @property
@@ -256,6 +261,47 @@ class TrainingConfig(Section):
         """
         own = self.subdomains.get(index, SubdomainConfig())
         return self.model_copy(update=own.model_dump(exclude_none=True))
+
+
+class InitConfig(Section):
+    """Where the trainings of local CNNs, of the coherent model and of the global CNN begin.
+
+    ``name`` is ``random``; ``weights``: the parameters of a file (safetensors), or of the networks of another run;
+    ``shared``: one local CNN that was trained on the subimages of all subdomains; ``contrastive``: local CNNs that
+    learned, without labels, which subimages are two views of the same image; or ``module:name`` of your own. ``epochs``
+    is how long the last two train; None: as long as the local CNNs will.
+    """
+
+    name: str = "random"
+    weights: Path | None = None
+    epochs: PositiveInt | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_weights(cls, values: Any) -> Any:
+        given = isinstance(values, Mapping) and values.get("weights") is not None
+        return {"name": "weights", **values} if given else values
+
+    @model_validator(mode="after")
+    def _check(self) -> InitConfig:
+        if self.weights is not None and self.name != "weights":
+            raise ConfigError(
+                f"init.weights = {shortened(str(self.weights))} says where to begin, and so does init.name = "
+                f"{shortened(self.name)}; leave one of them out"
+            )
+        return self
+
+
+class ComposeConfig(Section):
+    """The global CNN, composed of sub-networks that divide its channels among them (strategy compose).
+
+    ``parts`` is their number. ``epochs`` are those of the composed CNN, None: as many as the sub-networks had;
+    ``lr_factor`` multiplies its learning rate.
+    """
+
+    parts: Annotated[int, Field(ge=2)] = 2
+    epochs: PositiveInt | None = None
+    lr_factor: Annotated[float, Field(gt=0)] = 0.5
 
 
 class CoherentConfig(Section):

@@ -53,6 +53,8 @@ class Batches:
     part
         (r, R): of the inputs of each batch, only the r-th of R parts of equal size is there, where the last sample
         stands in for those that are missing at the end; the labels are those of the whole batch.
+    view
+        Which of several independent augmentations is drawn, in the same order of samples.
     """
 
     inputs: Shaped[Tensor, "n *rest"] | Images
@@ -66,6 +68,7 @@ class Batches:
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     evaluation_size: int | None = None
     part: tuple[int, int] = (0, 1)
+    view: int = 0
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -93,7 +96,8 @@ class Batches:
         moves = None
         if self.augmentation is not None:
             samples, axes = self.inputs.shape[0], self.inputs.ndim - 2
-            moves = self.augmentation.draw(samples=samples, axes=axes, seed=self.seed, epoch=epoch)
+            seed = derive_seed(self.seed, "view", self.view) if self.view else self.seed
+            moves = self.augmentation.draw(samples=samples, axes=axes, seed=seed, epoch=epoch)
         chosen = order[: self.steps * self.batch_size].split(self.batch_size)
         return self._batches(chosen[first:], moves)
 

@@ -16,7 +16,7 @@ from ddcnn.experiments.record import Begun, Comparison, Recorder, finish_run, op
 from ddcnn.machine import staying_below
 from ddcnn.planning import MemoryPlan, Setup, Threads, choose_threads, computing_with, decide, keep_threads, prepare
 from ddcnn.runs.folder import CHECKPOINTS, RunFolder
-from ddcnn.strategies import STRATEGIES, StrategyContext, StrategyResult, needed_for
+from ddcnn.strategies import STRATEGIES, StrategyContext, StrategyResult, check_strategies, needed_for
 from ddcnn.training import Progress, StageTimer, Workspace, peak_of_process
 
 _MOST_NAMED = 20
@@ -89,6 +89,7 @@ class Session:
             sources, images = named_paths(config.data), source_folder(config.data)
             folder.check_free(force=config.force, sources=sources, images=images)
         setup = prepare(config, dataset, ranks, begun.proofs if begun else ())
+        check_strategies(list(strategies), setup)
         engine = options.engine or build_engine(config.compute, setup.compute.device.type)
         threads = _threads(setup, engine, begun)
         contexts.enter_context(computing_with(threads.count))

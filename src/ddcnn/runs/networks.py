@@ -45,6 +45,10 @@ class Result(Protocol):
     def shares_local_cnns(self) -> bool:
         """Whether other results have the same local CNNs."""
 
+    @property
+    def whole_image(self) -> bool:
+        """Whether it is the global CNN."""
+
 
 def save_networks(folder: RunFolder, results: Mapping[str, Result]) -> None:
     """Write the parameters of trained networks, by name of the result, and ``networks.json``: which file is what.
@@ -52,7 +56,7 @@ def save_networks(folder: RunFolder, results: Mapping[str, Result]) -> None:
     Local CNNs that results share lie in ``locals/<index>.safetensors``, the parameters of their aggregations in a file
     each; any other network is one file. A missing local CNN has no file.
     """
-    saved = {name: _described(name, result) for name, result in results.items()}
+    saved = {name: _described(result) for name, result in results.items()}
     folder.write_json("networks.json", {name: one.model_dump() for name, one in saved.items()})
     for name, result in results.items():
         if not saved[name].shares_local_cnns:
@@ -185,9 +189,9 @@ def best_strategy(folder: RunFolder) -> str:
     return max(available, key=lambda name: accuracies[name])
 
 
-def _described(name: str, result: Result) -> SavedNetwork:
+def _described(result: Result) -> SavedNetwork:
     return SavedNetwork(
-        whole_image=name == "global", aggregation=result.aggregation, shares_local_cnns=result.shares_local_cnns
+        whole_image=result.whole_image, aggregation=result.aggregation, shares_local_cnns=result.shares_local_cnns
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -12,6 +13,7 @@ from ddcnn.models import LocalCNNs
 from ddcnn.network import CNNDNN
 from ddcnn.planning import Setup
 from ddcnn.strategies.calibration import calibrate_decision
+from ddcnn.strategies.initialization import start_of
 from ddcnn.strategies.local_probabilities import LocalProbabilities
 from ddcnn.strategies.strategy import Results, Strategy, StrategyContext, StrategyResult
 from ddcnn.training import (
@@ -28,19 +30,20 @@ from ddcnn.training import (
 
 
 def train_coherent(context: StrategyContext, _earlier: Results) -> dict[str, StrategyResult]:
-    """Train local CNNs and aggregation as one model, from random parameters (the same as those of "local").
+    """Train local CNNs and aggregation as one model, from where "local" begins, too: by default, random parameters.
 
     At the start the global loss hardly reaches the local CNNs, N of which share it. Losses of their own lead them to
     where "transfer" would start from, and fade out (deep supervision, Lee et al. 2015); with ``coherent.local_weight``
     0 there are none, as published.
     """
-    setup = context.setup
+    setup, start = context.setup, start_of(context)
     local_cnns = setup.networks.local_cnns(setup.owned, backend=setup.compute.backend)
+    start.put(local_cnns, setup.owned)
     aggregation = setup.networks.aggregation(setup.config.aggregation.name)
     data, weight = setup.data, setup.config.coherent.local_weight
     cross_entropy = cross_entropy_of(data.training, data.labels[data.split.train.to(data.device)], data.classes)
     objective = FadingLocalLosses(weight, cross_entropy) if weight else cross_entropy
-    checkpoints = context.checkpoints("coherent")
+    checkpoints = context.checkpoints("coherent", start.about)
     result = train_whole(
         context,
         local_cnns,
@@ -51,7 +54,8 @@ def train_coherent(context: StrategyContext, _earlier: Results) -> dict[str, Str
         objective=objective,
         with_local_scores=bool(weight),
     )
-    return {"coherent": result}
+    stages, histories = [*start.stages, *result.stages], {**start.histories, **result.histories}
+    return {"coherent": replace(result, stages=stages, histories=histories)}
 
 
 def train_whole(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -14,9 +14,13 @@ from ddcnn.data.training_data import TrainingData
 from ddcnn.engines import TaskPayload
 from ddcnn.fusion import Proofs
 from ddcnn.machine import staying_below
+from ddcnn.models import LocalCNNs
 from ddcnn.planning import ComputePlan, Setup, find_device
 from ddcnn.planning.setup import network_factory
-from ddcnn.training import Checkpoints, History, Progress, finished, fit
+from ddcnn.seeds import derive_seed
+from ddcnn.training import Checkpoints, History, Progress, cross_entropy_of, finished, fit
+from ddcnn.training.closed_form import is_solvable, solve
+from ddcnn.training.local_objectives import About, with_local_objective
 
 
 @dataclass(frozen=True)
@@ -29,15 +33,24 @@ class GroupResult:
 
 @dataclass(frozen=True)
 class LocalInputs:
-    """What all tasks of local CNNs have in common, and how it travels."""
+    """What all tasks of local CNNs have in common, and how it travels.
+
+    Attributes
+    ----------
+    local
+        What local CNNs begin with, by the index of their subdomain; those that are not there begin at random.
+    """
 
     setup: Setup
+    local: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
 
     def pack(self, arguments: Mapping[str, Any] | None) -> TaskPayload:
         """Return it as numbers and arrays; with ``arguments``, no more of the images than this task can see."""
         setup = self.setup
         seen = None if arguments is None else [setup.networks.subdomains[n] for n in arguments["indices"]]
         numbers, arrays = setup.data.pack(seen)
+        for n in self.local if arguments is None else arguments["indices"]:
+            arrays |= {f"begin.{n}.{name}": value.cpu().numpy() for name, value in self.local.get(n, {}).items()}
         proofs = setup.networks.proofs.certificates()
         return TaskPayload({"config": setup.config.model_dump(mode="json"), "data": numbers, "proofs": proofs}, arrays)
 
@@ -47,7 +60,12 @@ class LocalInputs:
         config, place = Config.parse(payload.numbers["config"]), find_device(device)
         data = TrainingData.unpack(payload.numbers["data"], payload.arrays, config, place)
         networks = network_factory(config, data, Proofs(payload.numbers["proofs"]))
-        return cls(Setup(config, data, networks, ComputePlan(config.compute, place)))
+        local: dict[int, dict[str, Tensor]] = {}
+        for key, array in payload.arrays.items():
+            start, n, name = (*key.split(".", 2), "", "")[:3]
+            if start == "begin":
+                local.setdefault(int(n), {})[name] = torch.from_numpy(array)
+        return cls(Setup(config, data, networks, ComputePlan(config.compute, place)), local)
 
 
 def train_group(
@@ -62,21 +80,55 @@ def train_group(
     """
     setup, data, indices = inputs.setup, inputs.setup.data, arguments["indices"]
     with staying_below(setup.compute.limit):
-        network = setup.networks.local_cnns(indices, backend=setup.compute.backend)
-        history = fit(
+        network = local_cnns_of(inputs, indices)
+        train = data.batches(torch.tensor(arguments["samples"]), network.subdomains, augment=True)
+        validation = data.batches(data.split.validation, network.subdomains)
+        if is_solvable(network):
+            history = solve(
+                network, train, validation, stage=arguments["stage"], progress=progress, checkpoints=checkpoints
+            )
+            return GroupResult(states_of(network), history)
+        labels = data.labels[train.indices.to(data.device)]
+        trained, objective = with_local_objective(
+            data.training,
             network,
-            data.batches(torch.tensor(arguments["samples"]), network.subdomains, augment=True),
-            data.batches(data.split.validation, network.subdomains),
+            lambda: about_heads(setup, indices),
+            cross_entropy_of(data.training, labels, data.classes),
+        )
+        history = fit(
+            trained,
+            train,
+            validation,
             data.training,
             classes=data.classes,
             stage=arguments["stage"],
             own=[data.training.of(index) for index in indices],
             precision=setup.compute.precision,
+            objective=objective,
             progress=progress,
             checkpoints=checkpoints,
         )
-    states = [{k: v.cpu().clone() for k, v in network.member_state(n).items()} for n in range(network.members)]
-    return GroupResult(states, history)
+    return GroupResult(states_of(network), history)
+
+
+def local_cnns_of(inputs: LocalInputs, indices: Sequence[int]) -> LocalCNNs:
+    """Return the local CNNs of some subdomains, as they begin."""
+    network = inputs.setup.networks.local_cnns(indices, backend=inputs.setup.compute.backend)
+    for position, n in enumerate(indices):
+        if n in inputs.local:
+            network.load_member_state(position, dict(inputs.local[n]))
+    return network
+
+
+def about_heads(setup: Setup, indices: Sequence[int]) -> About:
+    """Return what heads must know of the local CNNs of some subdomains."""
+    seeds = [derive_seed(setup.config.seed, "head", n) for n in indices]
+    return About(max(setup.networks.widths), setup.networks.channels, seeds)
+
+
+def states_of(network: LocalCNNs) -> list[dict[str, Tensor]]:
+    """Return copies of the states of local CNNs, on the CPU."""
+    return [{k: v.cpu().clone() for k, v in network.member_state(n).items()} for n in range(network.members)]
 
 
 def collect_group(checkpoints: Checkpoints) -> GroupResult | None:

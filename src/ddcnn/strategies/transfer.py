@@ -6,6 +6,7 @@ import copy
 
 from ddcnn.strategies.calibration import forget_decision
 from ddcnn.strategies.coherent import train_whole
+from ddcnn.strategies.initialization import start_of
 from ddcnn.strategies.strategy import Results, Strategy, StrategyContext, StrategyResult, decision
 
 
@@ -26,7 +27,8 @@ def train_transfer(context: StrategyContext, earlier: Results) -> dict[str, Stra
         "lr": config.training.peak_lr * config.transfer.lr_factor,
     }
     training = config.training.model_copy(update=changes)
-    checkpoints = context.checkpoints("transfer", {"missing": list(start.network.missing)})
+    about = {"missing": list(start.network.missing)} | start_of(context).about
+    checkpoints = context.checkpoints("transfer", about)
     second = train_whole(context, local_cnns, aggregation, training, "transfer", checkpoints)
     stages = [*start.stages, *second.stages]
     return {

@@ -13,6 +13,7 @@ import torch
 
 from ddcnn.config import TrainingConfig
 from ddcnn.data.batches import Batches
+from ddcnn.data.two_views import TwoViews
 from ddcnn.errors import InterruptionError, TrainingError
 from ddcnn.seeds import derive_seed
 from ddcnn.training.checkpoint import Checkpoints, CheckpointStore, State
@@ -71,7 +72,7 @@ class History:
 
 def fit(
     network: TrainableMembers,
-    train: Batches,
+    train: Batches | TwoViews,
     validation: Batches,
     config: TrainingConfig,
     *,
@@ -136,7 +137,9 @@ def finished(checkpoints: Checkpoints) -> tuple[list[dict[str, torch.Tensor]], H
 class _Training:
     """A training, its state, and how far it is."""
 
-    def __init__(self, step: Step, train: Batches, validation: Batches, config: TrainingConfig, stage: str) -> None:
+    def __init__(
+        self, step: Step, train: Batches | TwoViews, validation: Batches, config: TrainingConfig, stage: str
+    ) -> None:
         self.step, self.train, self.validation, self.config, self.stage = step, train, validation, config, stage
         self.network, self.precision, self.distribution = step.network, step.precision, step.distribution
         self.selector = EpochSelector(self.network, config)
