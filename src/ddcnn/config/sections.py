@@ -202,9 +202,10 @@ class TrainingConfig(Section):
     which each step leaves this share as it was, such as 0.999; it is what is validated, kept and used, with the
     statistics of its batch norm measured anew. ``sam`` is the radius of sharpness-aware minimisation, which takes the
     gradient where the loss is highest nearby, and twice the time. ``freeze`` holds all layers but the last of each CNN
-    for so many epochs. ``local_objective`` is what local CNNs that are trained alone minimise: ``ce``, the cross-entropy,
-    or that and ``local_objective_weight`` times what keeps features that help only jointly, ``ce+contrast`` or
-    ``ce+reconstruction`` (`ddcnn.training.local_objectives`). ``layer_decay`` is the rate of each layer of a CNN as a share of that of the next one.
+    for so many epochs. ``layer_decay`` is the rate of each layer of a CNN as a share of that of the next one.
+    ``local_objective`` is what local CNNs that are trained alone minimise: ``ce``, the cross-entropy, or that and
+    ``local_objective_weight`` times what keeps features that help only jointly, ``ce+contrast`` or
+    ``ce+reconstruction`` (`ddcnn.training.local_objectives`).
 
     ``clip_norm`` is the largest norm that the gradient of one network may have: a longer one is shortened to it, each
     local CNN's for itself. ``subdomains`` gives local CNNs, by the index of their subdomain, a learning rate or a

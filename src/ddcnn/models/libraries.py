@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from ddcnn.errors import ModelError, nearest
+from ddcnn.errors import ModelError, in_one_line, nearest
 from ddcnn.models.layers import scaled
 
 Factory = Callable[..., nn.Module]
@@ -99,7 +99,7 @@ def _library(module: str, package: str) -> Any:
         return importlib.import_module(module)
     except (ImportError, RuntimeError) as error:  # torchvision of another PyTorch says so with the latter
         raise ModelError(
-            f"model {package}:NAME needs the package {package}, which cannot be imported: {error}"
+            f"model {package}:NAME needs the package {package}, which cannot be imported: {in_one_line(error)}"
         ) from None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from ddcnn.errors import ConfigError
+from ddcnn.errors import ConfigError, TrainingError
 from ddcnn.models.composition import check_composed, check_divides, composed
 from ddcnn.planning import Setup
 from ddcnn.strategies.global_cnn import train_on_whole_images
@@ -30,8 +30,8 @@ def train_compose(context: StrategyContext, _earlier: Results) -> dict[str, Stra
         stage.add(first.earlier_seconds, first.peak_memory_bytes)
     stage.epochs = first.epochs
     if missing:
-        raise ConfigError(
-            f"sub-networks {', '.join(map(str, missing))} could not be trained: there is nothing to compose"
+        raise TrainingError(
+            f"sub-networks {', '.join(map(str, missing))} could not be trained, so none can be composed"
         )
     network = setup.networks.global_cnn()
     states = [networks.member_state(n) for n in range(networks.members)]
@@ -47,7 +47,7 @@ def train_compose(context: StrategyContext, _earlier: Results) -> dict[str, Stra
 
 
 def _of_parts(setup: Setup) -> Setup:
-    """Return a setup whose local CNNs are the sub-networks: each sees the whole image, and has a share of the channels."""
+    """Return a setup whose local CNNs are the sub-networks: each sees the whole image, with a share of the channels."""
     count, config = setup.config.compose.parts, setup.config
     box = [[0, pixels] for pixels in setup.networks.image_size]
     changes: dict[str, Any] = {
@@ -64,8 +64,8 @@ def check_compose(setup: Setup) -> None:
     """Raise a `DdcnnError` if the global CNN cannot be composed."""
     if setup.config.init.name != "random":
         raise ConfigError(
-            f"strategy compose finds its own beginning, so init.name = {setup.config.init.name} plays no part; leave it "
-            "out"
+            f"strategy compose finds by itself where it begins, not by init.name = {setup.config.init.name}; leave "
+            "that out"
         )
     if setup.config.training.freeze or setup.config.training.subdomains:
         raise ConfigError("training.freeze and training.subdomains are for local CNNs, not for compose; leave them out")

@@ -1,4 +1,4 @@
-"""Where trainings start: at random, from a file or a run, from one CNN for all subdomains, or from unlabelled images."""
+"""Where trainings begin: at random, with given weights, with one CNN for all subdomains, or without labels."""
 
 from ddcnn.strategies.initialization.registry import INITIALIZATIONS, check_start, start_of
 from ddcnn.strategies.initialization.start import Initialization, Start

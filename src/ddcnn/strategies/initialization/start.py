@@ -89,9 +89,9 @@ def complete(module: nn.Module, state: State) -> dict[str, Tensor]:
 
 
 def check_alone(setup: Setup) -> None:
-    """Raise a `ConfigError` if the run is spread over ranks, of which only one would have to train what comes before."""
+    """Raise a `ConfigError` if the run is spread over ranks, of which only one would train what comes before."""
     if not setup.ranks.alone:
         raise ConfigError(
-            f"init.name = {setup.config.init.name} trains before the coherent model and is not spread over ranks; train "
-            "local CNNs with it in a run of their own, and give that as --weights RUN"
+            f"init.name = {setup.config.init.name} trains before the coherent model and is not spread over ranks; "
+            "train local CNNs with it in a run of their own, and give that as --weights RUN"
         )
