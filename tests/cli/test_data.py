@@ -26,7 +26,7 @@ def test_json(call: Callable, arrays: Path) -> None:
     assert facts["classes"] == {"cat": 10, "dog": 10}
     assert (facts["samples"], facts["image_shape"], facts["type"]) == (20, [1, 4, 6], "float32")
     assert facts["split"] == {"train": 14, "validation": 2, "test": 4, "official_test": False}
-    assert facts["augmentation"] == {"flip_axes": [], "shift": 0, "rotation": 0.0, "plane": [-2, -1]}
+    assert facts["augmentation"] == {"flip_axes": [], "shift": 0, "rotation": 0.0, "plane": [-2, -1], "crop": 1.0}
     assert facts["source"]["publisher"] == "you"
 
 

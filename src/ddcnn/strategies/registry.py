@@ -15,6 +15,7 @@ from ddcnn.strategies.initialization import INITIALIZATIONS, check_start
 from ddcnn.strategies.local import LOCAL
 from ddcnn.strategies.strategy import Strategy, StrategyContext, StrategyResult
 from ddcnn.strategies.transfer import TRANSFER
+from ddcnn.training.closed_form import Solvable, check_unweighted
 from ddcnn.training.local_objectives import check_local_objective
 
 
@@ -60,6 +61,8 @@ def check_strategies(names: list[str], setup: Setup) -> None:
         STRATEGIES.find(name).check(setup)
     check_local_objective(setup.config.training.local_objective)
     check_start(setup)
+    if isinstance(setup.networks.global_module(), Solvable):
+        check_unweighted(setup.data.training, setup.config.model.name, weighted=bool(setup.data.weights))
 
 
 def known_results() -> dict[str, tuple[str, str]]:
