@@ -58,7 +58,7 @@ def test_sharpness_of_each_member_by_itself(backend: str) -> None:
             here = [p.detach().clone() for p in network.parameters()]
             with torch.no_grad():
                 for p in network.parameters():
-                    p += 0.3 * p.grad / norm
+                    p.add_(p.grad / norm, alpha=0.3)
             optimizer.zero_grad()
             F.cross_entropy(_alone(network, n, images), labels).backward()
             with torch.no_grad():
