@@ -14,6 +14,7 @@ from ddcnn.fusion.choice import measure, training_step
 from ddcnn.models import LocalCNNs
 from ddcnn.planning import Setup
 from ddcnn.strategies import STRATEGIES, needed_for
+from ddcnn.strategies.initialization import INITIALIZATIONS
 from ddcnn.training import PrecisionName, autocast
 
 HOW = (
@@ -49,11 +50,16 @@ def seconds_of(setup: Setup, names: Sequence[str], times: StepTimes) -> float:
     """Return how long these strategies, and those that they build on, will train."""
     config = setup.config
     steps = setup.data.batches(setup.data.split.train, setup.networks.subdomains).steps
-    epochs: Mapping[str, Any] = {"transfer": config.transfer.epochs or config.training.epochs}
-    total = 0.0
+    first = config.training.epochs
+    epochs: Mapping[str, Any] = {
+        "transfer": config.transfer.epochs or first,
+        "compose": (config.compose.epochs or first) + first / config.compose.parts,
+    }
+    before = INITIALIZATIONS.find(config.init.name).stages
+    total = times.local(setup) * steps * (config.init.epochs or first) if before else 0.0
     for name in needed_for(list(names)):
         step = times.whole(setup) if STRATEGIES.find(name).trains == "global" else times.local(setup)
-        total += step * steps * epochs.get(name, config.training.epochs)
+        total += step * steps * epochs.get(name, first)
     return total * _BESIDE
 
 

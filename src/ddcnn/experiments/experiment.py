@@ -20,7 +20,7 @@ from ddcnn.experiments.questions import EXPERIMENTS, Experiment, Variant
 from ddcnn.experiments.summary import summarise
 from ddcnn.planning import open_images, prepare
 from ddcnn.runs.folder import default_folder
-from ddcnn.strategies import STRATEGIES
+from ddcnn.strategies import STRATEGIES, check_strategies
 from ddcnn.training import Progress
 
 SEEDS, EPOCHS = 3, 8
@@ -162,16 +162,17 @@ def plan_experiment(
     chosen, configs, seconds, left_out = [], {}, {}, {}
     for variant in found.variants(prepare(_at(base, *first), dataset)):
         config = Config.parse(over(base.model_dump(mode="json"), variant.values))
+        names = [config.strategy]
+        if variant.job == "compare":
+            names = [strategy for strategy, known in STRATEGIES.items() if known.compared]
         try:
             setup = prepare(_at(config, *first), dataset)
-        except (DecompositionError, ModelError) as error:
+            check_strategies(names, setup)
+        except (ConfigError, DecompositionError, ModelError) as error:
             if variant.needed:
                 raise
             left_out[variant.name] = str(error)
             continue
-        names = [config.strategy]
-        if variant.job == "compare":
-            names = [strategy for strategy, known in STRATEGIES.items() if known.compared]
         chosen.append(variant)
         configs[variant.name], seconds[variant.name] = config, seconds_of(setup, names, times)
     return Plan(name, found, base, tuple(units), tuple(chosen), configs, seconds, left_out)
