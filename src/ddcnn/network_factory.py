@@ -177,6 +177,19 @@ class NetworkFactory:
             self._check(module, shape, f"the subimage of subdomain {s.index}", s.remedy)
         self.aggregation(self.config.aggregation.name)
 
+    def unreduced(self) -> str:
+        """Return in one line that local CNNs are as large as the global CNN, though they should not be; else nothing."""
+        width = self.config.model.width_factor or width_rule(self.decomposition.fine)
+        if width >= 1:
+            return ""
+        local, whole = (sum(p.numel() for p in m.parameters()) for m in (self.local_module(0), self.global_module()))
+        if local < whole:
+            return ""
+        return (
+            f"not divided: {self.config.model.name} has {local:,} parameters as each of {len(self.subdomains)} local "
+            f"CNNs, and {whole:,} as the global CNN"
+        )
+
     def _fused(
         self,
         decomposition: Decomposition,

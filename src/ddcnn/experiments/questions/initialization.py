@@ -40,7 +40,7 @@ def variants(setup: Setup) -> Sequence[Variant]:
 
 
 INITIALIZATION = Experiment(
-    "Does a model end better when it starts from networks that were trained alone, at the same number of epochs in all?",
+    "Does a model end better when it starts from networks that were trained alone, at equal epochs in all?",
     variants,
     pairs=(
         Pair(WITH, RANDOM),

@@ -12,11 +12,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ddcnn.config import Config
 from ddcnn.errors import ConfigError, FusionError, RunError, in_one_line
 from ddcnn.fusion import classifier_of
 from ddcnn.planning import Setup
 from ddcnn.runs.folder import RunFolder
 from ddcnn.runs.networks import load, strategies_of
+from ddcnn.runs.run_validation import foreign_code, read_config
 from ddcnn.strategies.initialization.start import Initialization, Start, complete
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def _found(setup: Setup) -> Start:
     whole_shape = (networks.channels, *networks.image_size)
     trains_whole = setup.config.strategy == "global"
     if path.is_dir():
-        local, whole = _of_run(path)
+        local, whole = _of_run(path, setup.config)
         if not trains_whole and len(local) != len(shapes):
             raise ConfigError(f"init.weights = {path} has {len(local)} local CNNs, this run has {len(shapes)}")
         if trains_whole and whole is None:
@@ -69,12 +71,14 @@ def _of_file(path: Path) -> dict[str, Tensor]:
         raise ConfigError(f"init.weights = {path} cannot be read as safetensors: {reason}") from None
 
 
-def _of_run(path: Path) -> tuple[dict[int, Mapping[str, Tensor]], Mapping[str, Tensor] | None]:
+def _of_run(path: Path, config: Config) -> tuple[dict[int, Mapping[str, Tensor]], Mapping[str, Tensor] | None]:
     """Return the states of the local CNNs of a run, and of its global CNN."""
     try:
-        names = strategies_of(RunFolder(path))
-        network = load(path, next((name for name in _preferred(names) if name != "global"), None))
-        whole = load(path, "global").local_cnns.member_state(0) if "global" in names else None
+        folder = RunFolder(path)
+        names, foreign = strategies_of(folder), foreign_code(read_config(folder))
+        trust = {*foreign} <= {config.model.name, config.decomposition.name, config.aggregation.name}
+        network = load(path, next((name for name in _preferred(names) if name != "global"), None), trust=trust)
+        whole = load(path, "global", trust=trust).local_cnns.member_state(0) if "global" in names else None
     except RunError as error:
         raise ConfigError(f"init.weights = {path} is no run that can be loaded: {error}") from None
     local: dict[int, Mapping[str, Tensor]] = {}
