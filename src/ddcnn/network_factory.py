@@ -178,7 +178,7 @@ class NetworkFactory:
         self.aggregation(self.config.aggregation.name)
 
     def unreduced(self) -> str:
-        """Return in one line that local CNNs are as large as the global CNN, though they should not be; else nothing."""
+        """Return in one line that local CNNs are as large as the global CNN, against the width rule; else nothing."""
         width = self.config.model.width_factor or width_rule(self.decomposition.fine)
         if width >= 1:
             return ""
