@@ -28,6 +28,13 @@ def test_monai() -> None:
         MODELS.find("monai:DenseNet12")
 
 
+@pytest.mark.parametrize("option", ["pretrained", "weights", "checkpoint_path"])
+def test_weights_are_not_read_by_a_library(option: str) -> None:
+    pytest.importorskip("monai")
+    with pytest.raises(ModelError, match=f"model.options.{option}: weights are not read by a library"):
+        build("monai:DenseNet121", 3, 5, (32, 32), options={option: True})
+
+
 def _planes(width: float) -> dict[str, Any]:
     return {"block_inplanes": [64, 128, 256, 512]} if width == 1 else {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from torch import Tensor
 import ddcnn
 from ddcnn.config import Config
 from ddcnn.engines import InProcess, Processes
-from ddcnn.errors import ConfigError
+from ddcnn.errors import ConfigError, InterruptionError
 from ddcnn.planning import Setup
 from ddcnn.strategies import run_strategies
 from ddcnn.strategies.initialization import check_start, start_of
 from ddcnn.training import Progress, Workspace
 from ddcnn.training.contrast import TEMPERATURE, contrast
+from ddcnn.training.interruption import INTERRUPTION
 from ddcnn.training.local_objectives import About, with_embedding
 from ddcnn.training.with_head import HEAD, WANTED, WithHead
 from tests.bars import write_bars
@@ -63,6 +65,13 @@ def run(source: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run") / "r"
     ddcnn.train(Config.parse({"data": {"source": source}, **BASE, "out": out}))
     return out
+
+
+def headless(in_channels: int, classes: int, image_size: Any, *, width: float) -> torch.nn.Module:
+    """Return a network whose scores no linear layer makes."""
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(in_channels, classes, 1), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+    )
 
 
 def _equal(a: Any, b: Any) -> bool:
@@ -125,6 +134,10 @@ def test_weights_that_do_not_fit_are_one_line_and_nothing_is_written(
         ({"training": {"local_objective": "ce+x"}}, "local objective 'ce\\+x' is unknown"),
         ({"strategy": "compose", "compose": {"parts": 3}}, r"compose.parts = 3 does not divide the network: 0.weight"),
         ({"model": {"name": "lda"}, "training": {"class_weights": "balanced"}}, "'lda' learns without weights"),
+        (
+            {"model": {"name": "tests.strategies.test_initialization:headless"}, "init": {"name": "contrastive"}},
+            "has no linear layer that returns its scores",
+        ),
         ({"model": {"name": "monai:DenseNet12"}}, "monai has no model 'DenseNet12': did you mean"),
     ]
     for sections, message in cases:
@@ -251,6 +264,46 @@ def test_the_same_in_worker_processes(make: Make, tmp_path: Path) -> None:
         torch.set_num_threads(threads)
     for n in range(4):
         assert _equal(found.network.member_state(n), expected.network.member_state(n))
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"init": {"name": "shared"}, "training": {"ema": 0.9}},
+        {"init": {"name": "contrastive"}, "training": {"local_objective": "ce+contrast"}},
+        {"strategy": "compose"},
+        {"strategy": "coherent", "init": {"name": "shared", "epochs": 1}},
+    ],
+    ids=lambda sections: " ".join(map(str, sections.values())),
+)
+def test_resumed_is_bit_equal(sections: dict[str, Any], values: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    pytest.importorskip("pytorch_metric_learning")
+    whole = ddcnn.train(Config.parse(values(**sections) | {"out": tmp_path / "whole"}), progress=(count := Leaves(0)))
+    steps = count.steps
+    for at in (2, steps // 2, steps - 2):
+        out = tmp_path / f"left-{at}"
+        with pytest.raises(InterruptionError):
+            ddcnn.train(Config.parse(values(**sections) | {"out": out}), progress=Leaves(at))
+        INTERRUPTION.signal = None
+        resumed = ddcnn.resume(out, trust=True, progress=(rest := Leaves(0)))
+        assert rest.steps < steps
+        a, b = ddcnn.load(tmp_path / "whole", trust=True), ddcnn.load(out, trust=True)
+        assert _equal(a.unfused_state(), b.unfused_state())
+        assert [row["test_accuracy"] for row in resumed.results["strategies"]] == [
+            row["test_accuracy"] for row in whole.results["strategies"]
+        ]
+
+
+class Leaves(Progress):
+    """Counts steps, and ends the run at one of them, as SIGTERM does."""
+
+    def __init__(self, at: int) -> None:
+        self.steps, self.at = 0, at
+
+    def advance(self, images: int, mean: Callable[[], tuple[float, float]]) -> None:
+        self.steps += 1
+        if self.steps == self.at:
+            INTERRUPTION.request(signal.SIGTERM)
 
 
 def test_a_start_is_refused_over_ranks(make: Make) -> None:

@@ -202,7 +202,8 @@ class TrainingConfig(Section):
     which each step leaves this share as it was, such as 0.999; it is what is validated, kept and used, with the
     statistics of its batch norm measured anew. ``sam`` is the radius of sharpness-aware minimisation, which takes the
     gradient where the loss is highest nearby, and twice the time. ``freeze`` holds all layers but the last of each CNN
-    for so many epochs. ``layer_decay`` is the rate of each layer of a CNN as a share of that of the next one.
+    for so many epochs, and ``layer_decay`` is the rate of each layer of a CNN as a share of that of the next one: both
+    in trainings that begin with what others found, not at random.
     ``local_objective`` is what local CNNs that are trained alone minimise: ``ce``, the cross-entropy, or that and
     ``local_objective_weight`` times what keeps features that help only jointly, ``ce+contrast`` or
     ``ce+reconstruction`` (`ddcnn.training.local_objectives`).
@@ -252,6 +253,10 @@ class TrainingConfig(Section):
         """The learning rate, which is no longer ``auto``."""
         assert self.lr is not None, "ddcnn.planning.with_batch_size decides it"
         return self.lr
+
+    def from_random(self) -> TrainingConfig:
+        """Return how networks are trained that begin at random: none of their layers is worth holding."""
+        return self.model_copy(update={"freeze": 0, "layer_decay": 1.0})
 
     def of(self, index: int) -> TrainingConfig:
         """Return how the local CNN of one subdomain is trained.

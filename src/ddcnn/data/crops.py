@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Int64, Shaped
 from torch import Tensor
 
 _WHOLE = 2**16  # sides and places of crops count 1/65536 of the image
@@ -81,7 +81,7 @@ def cropped_window(
     return window
 
 
-def _along(images: Tensor, axis: int, positions: Float[Tensor, "B m"] | Tensor) -> Tensor:
+def _along(images: Tensor, axis: int, positions: Int64[Tensor, "B m"]) -> Tensor:
     """Return the pixels of each image at its own positions along an axis."""
     index = _shaped(positions, images, axis)
     shape = list(images.shape)

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int64, Shaped
-from scipy.special import betaincinv
 from torch import Tensor
 
 from ddcnn.data.crops import blended
@@ -90,4 +89,6 @@ def _box(row: Int64[Tensor, "B 2"], length: int) -> tuple[Tensor, Tensor]:
 def _beta(parameter: float, drawn: Tensor) -> Tensor:
     if not parameter:
         return torch.zeros_like(drawn)
+    from scipy.special import betaincinv
+
     return torch.from_numpy(betaincinv(parameter, parameter, drawn.numpy()))

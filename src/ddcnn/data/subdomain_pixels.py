@@ -104,10 +104,9 @@ class SubdomainPixels(Images):
     ) -> Subimages:
         """Return subimages as `Images.take` does."""
         size = self.shape[2:]
-        still = moves is None or augmentation is None
-        moves = torch.zeros(len(samples), len(size), 2, dtype=torch.long) if moves is None else moves
-        boxes = [self.reaches[s.index].box(s, samples, moves, size) for s in subdomains]
-        if augmentation is not None and not still:
+        still = torch.zeros(len(samples), len(size), 2, dtype=torch.long)
+        boxes = [self.reaches[s.index].box(s, samples, still if moves is None else moves, size) for s in subdomains]
+        if augmentation is not None and moves is not None:
             boxes = [augmentation.finish(one, moves, s.box, size) for one, s in zip(boxes, subdomains, strict=True)]
         return Subimages(tuple(s.view(one) for s, one in zip(subdomains, boxes, strict=True)))
 

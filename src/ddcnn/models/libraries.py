@@ -7,7 +7,7 @@ factory can be told so (`_WIDTHS`); other networks keep their size, as local CNN
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -25,6 +25,7 @@ def of_timm(name: str) -> Factory:
 
     def build(in_channels: int, classes: int, image_size: Sequence[int], *, width: float, **options: Any) -> nn.Module:
         _check_plane("timm", name, image_size)
+        _check_options(options)
         given = {"num_classes": classes, "in_chans": in_channels} | _width("timm", name, width) | options
         found: nn.Module = timm.create_model(name, pretrained=False, **given)
         return found
@@ -39,6 +40,7 @@ def of_torchvision(name: str) -> Factory:
 
     def build(in_channels: int, classes: int, image_size: Sequence[int], *, width: float, **options: Any) -> nn.Module:
         _check_plane("torchvision", name, image_size)
+        _check_options(options)
         if in_channels != 3:
             raise ModelError(f"torchvision:{name} sees 3 channels, the images have {in_channels}; use timm:{name}")
         given = {"num_classes": classes} | _width("torchvision", name, width) | options
@@ -57,6 +59,7 @@ def of_monai(name: str) -> Factory:
     kind = getattr(nets, name)
 
     def build(in_channels: int, classes: int, image_size: Sequence[int], *, width: float, **options: Any) -> nn.Module:
+        _check_options(options)
         given: dict[str, Any] = {"spatial_dims": len(image_size)}
         if name.lower().startswith("resnet"):
             given |= {"n_input_channels": in_channels, "num_classes": classes}
@@ -76,6 +79,7 @@ LIBRARIES: dict[str, Callable[[str], Factory]] = {
     "monai": of_monai,
 }
 
+_WEIGHTS = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "weights", "weights_backbone"}
 _STAGES = (64, 128, 256, 512)
 _WIDTHS: dict[tuple[str, str], Callable[[float], dict[str, Any]]] = {
     ("timm", "resnet"): lambda w: {"channels": [scaled(n, w) for n in _STAGES], "stem_width": scaled(64, w)},
@@ -116,3 +120,11 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 def _check_plane(library: str, name: str, image_size: Sequence[int]) -> None:
     if len(image_size) != 2:
         raise ModelError(f"{library}:{name} is for images of two axes, not of {len(image_size)}; use monai:NAME")
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """Raise a `ModelError` for options by which a library would read weights of its own, which may be any code."""
+    if named := _WEIGHTS.intersection(options):
+        raise ModelError(
+            f"model.options.{min(named)}: weights are not read by a library; give them as init.weights = FILE"
+        )

@@ -48,7 +48,7 @@ def train_coherent(context: StrategyContext, _earlier: Results) -> dict[str, Str
         context,
         local_cnns,
         aggregation,
-        data.training,
+        data.training if start.local else data.training.from_random(),
         "coherent",
         checkpoints,
         objective=objective,

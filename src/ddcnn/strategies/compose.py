@@ -67,8 +67,6 @@ def check_compose(setup: Setup) -> None:
             f"strategy compose finds by itself where it begins, not by init.name = {setup.config.init.name}; leave "
             "that out"
         )
-    if setup.config.training.freeze or setup.config.training.subdomains:
-        raise ConfigError("training.freeze and training.subdomains are for local CNNs, not for compose; leave them out")
     parts = _of_parts(setup).networks
     modules: list[nn.Module] = parts.local_modules()
     whole = setup.networks.global_module()

@@ -19,10 +19,12 @@ def train_global(context: StrategyContext, _earlier: Results) -> dict[str, Strat
     """Train the global CNN; as a `CNNDNN` with one subdomain, whose average is its own probability."""
     setup, start = context.setup, start_of(context)
     network = setup.networks.global_cnn()
-    if start.whole is not None:
+    if start.whole is None:
+        training, about = setup.data.training.from_random(), {}
+    else:
         network.load_member_state(0, dict(start.whole))
-    about = start.about if start.whole is not None else {}
-    return {"global": train_on_whole_images(context, network, setup.data.training, "global", about)}
+        training, about = setup.data.training, start.about
+    return {"global": train_on_whole_images(context, network, training, "global", about)}
 
 
 def train_on_whole_images(

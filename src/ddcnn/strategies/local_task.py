@@ -89,20 +89,17 @@ def train_group(
             )
             return GroupResult(states_of(network), history)
         labels = data.labels[train.indices.to(data.device)]
-        trained, objective = with_local_objective(
-            data.training,
-            network,
-            lambda: about_heads(setup, indices),
-            cross_entropy_of(data.training, labels, data.classes),
-        )
+        training = data.training if inputs.local else data.training.from_random()
+        cross_entropy = cross_entropy_of(training, labels, data.classes)
+        trained, objective = with_local_objective(training, network, lambda: about_heads(setup, indices), cross_entropy)
         history = fit(
             trained,
             train,
             validation,
-            data.training,
+            training,
             classes=data.classes,
             stage=arguments["stage"],
-            own=[data.training.of(index) for index in indices],
+            own=[training.of(index) for index in indices],
             precision=setup.compute.precision,
             objective=objective,
             progress=progress,

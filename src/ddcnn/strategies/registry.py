@@ -59,7 +59,8 @@ def check_strategies(names: list[str], setup: Setup) -> None:
     """Raise a `DdcnnError` if strategies cannot be trained on a setup: called before anything is written."""
     for name in needed_for(names):
         STRATEGIES.find(name).check(setup)
-    check_local_objective(setup.config.training.local_objective)
+    if check_local_objective(setup.config.training.local_objective):
+        _ = setup.networks.widths  # it looks at features, so there must be some
     check_start(setup)
     if isinstance(setup.networks.global_module(), Solvable):
         check_unweighted(setup.data.training, setup.config.model.name, weighted=bool(setup.data.weights))

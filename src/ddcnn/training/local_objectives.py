@@ -110,6 +110,12 @@ def _reconstruction(batch: Batch) -> Tensor:
     return (batch.extras[HEAD] - batch.extras[WANTED]).square().mean((0, 2))
 
 
+def _adapted(name: str, found: object) -> LocalObjective:
+    if not isinstance(found, LocalObjective):
+        raise ConfigError(f"local objective {name!r} is a {type(found).__name__}, not a LocalObjective")
+    return found
+
+
 LOCAL_OBJECTIVES: Registry[LocalObjective | None] = Registry(
     "local objective",
     ConfigError,
@@ -118,13 +124,16 @@ LOCAL_OBJECTIVES: Registry[LocalObjective | None] = Registry(
         "ce+contrast": LocalObjective(_contrast, with_embedding, contrast_of_library),
         "ce+reconstruction": LocalObjective(_reconstruction, _with_decoder),
     },
+    adapt=_adapted,
 )
 
 
-def check_local_objective(name: str) -> None:
-    """Raise a `ConfigError` if there is no such objective, or it cannot be used."""
-    if (found := LOCAL_OBJECTIVES.find(name)) is not None:
+def check_local_objective(name: str) -> bool:
+    """Return whether an objective looks at features; a `ConfigError` if there is none of that name, or it cannot be used."""
+    found = LOCAL_OBJECTIVES.find(name)
+    if found is not None:
         found.check()
+    return found is not None
 
 
 def with_local_objective(

@@ -87,7 +87,7 @@ def _for_views(setup: Setup) -> Setup:
         "patience": None,
         "sampling": "shuffled",
     }
-    changed: TrainingConfig = training.model_copy(update=changes)
+    changed: TrainingConfig = training.from_random().model_copy(update=changes)
     config = setup.config.model_copy(update={"training": changed})
     return replace(
         setup,
@@ -100,7 +100,7 @@ def _for_views(setup: Setup) -> Setup:
 def check_views(setup: Setup) -> None:
     """Raise a `DdcnnError` if the loss is not there, or a local CNN has no features."""
     contrast_of_library()
-    assert setup.networks.widths
+    _ = setup.networks.widths
     check_alone(setup)
 
 

@@ -67,7 +67,9 @@ def train_shared(context: StrategyContext) -> Start:
     setup, data = context.setup, context.setup.data
     sees = setup.networks.local_cnns(backend="looped")
     shared = SharedCNN(setup.networks.local_module(0, "shared").to(setup.compute.device), sees)
-    training = data.training.model_copy(update={"epochs": setup.config.init.epochs or data.training.epochs})
+    training = data.training.from_random().model_copy(
+        update={"epochs": setup.config.init.epochs or data.training.epochs}
+    )
     cross_entropy = cross_entropy_of(training, data.labels[data.split.train.to(data.device)], data.classes)
     with StageTimer(STAGE, setup.compute.device) as stage:
         history = fit(
