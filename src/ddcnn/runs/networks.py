@@ -146,7 +146,7 @@ class Opened:
     ----------
     config, data
         As in ``config.yaml`` and ``data.json``.
-    name, aggregation, shares_local_cnns
+    name, aggregation, shares_local_cnns, whole_image
         Of the network.
     """
 
@@ -155,6 +155,7 @@ class Opened:
     name: str
     aggregation: str
     shares_local_cnns: bool
+    whole_image: bool
 
 
 def open_saved(folder: RunFolder, strategy: str | None = None, *, trust: bool = False) -> Opened:
@@ -166,7 +167,7 @@ def open_saved(folder: RunFolder, strategy: str | None = None, *, trust: bool = 
     if name not in available:
         raise RunError(f"{folder.path} has no strategy {name!r}: {nearest(name, available)}")
     saved = available[name]
-    return Opened(config, data, name, saved.aggregation, saved.shares_local_cnns)
+    return Opened(config, data, name, saved.aggregation, saved.shares_local_cnns, saved.whole_image)
 
 
 def strategies_of(folder: RunFolder) -> list[str]:

@@ -129,7 +129,7 @@ LOCAL_OBJECTIVES: Registry[LocalObjective | None] = Registry(
 
 
 def check_local_objective(name: str) -> bool:
-    """Return whether an objective looks at features; a `ConfigError` if there is none of that name, or it cannot be used."""
+    """Return whether an objective looks at features; raise a `ConfigError` if it is unknown or cannot be used."""
     found = LOCAL_OBJECTIVES.find(name)
     if found is not None:
         found.check()
