@@ -41,7 +41,7 @@ def train_compose(context: StrategyContext, _earlier: Results) -> dict[str, Stra
         "lr": setup.data.training.peak_lr * config.compose.lr_factor,
     }
     training = setup.data.training.model_copy(update=changes)
-    found = train_on_whole_images(context, network, training, WHOLE, {})
+    found = train_on_whole_images(context, network, training, WHOLE)
     stages, histories = [stage, *found.stages], {PARTS: first, **found.histories}
     return {"compose": replace(found, stages=stages, histories=histories)}
 

@@ -20,15 +20,18 @@ def train_global(context: StrategyContext, _earlier: Results) -> dict[str, Strat
     setup, start = context.setup, start_of(context)
     network = setup.networks.global_cnn()
     if start.whole is None:
-        training, about = setup.data.training.from_random(), {}
-    else:
-        network.load_member_state(0, dict(start.whole))
-        training, about = setup.data.training, start.about
-    return {"global": train_on_whole_images(context, network, training, "global", about)}
+        training = setup.data.training.from_random()
+        return {"global": train_on_whole_images(context, network, training, "global")}
+    network.load_member_state(0, dict(start.whole))
+    return {"global": train_on_whole_images(context, network, setup.data.training, "global", start.about)}
 
 
 def train_on_whole_images(
-    context: StrategyContext, network: LocalCNNs, training: TrainingConfig, name: str, about: Mapping[str, Any]
+    context: StrategyContext,
+    network: LocalCNNs,
+    training: TrainingConfig,
+    name: str,
+    about: Mapping[str, Any] | None = None,
 ) -> StrategyResult:
     """Train a global CNN in place; ``about`` is what it depends on beside the setup, as JSON takes it."""
     setup, data = context.setup, context.setup.data

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -63,13 +63,13 @@ def solve(
         module = network.extract(n)
         cast(Solvable, module).solve(_seen(network, n, train), labels)
         network.load_member_state(n, module.state_dict())
-    measured = {}
+    measured: dict[str, Tensor] = {}
     for part, batches in (("train", train), ("validation", validation)):
         scores, targets = predict_scores(network, batches), batches.labels[batches.indices.to(batches.device)].cpu()
         measured[f"{part}_loss"] = member_losses(scores, targets)
         measured[f"{part}_accuracy"] = accuracy_of(scores, targets)
     members, seconds = network.members, time.perf_counter() - start
-    row = {"stage": stage, "epoch": 1, "seconds": round(seconds, 3)}
+    row: dict[str, Any] = {"stage": stage, "epoch": 1, "seconds": round(seconds, 3)}
     row |= to_row(measured | {"lr": torch.zeros(members)}, range(members), members)
     progress.epoch(row)
     history = History([row], [1] * members, [None] * members, seconds, 1)

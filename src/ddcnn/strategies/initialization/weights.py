@@ -44,6 +44,8 @@ def _found(setup: Setup) -> Start:
     shapes = {s.index: (networks.channels + s.added_channels, *s.shape) for s in networks.subdomains}
     whole_shape = (networks.channels, *networks.image_size)
     trains_whole = setup.config.strategy == "global"
+    local: Mapping[int, Mapping[str, Tensor]]
+    whole: Mapping[str, Tensor] | None
     if path.is_dir():
         local, whole = _of_run(path, setup.config)
         if not trains_whole and len(local) != len(shapes):
