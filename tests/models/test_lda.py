@@ -26,7 +26,7 @@ def test_equals_scikit_learn(classes: int, seeded: None) -> None:
     )
 
 
-def test_large_images_are_averaged_first() -> None:
+def test_large_images_are_averaged_first(seeded: None) -> None:
     network = LDA(3, 2, (60, 40), numbers=300)
     assert network.linear.in_features == 3 * 12 * 8
     images = torch.rand(4, 3, 60, 40)
@@ -35,7 +35,7 @@ def test_large_images_are_averaged_first() -> None:
     assert LDA(1, 2, (20, 20, 20), numbers=100).linear.in_features <= 100
 
 
-def test_a_class_without_images_is_never_decided_for() -> None:
+def test_a_class_without_images_is_never_decided_for(seeded: None) -> None:
     labels = torch.arange(40) % 2 * 2
     images = torch.randn(40, 1, 3, 3, generator=torch.Generator().manual_seed(0)) + labels.view(-1, 1, 1, 1)
     network = LDA(1, 3, (3, 3))

@@ -45,7 +45,7 @@ def test_channels_that_do_not_divide_are_told() -> None:
         check_divides(part, whole, 3)
 
 
-def test_a_norm_over_all_channels_is_told() -> None:
+def test_a_norm_over_all_channels_is_told(seeded: None) -> None:
     def network(channels: int) -> nn.Module:
         head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 3))
         return nn.Sequential(nn.Conv2d(1, channels, 3), nn.GroupNorm(1, channels), nn.ReLU(), *head)
