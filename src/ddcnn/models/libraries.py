@@ -6,13 +6,14 @@ factory can be told so (`_WIDTHS`); other networks keep their size, as local CNN
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
-from ddcnn.errors import ModelError, in_one_line, nearest
+from ddcnn.errors import ModelError, in_one_line
 from ddcnn.models.layers import scaled
 
 Factory = Callable[..., nn.Module]
@@ -108,13 +109,11 @@ def _library(module: str, package: str) -> Any:
 
 
 def _check(library: str, name: str, known: Sequence[str]) -> None:
-    if name not in known:
-        raise ModelError(f"{library} has no model {name!r:.80}: {_nearest(name, known)}")
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    hint = nearest(name, known)
-    return hint if len(hint) < 200 else f"{len(known)} are known, such as {', '.join(sorted(known)[:3])}"
+    if name in known:
+        return
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}?" if close else f"it has {len(known)}, such as {', '.join(sorted(known)[:3])}"
+    raise ModelError(f"{library} has no model {name!r:.80}: {hint}")
 
 
 def _check_plane(library: str, name: str, image_size: Sequence[int]) -> None:
