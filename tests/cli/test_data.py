@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ddcnn.data.photos import NOTE
+
 
 @pytest.fixture
 def arrays(tmp_path: Path) -> Path:
@@ -52,7 +54,7 @@ def test_what_was_done_and_passed_over_is_said_and_no_name_steers_the_terminal(c
     assert "\x1b" not in out
     assert "  b\\x1b[2J\\u202e        3\n" in out
     notes = ["laid on white, because transparent: 4 files", "passed over: 2 .heic, by the suffix"]
-    notes.append("passed over: 2 @eaDir, folders of operating systems")
+    notes += ["passed over: 2 @eaDir, folders of operating systems", NOTE]
     assert [line.removeprefix("note: ") for line in out.splitlines() if line.startswith("note: ")] == notes
     facts = json.loads(call("data", "info", f"folder:{tmp_path}", "--json").out)
     assert (facts["notes"], list(facts["classes"])) == (notes, ["a", "b\x1b[2J\u202e"])

@@ -210,7 +210,7 @@ def test_what_is_passed_over_is_counted(tmp_path: Path, save_image: Save) -> Non
         (root / name).write_bytes(b"x")
     dataset = _open(root)
     assert dataset.labels.tolist() == [0, 1]
-    others, system, hidden = dataset.notes
+    others, system, hidden, _photographs = dataset.notes
     assert others.startswith("passed over: 2 .heic, 1 ")
     assert sorted(others.removeprefix("passed over: ").split(", ")[:-1]) == [
         *("1 .png", "1 .ppm", "1 .txt", "1 without suffix", "2 .heic"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -282,15 +281,14 @@ class InitConfig(Section):
     weights: Path | None = None
     epochs: PositiveInt | None = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _name_weights(cls, values: Any) -> Any:
-        given = isinstance(values, Mapping) and values.get("weights") is not None
-        return {"name": "weights", **values} if given else values
+    @property
+    def way(self) -> str:
+        """The name of the way to begin: weights that are given say so."""
+        return self.name if self.weights is None else "weights"
 
     @model_validator(mode="after")
     def _check(self) -> InitConfig:
-        if self.weights is not None and self.name != "weights":
+        if self.weights is not None and self.name not in ("random", "weights"):
             raise ConfigError(
                 f"init.weights = {shortened(str(self.weights))} says where to begin, and so does init.name = "
                 f"{shortened(self.name)}; leave one of them out"

@@ -55,7 +55,7 @@ def seconds_of(setup: Setup, names: Sequence[str], times: StepTimes) -> float:
         "transfer": config.transfer.epochs or first,
         "compose": (config.compose.epochs or first) + first / config.compose.parts,
     }
-    before = INITIALIZATIONS.find(config.init.name).stages
+    before = INITIALIZATIONS.find(config.init.way).stages
     total = times.local(setup) * steps * (config.init.epochs or first) if before else 0.0
     for name in needed_for(list(names)):
         step = times.whole(setup) if STRATEGIES.find(name).trains == "global" else times.local(setup)

@@ -62,9 +62,9 @@ def _of_parts(setup: Setup) -> Setup:
 
 def check_compose(setup: Setup) -> None:
     """Raise a `DdcnnError` if the global CNN cannot be composed."""
-    if setup.config.init.name != "random":
+    if setup.config.init.way != "random":
         raise ConfigError(
-            f"strategy compose finds by itself where it begins, not by init.name = {setup.config.init.name}; leave "
+            f"strategy compose finds by itself where it begins, not by init.name = {setup.config.init.way}; leave "
             "that out"
         )
     parts = _of_parts(setup).networks

@@ -33,11 +33,11 @@ INITIALIZATIONS: Registry[Initialization] = Registry(
 def start_of(context: StrategyContext) -> Start:
     """Return where the trainings of a run begin; found once for all of its strategies."""
     if "start" not in context.found:
-        context.found["start"] = INITIALIZATIONS.find(context.setup.config.init.name).run(context)
+        context.found["start"] = INITIALIZATIONS.find(context.setup.config.init.way).run(context)
     start: Start = context.found["start"]
     return start
 
 
 def check_start(setup: Setup) -> None:
     """Raise a `DdcnnError` if trainings cannot begin as the configuration says."""
-    INITIALIZATIONS.find(setup.config.init.name).check(setup)
+    INITIALIZATIONS.find(setup.config.init.way).check(setup)

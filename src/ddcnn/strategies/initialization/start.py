@@ -92,6 +92,6 @@ def check_alone(setup: Setup) -> None:
     """Raise a `ConfigError` if the run is spread over ranks, of which only one would train what comes before."""
     if not setup.ranks.alone:
         raise ConfigError(
-            f"init.name = {setup.config.init.name} trains before the coherent model and is not spread over ranks; "
+            f"init.name = {setup.config.init.way} trains before the coherent model and is not spread over ranks; "
             "train local CNNs with it in a run of their own, and give that as --weights RUN"
         )
