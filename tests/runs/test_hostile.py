@@ -235,6 +235,27 @@ def test_what_is_said_to_be_missing_costs_little(run: RunFolder, monkeypatch: An
     assert ddcnn.load(run.path, "cnn-dnn", trust=True).missing == (1, 2, 3)
 
 
+MASKED = ["voronoi:6", "triangles", "rings:4", "sectors:5"]
+
+
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize("name", MASKED)
+def test_masks_that_no_memory_holds_are_not_made(run: RunFolder, name: str) -> None:
+    """Masks are as large as the images, once per subdomain, and no file shows that somebody had them."""
+    change(run, "data.json", lambda values: values | {"image_shape": [1, 2**15, 2**15]})
+    change(run, "config.yaml", lambda values: values | {"decomposition": {"name": name}})
+    with pytest.raises(RunError, match=r"masks of [0-9,]+ pixels in all are too large, .*; if you trust the run"):
+        ddcnn.load(run.path, "cnn-dnn")
+
+
+def test_masks_of_a_run_that_is_trusted(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    change(run, "config.yaml", lambda values: values | {"decomposition": {"name": "voronoi:4"}})
+    monkeypatch.setattr("ddcnn.runs.run_validation._MOST_MASKED", 4 * 16 * 18 - 1)
+    with pytest.raises(RunError, match=r"masks of 1,152 pixels in all are too large"):
+        ddcnn.load(run.path, "cnn-dnn")
+    assert ddcnn.load(run.path, "cnn-dnn", trust=True).local_cnns.members == 4
+
+
 def retensor(run: RunFolder, name: str, edit: Callable[[dict], Any]) -> None:
     tensors = load_file(run.path / name)
     edit(tensors)

@@ -90,12 +90,27 @@ def test_only_a_run_is_replaced(tmp_path: Path, make: Callable[[Path], None]) ->
 
 
 @pytest.mark.parametrize("kind", ["complete", "unfinished"])
-@pytest.mark.parametrize("name", ["thesis.tex", "locals/notes.txt", "figures/a/b.png", "x/checkpoints/data.csv"])
+@pytest.mark.parametrize(
+    "name",
+    ["thesis.tex", "locals/notes.txt", "figures/a/b.png", "x/checkpoints/data.csv", ".thesis.chapter1", ".nfs-notes"],
+)
 def test_what_somebody_put_into_a_run_is_not_lost(request: pytest.FixtureRequest, kind: str, name: str) -> None:
     run = request.getfixturevalue(kind)
     (run / name).parent.mkdir(parents=True, exist_ok=True)
     (run / name).write_text("years of work")
     refuse(run, rf"{name} is not of the run in .*; move it elsewhere first")
+    RunFolder(run).sweep()
+    assert (run / name).read_text() == "years of work"
+
+
+def test_what_a_killed_process_left_half_written_is_removed(unfinished: Path) -> None:
+    names = [".config.yaml.0123abcd", "locals/.0.safetensors.0123abcd", "checkpoints/.local.bin.0123abcd"]
+    for name in names:
+        (unfinished / name).touch()
+    RunFolder(unfinished).sweep()
+    assert not [name for name in names if (unfinished / name).exists()]
+    (unfinished / names[0]).touch()
+    finish(write(unfinished, 1))  # it is nothing that could be lost
 
 
 def test_a_link_in_a_run_is_not_lost(complete: Path, tmp_path: Path) -> None:

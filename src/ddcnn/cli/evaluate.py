@@ -20,6 +20,7 @@ from ddcnn.cli.options import (
     StrategyOption,
     TrustOption,
 )
+from ddcnn.cli.waiting import let_threads_sleep
 from ddcnn.text import printable
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ def evaluate(
     ddcnn evaluate runs/c10 --strategy transfer --data npz:new.npz --json
     ddcnn evaluate runs/c10 --onnx c10-transfer.onnx
     """  # noqa: D301
+    let_threads_sleep()
+
     from ddcnn import experiments
     from ddcnn.cli.display import print_json, print_table
 

@@ -23,6 +23,7 @@ from ddcnn.cli.options import (
     with_fields,
 )
 from ddcnn.cli.run_commands import use_huge_pages
+from ddcnn.cli.waiting import let_threads_sleep
 from ddcnn.errors import ConfigError, InterruptionError
 from ddcnn.text import printable
 
@@ -76,6 +77,8 @@ def experiment(
     ddcnn experiment strategies --data mnist5k --seeds 3
     ddcnn experiment subdomains --data cifar10 --seeds 5 --epochs 20 --out runs/scaling
     """  # noqa: D301
+    let_threads_sleep()
+
     with in_words_of_options(given.fields, assignments or []):
         values = _values(given.fields, config, assignments or [], seed)
         if listing:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ddcnn.cli.options import JsonOption, RunArgument, StrategyOption, TrustOption
+from ddcnn.cli.waiting import let_threads_sleep
 from ddcnn.errors import DataError
 from ddcnn.text import printable
 
@@ -84,27 +85,30 @@ def predict(
     ddcnn predict runs/c10 cat.png dog.jpg
     ddcnn predict runs/c10 photos/ --resize crop --format csv > votes.csv
     """  # noqa: D301
+    if len(files) > 1 or not Path(files[0]).is_file() or Path(files[0]).suffix.lower() in (".npy", ".npz"):
+        let_threads_sleep()  # one image is answered sooner than the load of the machine is known
+
     from ddcnn.cli.display import print_json, print_table
-    from ddcnn.cli.inputs import Wanted, find_files
+    from ddcnn.cli.inputs import Wanted, end_with, find_files
     from ddcnn.runs.folder import RunFolder
     from ddcnn.runs.networks import best_strategy, load
+    from ddcnn.runs.run_validation import read_data
 
     if as_json and form is Format.CSV:
         raise DataError("--json and --format csv exclude each other; leave one out")
     folder = RunFolder(run)
     folder.manifest()  # that there is a run is the first thing to know
     bad: list[str] = []
-    data = folder.read_json("data.json")
+    data = read_data(folder, trust=trust)
     wanted = Wanted.of(data, resize=resize)
     paths = find_files(files, bad, volumes=wanted.volumes)
     name = strategy or best_strategy(folder)
     backend: Backend = "looped" if len(paths) < _MANY else "auto"
     network = load(run, name, trust=trust, backend=backend)
+    network.input_check = None  # each file is looked at when it is read
     rows = _predict(network, wanted, data["classes"], paths, batch_size, bad)
     if not rows:
-        for reason in bad[1:]:
-            _name(reason)
-        raise DataError(bad[0])
+        end_with(bad, wanted, answered=False)
     if as_json:
         about = {"run": str(run), "strategy": name, "classes": data["classes"], "resized": len(wanted.resized)}
         print_json(about | {"predictions": rows})
@@ -114,16 +118,7 @@ def predict(
         _write_csv(rows, data["classes"])
     else:
         print_table(_table(rows, name))
-    if wanted.note:
-        print(f"note: {wanted.note}", file=sys.stderr)
-    for reason in bad:
-        _name(reason)
-    if bad:
-        raise typer.Exit(1)
-
-
-def _name(reason: str) -> None:
-    print(f"error: {printable(reason)}", file=sys.stderr)
+    end_with(bad, wanted, answered=True)
 
 
 def _predict(

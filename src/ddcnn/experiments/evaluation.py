@@ -172,6 +172,7 @@ def _check_deployed(deployed: Deployed, strategy: str | None, data: Mapping[str,
     for what, got, wanted in (
         ("classes", facts["classes"], data["classes"]),
         ("images", [given["channels"], *given["size"]], data["image_shape"]),
+        ("input", given, data.get("input", given)),  # type, range, window
         ("strategy", facts["strategy"], strategy or facts["strategy"]),
     ):
         if got != wanted:

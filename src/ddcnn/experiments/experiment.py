@@ -10,7 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from ddcnn.config import Config
+from ddcnn.data.content import content_of
+from ddcnn.data.files import named_paths, source_folder
 from ddcnn.engines import refuse_ranks
 from ddcnn.errors import ConfigError, DecompositionError, ModelError
 from ddcnn.experiments.cells import Cell, folder_of, run_cell
@@ -18,6 +22,7 @@ from ddcnn.experiments.cost import StepTimes, seconds_of
 from ddcnn.experiments.experiment_folder import ExperimentFolder
 from ddcnn.experiments.questions import EXPERIMENTS, Experiment, Variant
 from ddcnn.experiments.summary import summarise
+from ddcnn.folders import check_apart
 from ddcnn.planning import open_images, prepare
 from ddcnn.runs.folder import default_folder
 from ddcnn.strategies import STRATEGIES, check_strategies
@@ -60,6 +65,8 @@ class Plan:
         Those that fit the images.
     left_out
         The others, and why.
+    content
+        Digests of the images, as they are now: (n, 16).
     """
 
     name: str
@@ -70,6 +77,7 @@ class Plan:
     configs: Mapping[str, Config]
     seconds: Mapping[str, float]
     left_out: Mapping[str, str]
+    content: Tensor
 
     @property
     def all_seconds(self) -> float:
@@ -127,13 +135,15 @@ def experiment(
     progress = progress or Progress()
     path = Path(out) if out is not None else experiment_folder(name, values)
     folder = ExperimentFolder(path, name)
+    data = base_config(EXPERIMENTS.find(name), values).data
+    check_apart(path, named_paths(data), source_folder(data))
     folder.check()
     plan = plan_experiment(name, values, seeds=seeds, variants=variants)
     for variant, why in plan.left_out.items():
         progress.note(f"variant {variant} is left out: {why}")
     cells = plan.cells(path)
     with folder.held(command):
-        records = _done(folder, cells)
+        records = _done(folder, cells, plan.content)
         clock = _Clock([cell for cell in cells if cell.name not in records], plan.seconds)
         for number, cell in enumerate(cells, 1):
             if cell.name in records:
@@ -142,6 +152,7 @@ def experiment(
             progress.note(f"cell {number} of {len(cells)}: {what}; {clock.left} left in all")
             with clock.timing(cell):
                 records[cell.name] = run_cell(plan.found, cell, progress, command)
+            cell.check_images(plan.content)
             folder.write_records([records[one.name] for one in cells if one.name in records])
         summary = summarise(plan.found, name, [records[cell.name] for cell in cells], path / "cells", command)
         summary["left_out"] = dict(plan.left_out)
@@ -190,7 +201,7 @@ def plan_experiment(
             continue
         chosen.append(variant)
         configs[variant.name], seconds[variant.name] = config, seconds_of(setup, names, times)
-    return Plan(name, found, base, tuple(units), tuple(chosen), configs, seconds, left_out)
+    return Plan(name, found, base, tuple(units), tuple(chosen), configs, seconds, left_out, content_of(dataset))
 
 
 def base_config(found: Experiment, values: Mapping[str, Any] | Config | None) -> Config:
@@ -228,10 +239,11 @@ def _at(config: Config, unit: str, number: int) -> Config:
     return config.model_copy(update={"data": config.data.model_copy(update={"fold": number})})
 
 
-def _done(folder: ExperimentFolder, cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
+def _done(folder: ExperimentFolder, cells: Sequence[Cell], content: Tensor) -> dict[str, dict[str, Any]]:
     """Return what is kept of the cells that are done; whatever was begun otherwise is found now."""
     for cell in cells:
         cell.check()
+        cell.check_images(content)
     known = folder.read_records()
     return {cell.name: known[cell.name] for cell in cells if cell.name in known and cell.folder.is_complete()}
 
