@@ -3,18 +3,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+READY_DOCS := $(VENV)/.ready-docs
 RUN := runs/demo
 
-.PHONY: demo test test-fast lint audit bench readme golden clean
+.PHONY: demo test test-fast lint audit bench docs readme golden clean
 
 demo: $(READY)  ## train every strategy on 5,000 digits, print the table, write a report
 	$(BIN)/ddcnn compare --data mnist5k --model vgg9 --grid 2x2 --epochs 8 --out $(RUN) --force
 
 test: $(READY) lint  ## lint, types, import layers, doctests, tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
 
 test-fast: $(READY)  ## the tests that a change is likely to concern, without the slow ones
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto -m "not slow" $$($(BIN)/python tests/concerned.py)
+	files=$$($(BIN)/python tests/concerned.py); test -z "$$files" || \
+		OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow" $$files
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -29,6 +31,9 @@ bench: $(READY)  ## what a fused step saves, what the training loop costs
 	$(BIN)/python benchmarks/fusion.py
 	$(BIN)/python benchmarks/overhead.py
 
+docs: $(READY_DOCS)  ## the documentation as a site: build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 readme: $(READY)  ## put the table and the pictures of the demo's run into the README
 	$(BIN)/python docs/make_readme.py $(RUN)
 
@@ -42,4 +47,8 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(None if sys.version_info >= (3, 11) else 'ddcnn needs Python 3.11 or later, this is ' + sys.version.split()[0] + '; try make PYTHON=python3.11')"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[demo,dev,large,medical,ray]"
+	touch $@
+
+$(READY_DOCS): $(READY)  # beside the rest, so that the demo and the tests need not wait for it
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[docs]"
 	touch $@

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import torch
 
 from ddcnn.errors import RunError
 from ddcnn.runs.folder import RunFolder
+from tests.forked import Program
 
 NOT_A_RUN = "is not a run of ddcnn and is not replaced; choose another --out"
 
@@ -245,17 +245,15 @@ def test_a_name_that_cannot_be(tmp_path: Path, name: str, message: str) -> None:
 
 
 HOLD = """
-import sys; from ddcnn.runs.folder import RunFolder
-folder = RunFolder(sys.argv[1]); folder.hold(); print("held", flush=True); sys.stdin.read()
+import signal, sys; from ddcnn.runs.folder import RunFolder
+folder = RunFolder(sys.argv[1]); folder.hold(); print("held", flush=True); signal.pause()
 """
 
 
 def test_a_run_that_another_process_trains(unfinished: Path) -> None:
-    other = subprocess.Popen([sys.executable, "-c", HOLD, unfinished], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert other.stdin is not None
-    assert other.stdout is not None
-    with other.stdin, other.stdout:
-        assert other.stdout.readline() == b"held\n"
+    other = Program(("-c", HOLD, str(unfinished)))
+    try:
+        other.wait_for("held", "stdout")
         before = content(unfinished)
         folder = RunFolder(unfinished)
         calls: list[Callable[[], None]] = [
@@ -267,8 +265,9 @@ def test_a_run_that_another_process_trains(unfinished: Path) -> None:
             with pytest.raises(RunError, match="is being trained by another process; wait for its end"):
                 call()
         assert content(unfinished) == before
-        other.send_signal(signal.SIGKILL)  # a dead process holds nothing
-        other.wait()
+    finally:
+        other.kill()  # a dead process holds nothing
+        other.communicate()
     folder.hold()
     folder.release()
     folder.create(force=True)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddcnn.cli.options import JsonOption, RunArgument, StrategyOption, TrustOption
-from ddcnn.cli.waiting import let_threads_sleep
+from ddcnn.cli.options import JsonOption, RunArgument, StrategyOption, ThreadsOption, TrustOption
+from ddcnn.cli.waiting import let_threads_sleep, with_threads
 from ddcnn.errors import DataError, ExplanationError, nearest
 from ddcnn.text import printable
 
@@ -45,6 +45,7 @@ def explain(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="PNG", help="Draw heat maps over the images, up to 16.")
     ] = None,
+    threads: ThreadsOption = None,
     trust: TrustOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -62,6 +63,7 @@ def explain(
 
     from ddcnn.cli.display import print_json, print_path, print_table
     from ddcnn.cli.inputs import Wanted, end_with, find_files, read_batches
+    from ddcnn.data.images import bombs_are_errors
     from ddcnn.runs.folder import RunFolder
     from ddcnn.runs.networks import best_strategy, load
     from ddcnn.runs.run_validation import read_data
@@ -80,12 +82,14 @@ def explain(
     rows: list[dict[str, Any]] = []
     drawn: list[tuple[np.ndarray, np.ndarray]] = []
     notes: dict[str, None] = {}
-    for names, images in read_batches(paths, wanted, _AT_ONCE, bad):
-        found = network.explain(images, chosen)
-        rows += _rows(found, names, classes, network)
-        notes |= dict.fromkeys(found.notes)
-        if out is not None and found.heat_map is not None:
-            drawn += list(zip(images, found.heat_map.numpy(), strict=True))
+    with bombs_are_errors():
+        for names, images in read_batches(paths, wanted, _AT_ONCE, bad):
+            with with_threads(threads):
+                found = network.explain(images, chosen)
+            rows += _rows(found, names, classes, network)
+            notes |= dict.fromkeys(found.notes)
+            if out is not None and found.heat_map is not None:
+                drawn += list(zip(images, found.heat_map.numpy(), strict=True))
     name = strategy or best_strategy(folder)
     if not rows:
         end_with(bad, wanted, answered=False)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import typer
@@ -18,7 +19,7 @@ from ddcnn.data.array_file import ArrayFile
 from ddcnn.data.arrays import arranged
 from ddcnn.data.description import InputDescription
 from ddcnn.data.dicom import is_dicom, read_dicom
-from ddcnn.data.images import SUFFIXES, bombs_are_errors, read_sized
+from ddcnn.data.images import SUFFIXES, read_sized
 from ddcnn.data.nifti import SUFFIXES as NIFTI
 from ddcnn.data.nifti import is_nifti, read_nifti
 from ddcnn.data.volumes import finished
@@ -134,8 +135,9 @@ def read_batches(
 ) -> Iterator[tuple[list[str], np.ndarray]]:
     """Yield names and images (n, C, *S), n <= batch_size; of an .npz file with many images each has a name.
 
-    Files are read ahead by threads, a few at a time. Why one cannot be used is added to ``bad``; without it, the first
-    such file is an error.
+    Files are read ahead by threads, a few at a time, while what was read before is used; so it is used within
+    `ddcnn.data.images.bombs_are_errors`. Why one cannot be used is added to ``bad``; without it, the first such file is
+    an error.
     """
     names: list[str] = []
     images: list[np.ndarray] = []
@@ -186,18 +188,23 @@ def _all(paths: Sequence[Path], wanted: Wanted, ahead: int) -> Iterator[_Named]:
             return _raising(error)
 
     threads = ThreadPoolExecutor(min(8, os.cpu_count() or 1))  # decoding releases the interpreter lock
+    waiting: deque[Future[_Named]] = deque()
     try:
-        for start in range(0, len(paths), ahead):
-            with bombs_are_errors():  # not across a yield: filters of warnings are those of the whole process
-                found = list(threads.map(read, paths[start : start + ahead]))
-            yield from found
+        for path in paths:
+            waiting.append(threads.submit(read, path))
+            if len(waiting) > ahead:  # a batch is used while the next one is read
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
     finally:
         threads.shutdown(cancel_futures=True)
 
 
 def _raising(error: DataError) -> _Named:
-    raise error
-    yield
+    def fail() -> NoReturn:
+        raise error
+
+    return (fail() for _ in range(1))
 
 
 def _read(path: Path, wanted: Wanted) -> _Named:

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddcnn.cli.options import JsonOption, RunArgument, StrategyOption, TrustOption
-from ddcnn.cli.waiting import let_threads_sleep
+from ddcnn.cli.options import JsonOption, RunArgument, StrategyOption, ThreadsOption, TrustOption
+from ddcnn.cli.waiting import let_threads_sleep, with_threads
 from ddcnn.errors import DataError
 from ddcnn.text import printable
 
-_MANY = 5_000  # files: for fewer, to prove a fused network exact takes longer than it saves
-
 if TYPE_CHECKING:
+    import numpy as np
     from rich.table import Table
 
-    from ddcnn.cli.inputs import Wanted
-    from ddcnn.fusion import Backend
     from ddcnn.network import CNNDNN
 
 
@@ -33,6 +30,13 @@ class Resizing(StrEnum):
     CROP = "crop"
     PAD = "pad"
     NO = "no"
+
+
+class Precision(StrEnum):
+    """How probabilities are computed."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
 
 
 class Format(StrEnum):
@@ -71,6 +75,15 @@ def predict(
             help="Files of another size: stretch, crop, pad, or no to refuse them; default as in training.",
         ),
     ] = None,
+    threads: ThreadsOption = None,
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            "--precision",
+            metavar="WORD",
+            help="auto: bfloat16 for images whose class that does not change, faster, with rounder probabilities.",
+        ),
+    ] = Precision.FLOAT32,
     trust: TrustOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -89,7 +102,8 @@ def predict(
         let_threads_sleep()  # one image is answered sooner than the load of the machine is known
 
     from ddcnn.cli.display import print_json, print_table
-    from ddcnn.cli.inputs import Wanted, end_with, find_files
+    from ddcnn.cli.inputs import Wanted, end_with, find_files, read_batches
+    from ddcnn.data.images import bombs_are_errors
     from ddcnn.runs.folder import RunFolder
     from ddcnn.runs.networks import best_strategy, load
     from ddcnn.runs.run_validation import read_data
@@ -103,10 +117,12 @@ def predict(
     wanted = Wanted.of(data, resize=resize)
     paths = find_files(files, bad, volumes=wanted.volumes)
     name = strategy or best_strategy(folder)
-    backend: Backend = "looped" if len(paths) < _MANY else "auto"
-    network = load(run, name, trust=trust, backend=backend)
-    network.input_check = None  # each file is looked at when it is read
-    rows = _predict(network, wanted, data["classes"], paths, batch_size, bad)
+    with with_threads(threads):
+        network = load(run, name, trust=trust, backend="looped")
+        network.input_check = None  # each file is looked at when it is read
+        with bombs_are_errors():
+            batches = read_batches(paths, wanted, batch_size, bad)
+            rows = _predict(network, data["classes"], batches, len(paths), quick=precision is Precision.AUTO)
     if not rows:
         end_with(bad, wanted, answered=False)
     if as_json:
@@ -122,17 +138,19 @@ def predict(
 
 
 def _predict(
-    network: CNNDNN, wanted: Wanted, classes: Sequence[str], paths: Sequence[Path], batch_size: int, bad: list[str]
+    network: CNNDNN, classes: Sequence[str], batches: Iterator[tuple[list[str], np.ndarray]], files: int, *, quick: bool
 ) -> list[dict[str, Any]]:
     import torch
 
-    from ddcnn.cli.inputs import read_batches
+    from ddcnn.inference import Decider
 
     rows: list[dict[str, Any]] = []
-    for names, images in read_batches(paths, wanted, batch_size, bad):
-        with torch.inference_mode():
-            local, handed = network.said(torch.from_numpy(images))
-            together = network.decide(handed).softmax(1)
+    decider: Decider | None = None
+    for names, arrays in batches:
+        images = torch.from_numpy(arrays)
+        if decider is None:
+            decider = Decider(network.for_inference(images, count=files), images if quick else None)
+        together, local = decider(images)
         for name, p, votes in zip(names, together, local, strict=True):
             rows.append({"file": name, **_vote(classes, p.tolist())})
             rows[-1]["probabilities"] = {c: round(v, 6) for c, v in zip(classes, p.tolist(), strict=True)}

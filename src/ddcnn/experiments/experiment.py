@@ -18,14 +18,17 @@ from ddcnn.data.files import named_paths, source_folder
 from ddcnn.engines import refuse_ranks
 from ddcnn.errors import ConfigError, DecompositionError, ModelError
 from ddcnn.experiments.cells import Cell, folder_of, run_cell
-from ddcnn.experiments.cost import StepTimes, seconds_of
 from ddcnn.experiments.experiment_folder import ExperimentFolder
+from ddcnn.experiments.job import Job
+from ddcnn.experiments.plan import costs_of, ready
 from ddcnn.experiments.questions import EXPERIMENTS, Experiment, Variant
 from ddcnn.experiments.summary import summarise
+from ddcnn.experiments.trials import Trials
 from ddcnn.folders import check_apart
-from ddcnn.planning import open_images, prepare
+from ddcnn.planning import Setup, open_images, prepare
 from ddcnn.runs.folder import default_folder
-from ddcnn.strategies import STRATEGIES, check_strategies
+from ddcnn.strategies import check_strategies
+from ddcnn.text import duration
 from ddcnn.training import Progress
 
 SEEDS, EPOCHS = 3, 8
@@ -166,9 +169,9 @@ def plan_experiment(
     *,
     seeds: int = SEEDS,
     variants: Sequence[str] = (),
-    times: StepTimes | None = None,
+    trials: Trials | None = None,
 ) -> Plan:
-    """Return what an experiment would do, and what it would cost here: steps are timed, unless ``times`` has them."""
+    """Return what an experiment would do, and what it would cost here: steps are timed, unless ``trials`` has them."""
     if seeds < 1:
         raise ConfigError(f"seeds = {seeds} should be at least 1")
     found = EXPERIMENTS.find(name)
@@ -177,7 +180,7 @@ def plan_experiment(
     units = [("fold", n) for n in range(math.prod(base.data.folds))] if base.data.folds is not None else [
         ("seed", base.seed + n) for n in range(seeds)
     ]  # fmt: skip
-    dataset, times = open_images(base), times or StepTimes()
+    dataset, trials = open_images(base), trials or Trials(careful=False)
     chosen, configs, seconds, left_out = [], {}, {}, {}
     offered = {variant.name: variant for variant in found.variants(prepare(_at(base, *first), dataset))}
     for one in variants:
@@ -188,20 +191,25 @@ def plan_experiment(
             left_out[variant.name] = "not asked for"
             continue
         config = Config.parse(over(base.model_dump(mode="json"), variant.values))
-        names = [config.strategy]
-        if variant.job == "compare":
-            names = [strategy for strategy, known in STRATEGIES.items() if known.compared]
         try:
             setup = prepare(_at(config, *first), dataset)
-            check_strategies(names, setup)
+            check_strategies(list(Job.of(variant.job, config).strategies), setup)
         except (ConfigError, DecompositionError, ModelError) as error:
             if variant.needed:
                 raise
             left_out[variant.name] = str(error)
             continue
         chosen.append(variant)
-        configs[variant.name], seconds[variant.name] = config, seconds_of(setup, names, times)
+        configs[variant.name], seconds[variant.name] = config, _seconds(setup, variant.job, trials)
     return Plan(name, found, base, tuple(units), tuple(chosen), configs, seconds, left_out, content_of(dataset))
+
+
+def _seconds(setup: Setup, job: str, trials: Trials) -> float:
+    """Return about how long one run takes."""
+    with contextlib.ExitStack() as contexts:
+        asked = Job.of(job, setup.config)
+        setup, _, hands = ready(setup, asked, contexts)
+        return sum(cost.seconds for cost in costs_of(setup, asked, hands, trials).values())
 
 
 def base_config(found: Experiment, values: Mapping[str, Any] | Config | None) -> Config:
@@ -270,14 +278,3 @@ class _Clock:
         """The time that is left, in words."""
         scale = self._needed / self._expected if self._expected else 1.0
         return "about " + duration(scale * sum(self._estimates[name] for name in self._left))
-
-
-def duration(seconds: float | int) -> str:
-    """Write a time for people.
-
-    >>> duration(40), duration(200), duration(9000)
-    ('40 s', '3 min', '2.5 h')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

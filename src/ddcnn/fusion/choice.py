@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ddcnn.atomic import write_atomic
 from ddcnn.decomposition import Subimages
 from ddcnn.errors import FusionError
+from ddcnn.fusion.body import StackedBody
 from ddcnn.fusion.structural_equality import structure
 from ddcnn.machine import cache_folder, device_name
 from ddcnn.strict import parse_json
@@ -23,6 +24,7 @@ from ddcnn.strict import parse_json
 Name = TypeVar("Name")
 
 _MOST = 2**20  # bytes of the file of measurements: some thousands; a larger one is begun anew
+_FORM = "recorded"  # how candidates run; what was measured otherwise is not to be remembered
 _HOPELESS = 2.0  # times the fastest: measured once, not five times
 _log = logging.getLogger(__name__)
 
@@ -53,7 +55,9 @@ def measure(candidates: Mapping[Name, Callable[[], object]], *, rounds: int = 5)
     return times
 
 
-def fastest(candidates: Mapping[str, Callable[[], object]], about: Sequence[object]) -> tuple[str, dict[str, float]]:
+def fastest(
+    candidates: Mapping[str, Callable[[], object]], about: Sequence[object], *, rounds: int = 5
+) -> tuple[str, dict[str, float]]:
     """Return the name of the fastest candidate, and the seconds of each: measured, or remembered from another time.
 
     Parameters
@@ -62,16 +66,28 @@ def fastest(candidates: Mapping[str, Callable[[], object]], about: Sequence[obje
         Names and what to time.
     about
         All that the times depend on beside the machine and the versions: see `network_key`.
+    rounds
+        As in `measure`.
     """
-    facts = [*map(str, about), *sorted(candidates), torch.__version__, torch.get_num_threads()]
-    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
-    seconds = _remembered().get(key, {})
-    if not seconds or not seconds.keys() <= candidates.keys():
+    seconds = remembered(candidates, about)
+    if not seconds:
         gpus = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
         with torch.random.fork_rng(devices=gpus):
-            seconds = {name: min(times) for name, times in measure(candidates).items()}
-        _remember(key, seconds)
+            seconds = {name: min(times) for name, times in measure(candidates, rounds=rounds).items()}
+        _remember(_key(candidates, about), seconds)
     return min(seconds, key=lambda name: seconds[name]), seconds
+
+
+def remembered(candidates: Iterable[str], about: Sequence[object]) -> dict[str, float]:
+    """Return the seconds of candidates of these names, as `fastest` measured them another time; none if it did not."""
+    names = set(candidates)
+    seconds = _remembered().get(_key(names, about), {})
+    return seconds if seconds.keys() <= names else {}
+
+
+def _key(names: Iterable[str], about: Sequence[object]) -> str:
+    facts = [_FORM, *map(str, about), *sorted(names), torch.__version__, torch.get_num_threads()]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
 def network_key(network: nn.Module, example: Tensor) -> list[object]:
@@ -123,9 +139,13 @@ def _remember(key: str, seconds: dict[str, float]) -> None:
 def training_step(network: nn.Module, example: Tensor | Subimages) -> Callable[[], None]:
     """Return a function that runs the network forward and backward in train mode, and waits for the device.
 
-    It moves running statistics: give it a copy of what is still needed.
+    A fused network is recorded in its first pass, to be timed as it will run. It moves running statistics: give it a
+    copy of what is still needed.
     """
     network.train()
+    for module in network.modules():
+        if isinstance(module, StackedBody):
+            module.recorded.after = 1
 
     def run() -> None:
         network(example).float().square().mean().backward()

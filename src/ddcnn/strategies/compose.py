@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
+from ddcnn.config import TrainingConfig
 from ddcnn.errors import ConfigError, TrainingError
 from ddcnn.models.composition import check_composed, check_divides, composed
-from ddcnn.planning import Setup
-from ddcnn.strategies.global_cnn import train_on_whole_images
+from ddcnn.planning import Setup, Work
+from ddcnn.strategies.global_cnn import train_on_whole_images, whole_images_work
+from ddcnn.strategies.local_task import group_works
 from ddcnn.strategies.strategy import Results, Strategy, StrategyContext, StrategyResult
 from ddcnn.strategies.train_groups import train_groups
 from ddcnn.training import StageTimer
@@ -23,7 +26,7 @@ def train_compose(context: StrategyContext, _earlier: Results) -> dict[str, Stra
 
     It is the global CNN's network transfer of Gu, Zhang, Liu and Cai (ETNA 56, 2022).
     """
-    setup, config = context.setup, context.setup.config
+    setup = context.setup
     parts = _of_parts(setup)
     with StageTimer(PARTS, setup.compute.device) as stage:
         networks, first, missing = train_groups(replace(context, setup=parts), setup.data.split.train, PARTS)
@@ -36,14 +39,23 @@ def train_compose(context: StrategyContext, _earlier: Results) -> dict[str, Stra
     network = setup.networks.global_cnn()
     states = [networks.member_state(n) for n in range(networks.members)]
     network.load_member_state(0, composed(states, network.member_state(0)))
-    changes = {
-        "epochs": config.compose.epochs or config.training.epochs,
-        "lr": setup.data.training.peak_lr * config.compose.lr_factor,
-    }
-    training = setup.data.training.model_copy(update=changes)
-    found = train_on_whole_images(context, network, training, WHOLE)
+    found = train_on_whole_images(context, network, _second_phase(setup), WHOLE)
     stages, histories = [stage, *found.stages], {PARTS: first, **found.histories}
     return {"compose": replace(found, stages=stages, histories=histories)}
+
+
+def compose_works(setup: Setup, _aggregations: Sequence[str] = ()) -> list[Work]:
+    """Describe the trainings of the sub-networks, and that of the composed CNN."""
+    return [
+        *group_works(_of_parts(setup), setup.data.split.train, PARTS),
+        whole_images_work(setup, WHOLE, _second_phase(setup)),
+    ]
+
+
+def _second_phase(setup: Setup) -> TrainingConfig:
+    training, compose = setup.data.training, setup.config.compose
+    changes = {"epochs": compose.epochs or training.epochs, "lr": training.peak_lr * compose.lr_factor}
+    return training.model_copy(update=changes)
 
 
 def _of_parts(setup: Setup) -> Setup:
@@ -84,4 +96,5 @@ COMPOSE = Strategy(
     trains="global",
     compared=False,
     check=check_compose,
+    works=compose_works,
 )

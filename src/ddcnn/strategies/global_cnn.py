@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ddcnn.config import TrainingConfig
 from ddcnn.models import LocalCNNs
+from ddcnn.planning import Setup, Work
 from ddcnn.strategies.calibration import calibrate_decision
 from ddcnn.strategies.initialization import start_of
 from ddcnn.strategies.local_probabilities import LocalProbabilities
 from ddcnn.strategies.strategy import Results, Strategy, StrategyContext, StrategyResult
-from ddcnn.training import StageTimer, fit
-from ddcnn.training.closed_form import is_solvable, solve
+from ddcnn.training import StageTimer
 
 
 def train_global(context: StrategyContext, _earlier: Results) -> dict[str, StrategyResult]:
@@ -34,25 +34,10 @@ def train_on_whole_images(
     about: Mapping[str, Any] | None = None,
 ) -> StrategyResult:
     """Train a global CNN in place; ``about`` is what it depends on beside the setup, as JSON takes it."""
-    setup, data = context.setup, context.setup.data
-    train = data.batches(data.split.train, network.subdomains, augment=True)
-    validation = data.batches(data.split.validation, network.subdomains)
-    checkpoints, progress = context.checkpoints(name, about), context.progress
+    setup, checkpoints = context.setup, context.checkpoints(name, about)
+    work = whole_images_work(setup, name, training)
     with StageTimer(name, setup.compute.device) as stage:
-        if is_solvable(network):
-            history = solve(network, train, validation, stage=name, progress=progress, checkpoints=checkpoints)
-        else:
-            history = fit(
-                network,
-                train,
-                validation,
-                training,
-                classes=data.classes,
-                stage=name,
-                precision=setup.compute.precision,
-                progress=progress,
-                checkpoints=checkpoints,
-            )
+        history = work.fit(network, progress=context.progress, checkpoints=checkpoints)
         stage.add(history.earlier_seconds, history.peak_memory_bytes)
     stage.epochs = len(history.rows)
     stage.critical_path_seconds = stage.seconds
@@ -62,10 +47,34 @@ def train_on_whole_images(
     return StrategyResult(whole, [stage], {name: history}, probabilities, "average", whole_image=True)
 
 
+def global_works(setup: Setup, _aggregations: Sequence[str] = ()) -> list[Work]:
+    """Describe the one training."""
+    training = setup.data.training
+    return [
+        whole_images_work(setup, "global", training.from_random() if setup.config.init.way == "random" else training)
+    ]
+
+
+def whole_images_work(setup: Setup, stage: str, training: TrainingConfig) -> Work:
+    """Describe a training of the global CNN."""
+    data, networks = setup.data, setup.networks
+    subdomains = networks.whole_image.subdomains(networks.image_size)
+    return Work(
+        stage,
+        networks.global_cnn,
+        data.batches(data.split.train, subdomains, augment=True),
+        data.batches(data.split.validation, subdomains),
+        training,
+        data.classes,
+        precision=setup.compute.precision,
+    )
+
+
 GLOBAL = Strategy(
     train_global,
     "global CNN",
     "One network looks at the whole image. This is the baseline.",
     stages={"global": "global CNN"},
     trains="global",
+    works=global_works,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -10,13 +11,14 @@ from torch import Tensor
 from ddcnn.aggregation import AGGREGATIONS, LocalOutputs
 from ddcnn.data import folds, hold_out
 from ddcnn.models import LocalCNNs
-from ddcnn.planning import seconds_alone
+from ddcnn.planning import Setup, Work, seconds_alone
 from ddcnn.seeds import derive_seed
 from ddcnn.strategies.calibration import calibrate_decision, calibrate_local
 from ddcnn.strategies.initialization import Start, start_of
 from ddcnn.strategies.local_probabilities import LocalProbabilities
+from ddcnn.strategies.local_task import group_works
 from ddcnn.strategies.strategy import Results, Strategy, StrategyContext, StrategyResult
-from ddcnn.strategies.train_aggregation import train_aggregation
+from ddcnn.strategies.train_aggregation import aggregation_work, train_aggregation
 from ddcnn.strategies.train_groups import train_groups
 from ddcnn.training import History, StageTimer, elapsed_across_restarts
 
@@ -139,10 +141,32 @@ def aggregate(context: StrategyContext, local: LocalResult, name: str) -> Strate
     return StrategyResult(network, stages, histories, local.probabilities, name, shares_local_cnns=True)
 
 
+def local_works(setup: Setup, aggregations: Sequence[str]) -> list[Work]:
+    """Describe the trainings of the local CNNs, and of the aggregations that learn by steps."""
+    config, data = setup.config.aggregation, setup.data
+    seed = derive_seed(setup.config.seed, "aggregate_on")
+    train = learned = data.split.train
+    labels, groups = data.dataset.labels, data.dataset.groups
+    if config.aggregate_on == "holdout":
+        train, learned = hold_out(train, labels, config.holdout_fraction, seed, groups)
+    works = group_works(setup, train, "local")
+    if config.aggregate_on == "crossfit":
+        for fold in folds(train, labels, config.folds, seed, groups):
+            works += group_works(setup, train[~torch.isin(train, fold)], "local")
+    first = len(learned) + len(data.split.validation)
+    for name in aggregations:
+        work = aggregation_work(setup, name, learned)
+        if work is not None:
+            works.append(replace(work, looked_at=first))
+            first = 0  # what was said is kept
+    return works
+
+
 LOCAL = Strategy(
     train_local,
     "local",
     "The local CNNs are trained one by one, without communication; an aggregation of what they say decides.",
     stages={"local": "local CNNs", "dnn": "DNN"},
     trains="subdomains",
+    works=local_works,
 )

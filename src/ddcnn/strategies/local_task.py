@@ -15,12 +15,12 @@ from ddcnn.engines import TaskPayload
 from ddcnn.fusion import Proofs
 from ddcnn.machine import staying_below
 from ddcnn.models import LocalCNNs
-from ddcnn.planning import ComputePlan, Setup, find_device
+from ddcnn.planning import ComputePlan, Setup, Work, find_device
 from ddcnn.planning.setup import network_factory
 from ddcnn.seeds import derive_seed
-from ddcnn.training import Checkpoints, History, Progress, cross_entropy_of, finished, fit
-from ddcnn.training.closed_form import is_solvable, solve
-from ddcnn.training.local_objectives import About, with_local_objective
+from ddcnn.training import Checkpoints, History, Progress, TrainableMembers, cross_entropy_of, finished
+from ddcnn.training.closed_form import is_solvable
+from ddcnn.training.local_objectives import LOCAL_OBJECTIVES, About, objective_of
 
 
 @dataclass(frozen=True)
@@ -78,33 +78,12 @@ def train_group(
     arguments
         ``indices`` of the subdomains, ``samples`` to train on, and the name of the ``stage``.
     """
-    setup, data, indices = inputs.setup, inputs.setup.data, arguments["indices"]
+    setup, indices = inputs.setup, arguments["indices"]
+    samples, stage = torch.tensor(arguments["samples"]), arguments["stage"]
+    work = group_work(setup, indices, samples, stage, from_random=not inputs.local)
     with staying_below(setup.compute.limit):
         network = local_cnns_of(inputs, indices)
-        train = data.batches(torch.tensor(arguments["samples"]), network.subdomains, augment=True)
-        validation = data.batches(data.split.validation, network.subdomains)
-        if is_solvable(network):
-            history = solve(
-                network, train, validation, stage=arguments["stage"], progress=progress, checkpoints=checkpoints
-            )
-            return GroupResult(states_of(network), history)
-        labels = data.labels[train.indices.to(data.device)]
-        training = data.training if inputs.local else data.training.from_random()
-        cross_entropy = cross_entropy_of(training, labels, data.classes)
-        trained, objective = with_local_objective(training, network, lambda: about_heads(setup, indices), cross_entropy)
-        history = fit(
-            trained,
-            train,
-            validation,
-            training,
-            classes=data.classes,
-            stage=arguments["stage"],
-            own=[training.of(index) for index in indices],
-            precision=setup.compute.precision,
-            objective=objective,
-            progress=progress,
-            checkpoints=checkpoints,
-        )
+        history = work.fit(with_heads(setup, network, indices), progress=progress, checkpoints=checkpoints)
     return GroupResult(states_of(network), history)
 
 
@@ -126,6 +105,53 @@ def about_heads(setup: Setup, indices: Sequence[int]) -> About:
 def states_of(network: LocalCNNs) -> list[dict[str, Tensor]]:
     """Return copies of the states of local CNNs, on the CPU."""
     return [{k: v.cpu().clone() for k, v in network.member_state(n).items()} for n in range(network.members)]
+
+
+def with_heads(setup: Setup, network: LocalCNNs, indices: Sequence[int]) -> TrainableMembers:
+    """Return what is trained: local CNNs of some subdomains, perhaps with heads that their objective looks at."""
+    found = LOCAL_OBJECTIVES.find(setup.data.training.local_objective)
+    return network if found is None or is_solvable(network) else found.head(network, about_heads(setup, indices))
+
+
+def group_work(setup: Setup, indices: Sequence[int], samples: Tensor, stage: str, *, from_random: bool) -> Work:
+    """Describe the training of the local CNNs of some subdomains together; see `TrainingConfig.from_random`."""
+    data, networks = setup.data, setup.networks
+    subdomains = [networks.subdomains[n] for n in indices]
+    training = data.training.from_random() if from_random else data.training
+    cross_entropy = cross_entropy_of(training, data.labels[samples.to(data.device)], data.classes)
+
+    def build() -> TrainableMembers:
+        return with_heads(setup, networks.local_cnns(indices, backend=setup.compute.backend), indices)
+
+    return Work(
+        stage,
+        build,
+        data.batches(samples, subdomains, augment=True),
+        data.batches(data.split.validation, subdomains),
+        training,
+        data.classes,
+        own=[training.of(index) for index in indices],
+        precision=setup.compute.precision,
+        objective=objective_of(training, cross_entropy),
+        placed=True,
+    )
+
+
+def group_works(setup: Setup, samples: Tensor, stage: str) -> list[Work]:
+    """Describe the trainings of all groups; those of equal shapes once, with their number."""
+    alike: dict[tuple[object, ...], list[tuple[int, ...]]] = {}
+    for group in setup.compute.groups(setup.owned):
+        views = [setup.networks.subdomains[n] for n in group]
+        alike.setdefault(tuple(sorted((s.shape, s.added_channels) for s in views)), []).append(group)
+    from_random = setup.config.init.way == "random"
+    return [
+        replace(
+            group_work(setup, groups[0], samples, stage, from_random=from_random),
+            times=len(groups),
+            alike=(stage, shapes),
+        )
+        for shapes, groups in alike.items()
+    ]
 
 
 def collect_group(checkpoints: Checkpoints) -> GroupResult | None:

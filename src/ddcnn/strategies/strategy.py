@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ddcnn.aggregation import AGGREGATIONS
 from ddcnn.engines import Engine
 from ddcnn.network import CNNDNN
-from ddcnn.planning import Setup
+from ddcnn.planning import Setup, Work
 from ddcnn.strategies.local_probabilities import LocalProbabilities
 from ddcnn.training import Checkpoints, History, Progress, StageTimer, Workspace
 
@@ -125,6 +125,9 @@ class Strategy:
         Whether `ddcnn.compare` trains it.
     check
         Raises a `DdcnnError` if it cannot be trained on a setup, before anything is trained or written.
+    works
+        Describes its trainings before they begin: (setup, names of the aggregations) -> one `Work` each, in order.
+        None: as those of the strategy of ours that trains the same.
     """
 
     run: Callable[[StrategyContext, Results], dict[str, StrategyResult]]
@@ -136,6 +139,7 @@ class Strategy:
     over_ranks: bool = False
     compared: bool = True
     check: Callable[[Setup], None] = lambda _setup: None
+    works: Callable[[Setup, Sequence[str]], list[Work]] | None = None
 
 
 def decision(results: Results, aggregation: str) -> StrategyResult:

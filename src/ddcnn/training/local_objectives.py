@@ -136,11 +136,7 @@ def check_local_objective(name: str) -> bool:
     return found is not None
 
 
-def with_local_objective(
-    config: TrainingConfig, network: LocalCNNs, about: Callable[[], About], cross_entropy: CrossEntropy
-) -> tuple[LocalCNNs | WithHead, Objective]:
-    """Return what is trained, and on what; ``about`` is asked only where there are heads."""
+def objective_of(config: TrainingConfig, cross_entropy: CrossEntropy) -> Objective:
+    """Return what is minimised; with a further term, local CNNs need the heads that it looks at."""
     found = LOCAL_OBJECTIVES.find(config.local_objective)
-    if found is None:
-        return network, cross_entropy
-    return found.head(network, about()), WithTerm(cross_entropy, found.term, config.local_objective_weight)
+    return cross_entropy if found is None else WithTerm(cross_entropy, found.term, config.local_objective_weight)

@@ -14,7 +14,7 @@ from ddcnn.data.batch import Batch
 from ddcnn.training.distribution import Distribution
 from ddcnn.training.member_optimizer import MemberOptimizer
 from ddcnn.training.members import Shown, TrainableMembers
-from ddcnn.training.objective import CrossEntropy, Objective
+from ddcnn.training.objective import CrossEntropy, Loss, Objective
 from ddcnn.training.precision import PrecisionName, autocast
 from ddcnn.training.sharpness import climbed
 from ddcnn.training.weight_average import WeightAverage
@@ -72,9 +72,13 @@ class Step:
             return found.scores[: len(batch)], replace(batch, extras={**batch.extras, **found.extras})
         return found[: len(batch)], batch
 
-    def _gradients(self, batch: Batch, at: float) -> tuple[Tensor, Tensor]:
+    def loss(self, batch: Batch, at: float = 0.0) -> tuple[Float[Tensor, "B M K"], Loss]:
+        """Return the scores of a batch, and what is minimised."""
         scores, batch = self.forward(batch)
-        loss = self.objective(scores, batch, at)
+        return scores, self.objective(scores, batch, at)
+
+    def _gradients(self, batch: Batch, at: float) -> tuple[Tensor, Tensor]:
+        scores, loss = self.loss(batch, at)
         self.optimizer.zero_grad()
         loss.total.backward()
         self.distribution.reduce_gradients(self.network)
