@@ -101,7 +101,8 @@ class Augmentation:
             "colour": int(bool(self.jitter)),
             "mix": (1 + axes) * int(self.mixes),
         }
-        return dict(zip(counts, moves.split(list(counts.values()), 1), strict=True))[what]
+        parts: tuple[Tensor, ...] = moves.split(list(counts.values()), 1)
+        return dict(zip(counts, parts, strict=True))[what]
 
     def apply(self, images: Shaped[Tensor, "B C *S"], moves: Int64[Tensor, "B rows 2"]) -> Shaped[Tensor, "B C *S"]:
         """Return the images as ``moves`` have it, in their own type."""

@@ -105,6 +105,10 @@ class Batches:
         """Yield all samples as they are."""
         return self._batches(self.indices.split(batch_size or self.evaluation_size or self._harmless), None)
 
+    def of_size(self, size: int) -> Batches:
+        """Return the same in batches of so many samples."""
+        return replace(self, batch_size=size)
+
     def subset(self, members: Sequence[int]) -> Batches:
         """Return the same samples for some of the networks: of images, only what their subdomains see."""
         return replace(self, subdomains=tuple(self.subdomains[n] for n in members if self.subdomains))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ddcnn.data.batch import Batch
 from ddcnn.data.batches import Batches
-from ddcnn.decomposition import Subimages
+from ddcnn.decomposition import Subdomain, Subimages
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,24 @@ class TwoViews:
     def subset(self, members: Sequence[int]) -> TwoViews:
         """Return the same samples for some of the networks."""
         return TwoViews(self.first.subset(members))
+
+    def of_size(self, size: int) -> TwoViews:
+        """Return the same in batches of so many samples."""
+        return TwoViews(self.first.of_size(size))
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.first)
+
+    @property
+    def batch_size(self) -> int:
+        """B."""
+        return self.first.batch_size
+
+    @property
+    def subdomains(self) -> tuple[Subdomain, ...]:
+        """What is cut from the images."""
+        return self.first.subdomains
 
     @property
     def steps(self) -> int:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from ddcnn.data.batches import Batches
+from ddcnn.data.two_views import TwoViews
 from ddcnn.planning.work import Work
 from ddcnn.training import MemberOptimizer, StageTimer, Step, TrainableMembers, predict_scores
 from ddcnn.training.objective import cross_entropy_of
@@ -84,7 +85,7 @@ def step_of(work: Work, network: TrainableMembers) -> Step:
     return Step(network, optimizer, work.precision, objective, radius=work.training.sam, average=average)
 
 
-def endless(step: Step, batches: Batches) -> Generator[None, None, None]:
+def endless(step: Step, batches: Batches | TwoViews) -> Generator[None, None, None]:
     """Train, epoch after epoch; it pauses after each step."""
     cast(nn.Module, step.network).train()
     for epoch in itertools.count(1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -13,7 +14,7 @@ from ddcnn.errors import ConfigError, TrainingError
 from ddcnn.models.composition import check_composed, check_divides, composed
 from ddcnn.planning import Setup, Work
 from ddcnn.strategies.global_cnn import train_on_whole_images, whole_images_work
-from ddcnn.strategies.local_task import group_works
+from ddcnn.strategies.local_task import group_work, group_works
 from ddcnn.strategies.strategy import Results, Strategy, StrategyContext, StrategyResult
 from ddcnn.strategies.train_groups import train_groups
 from ddcnn.training import StageTimer
@@ -46,10 +47,9 @@ def train_compose(context: StrategyContext, _earlier: Results) -> dict[str, Stra
 
 def compose_works(setup: Setup, _aggregations: Sequence[str] = ()) -> list[Work]:
     """Describe the trainings of the sub-networks, and that of the composed CNN."""
-    return [
-        *group_works(_of_parts(setup), setup.data.split.train, PARTS),
-        whole_images_work(setup, WHOLE, _second_phase(setup)),
-    ]
+    parts = _of_parts(setup)
+    describe = partial(group_work, parts, samples=setup.data.split.train, stage=PARTS)
+    return [*group_works(parts, PARTS, describe), whole_images_work(setup, WHOLE, _second_phase(setup))]
 
 
 def _second_phase(setup: Setup) -> TrainingConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from ddcnn.seeds import derive_seed
 from ddcnn.strategies.calibration import calibrate_decision, calibrate_local
 from ddcnn.strategies.initialization import Start, start_of
 from ddcnn.strategies.local_probabilities import LocalProbabilities
-from ddcnn.strategies.local_task import group_works
+from ddcnn.strategies.local_task import group_work, group_works
 from ddcnn.strategies.strategy import Results, Strategy, StrategyContext, StrategyResult
 from ddcnn.strategies.train_aggregation import aggregation_work, train_aggregation
 from ddcnn.strategies.train_groups import train_groups
@@ -149,10 +150,11 @@ def local_works(setup: Setup, aggregations: Sequence[str]) -> list[Work]:
     labels, groups = data.dataset.labels, data.dataset.groups
     if config.aggregate_on == "holdout":
         train, learned = hold_out(train, labels, config.holdout_fraction, seed, groups)
-    works = group_works(setup, train, "local")
+    works = group_works(setup, "local", partial(group_work, setup, samples=train, stage="local"))
     if config.aggregate_on == "crossfit":
         for fold in folds(train, labels, config.folds, seed, groups):
-            works += group_works(setup, train[~torch.isin(train, fold)], "local")
+            other = train[~torch.isin(train, fold)]
+            works += group_works(setup, "local", partial(group_work, setup, samples=other, stage="local"))
     first = len(learned) + len(data.split.validation)
     for name in aggregations:
         work = aggregation_work(setup, name, learned)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -113,8 +113,18 @@ def with_heads(setup: Setup, network: LocalCNNs, indices: Sequence[int]) -> Trai
     return network if found is None or is_solvable(network) else found.head(network, about_heads(setup, indices))
 
 
-def group_work(setup: Setup, indices: Sequence[int], samples: Tensor, stage: str, *, from_random: bool) -> Work:
-    """Describe the training of the local CNNs of some subdomains together; see `TrainingConfig.from_random`."""
+def group_work(
+    setup: Setup, indices: Sequence[int], samples: Tensor, stage: str, *, from_random: bool | None = None
+) -> Work:
+    """Describe the training of the local CNNs of some subdomains together.
+
+    Parameters
+    ----------
+    from_random
+        Whether they begin at random; None: as the configuration says.
+    """
+    if from_random is None:
+        from_random = setup.config.init.way == "random"
     data, networks = setup.data, setup.networks
     subdomains = [networks.subdomains[n] for n in indices]
     training = data.training.from_random() if from_random else data.training
@@ -137,21 +147,13 @@ def group_work(setup: Setup, indices: Sequence[int], samples: Tensor, stage: str
     )
 
 
-def group_works(setup: Setup, samples: Tensor, stage: str) -> list[Work]:
+def group_works(setup: Setup, stage: str, describe: Callable[[Sequence[int]], Work]) -> list[Work]:
     """Describe the trainings of all groups; those of equal shapes once, with their number."""
     alike: dict[tuple[object, ...], list[tuple[int, ...]]] = {}
     for group in setup.compute.groups(setup.owned):
         views = [setup.networks.subdomains[n] for n in group]
         alike.setdefault(tuple(sorted((s.shape, s.added_channels) for s in views)), []).append(group)
-    from_random = setup.config.init.way == "random"
-    return [
-        replace(
-            group_work(setup, groups[0], samples, stage, from_random=from_random),
-            times=len(groups),
-            alike=(stage, shapes),
-        )
-        for shapes, groups in alike.items()
-    ]
+    return [replace(describe(groups[0]), times=len(groups), alike=(stage, shapes)) for shapes, groups in alike.items()]
 
 
 def collect_group(checkpoints: Checkpoints) -> GroupResult | None:

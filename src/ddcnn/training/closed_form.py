@@ -15,8 +15,9 @@ from ddcnn.errors import ConfigError
 from ddcnn.models import LocalCNNs
 from ddcnn.training.checkpoint import Checkpoints, State
 from ddcnn.training.epoch import to_row
-from ddcnn.training.evaluation import accuracy_of, member_losses, predict_scores
+from ddcnn.training.evaluation import accuracy_of, predict_scores
 from ddcnn.training.loop import History, finished
+from ddcnn.training.objective import member_losses
 from ddcnn.training.progress import Progress
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,14 +14,14 @@ from ddcnn.config import TrainingConfig
 from ddcnn.data.batch import Batch
 from ddcnn.data.two_views import TwoViews
 from ddcnn.machine import staying_below
-from ddcnn.planning import Setup
+from ddcnn.planning import Setup, Work
 from ddcnn.strategies.initialization.start import Initialization, Start, check_alone
-from ddcnn.strategies.local_task import GroupResult, LocalInputs, about_heads, local_cnns_of, states_of
+from ddcnn.strategies.local_task import GroupResult, LocalInputs, about_heads, group_works, local_cnns_of, states_of
 from ddcnn.strategies.train_groups import train_groups
-from ddcnn.training import Checkpoints, Loss, Progress, StageTimer, fit
+from ddcnn.training import Checkpoints, Loss, Progress, StageTimer
 from ddcnn.training.contrast import contrast, contrast_of_library
 from ddcnn.training.local_objectives import with_embedding
-from ddcnn.training.with_head import HEAD
+from ddcnn.training.with_head import HEAD, WithHead
 
 if TYPE_CHECKING:
     from ddcnn.strategies.strategy import StrategyContext
@@ -55,22 +56,40 @@ def learn_views_of_group(
     inputs: LocalInputs, arguments: Mapping[str, Any], checkpoints: Checkpoints | None, progress: Progress
 ) -> GroupResult:
     """Do as `ddcnn.strategies.local_task.train_group`, without labels."""
-    setup, data, indices = inputs.setup, inputs.setup.data, arguments["indices"]
+    setup, indices = inputs.setup, arguments["indices"]
+    work = views_work(setup, indices, torch.tensor(arguments["samples"]), arguments["stage"])
     with staying_below(setup.compute.limit):
         network = local_cnns_of(inputs, indices)
-        history = fit(
-            with_embedding(network, about_heads(setup, indices)),
-            TwoViews(data.batches(torch.tensor(arguments["samples"]), network.subdomains, augment=True)),
-            data.batches(data.split.validation, network.subdomains),
-            data.training,
-            classes=data.classes,
-            stage=arguments["stage"],
-            precision=setup.compute.precision,
-            objective=NTXent(),
-            progress=progress,
-            checkpoints=checkpoints,
-        )
+        trained = with_embedding(network, about_heads(setup, indices))
+        history = work.fit(trained, progress=progress, checkpoints=checkpoints)
     return GroupResult(states_of(network), history)
+
+
+def views_work(setup: Setup, indices: Sequence[int], samples: Tensor, stage: str) -> Work:
+    """Describe the training of the local CNNs of some subdomains together."""
+    data, networks = setup.data, setup.networks
+    subdomains = [networks.subdomains[n] for n in indices]
+
+    def build() -> WithHead:
+        return with_embedding(networks.local_cnns(indices, backend=setup.compute.backend), about_heads(setup, indices))
+
+    return Work(
+        stage,
+        build,
+        TwoViews(data.batches(samples, subdomains, augment=True)),
+        data.batches(data.split.validation, subdomains),
+        data.training,
+        data.classes,
+        precision=setup.compute.precision,
+        objective=NTXent(),
+        placed=True,
+    )
+
+
+def views_works(setup: Setup) -> list[Work]:
+    """Describe the trainings of all groups."""
+    setup = _for_views(setup)
+    return group_works(setup, STAGE, partial(views_work, setup, samples=setup.data.split.train, stage=STAGE))
 
 
 def _for_views(setup: Setup) -> Setup:
@@ -110,4 +129,5 @@ CONTRASTIVE = Initialization(
     "Each local CNN first learns, without labels, which subimages are two views of the same image.",
     stages={STAGE: "without labels"},
     check=check_views,
+    works=views_works,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ddcnn.errors import ConfigError
-from ddcnn.planning import Setup
+from ddcnn.planning import Setup, Work
 from ddcnn.registry import Registry
 from ddcnn.strategies.initialization.contrastive import CONTRASTIVE
 from ddcnn.strategies.initialization.shared import SHARED
@@ -36,6 +36,11 @@ def start_of(context: StrategyContext) -> Start:
         context.found["start"] = INITIALIZATIONS.find(context.setup.config.init.way).run(context)
     start: Start = context.found["start"]
     return start
+
+
+def start_works(setup: Setup) -> list[Work]:
+    """Describe what is trained to find where the trainings of a run begin."""
+    return INITIALIZATIONS.find(setup.config.init.way).works(setup)
 
 
 def check_start(setup: Setup) -> None:

@@ -6,6 +6,7 @@ The analogue of a subdomain solver that serves all subdomains (arXiv 2509.15900)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,9 +17,9 @@ from ddcnn.data.batch import Batch, Inputs
 from ddcnn.decomposition import Subimages
 from ddcnn.errors import ConfigError
 from ddcnn.models import LocalCNNs
-from ddcnn.planning import Setup
+from ddcnn.planning import Setup, Work
 from ddcnn.strategies.initialization.start import Initialization, Start, check_alone
-from ddcnn.training import CrossEntropy, Loss, Single, StageTimer, cross_entropy_of, fit
+from ddcnn.training import CrossEntropy, Loss, Single, StageTimer, cross_entropy_of
 
 if TYPE_CHECKING:
     from ddcnn.strategies.strategy import StrategyContext
@@ -64,31 +65,41 @@ class MeanOfSubdomains:
 
 def train_shared(context: StrategyContext) -> Start:
     """Train one local CNN on all subimages; every local CNN begins with it."""
-    setup, data = context.setup, context.setup.data
-    sees = setup.networks.local_cnns(backend="looped")
-    shared = SharedCNN(setup.networks.local_module(0, "shared").to(setup.compute.device), sees)
-    training = data.training.from_random().model_copy(
-        update={"epochs": setup.config.init.epochs or data.training.epochs}
-    )
-    cross_entropy = cross_entropy_of(training, data.labels[data.split.train.to(data.device)], data.classes)
+    setup = context.setup
+    (work,) = shared_works(setup)
+    shared = shared_cnn(setup)
     with StageTimer(STAGE, setup.compute.device) as stage:
-        history = fit(
-            shared,
-            data.batches(data.split.train, sees.subdomains, augment=True),
-            data.batches(data.split.validation, sees.subdomains),
-            training,
-            classes=data.classes,
-            stage=STAGE,
-            precision=setup.compute.precision,
-            objective=MeanOfSubdomains(cross_entropy),
-            progress=context.progress,
-            checkpoints=context.checkpoints(STAGE),
-        )
+        history = work.fit(shared, progress=context.progress, checkpoints=context.checkpoints(STAGE))
         stage.add(history.earlier_seconds, history.peak_memory_bytes)
     stage.epochs = len(history.rows)
     stage.critical_path_seconds = stage.seconds
     state = {name: value.detach().cpu().clone() for name, value in shared.network.state_dict().items()}
-    return Start(dict.fromkeys(range(len(sees.subdomains)), state), None, [stage], {STAGE: history})
+    return Start(dict.fromkeys(range(len(setup.networks.subdomains)), state), None, [stage], {STAGE: history})
+
+
+def shared_cnn(setup: Setup) -> SharedCNN:
+    """Return the one local CNN, as it begins."""
+    sees = setup.networks.local_cnns(backend="looped")
+    return SharedCNN(setup.networks.local_module(0, "shared").to(setup.compute.device), sees)
+
+
+def shared_works(setup: Setup) -> list[Work]:
+    """Describe the one training."""
+    data, subdomains = setup.data, setup.networks.subdomains
+    epochs = setup.config.init.epochs or data.training.epochs
+    training = data.training.from_random().model_copy(update={"epochs": epochs})
+    cross_entropy = cross_entropy_of(training, data.labels[data.split.train.to(data.device)], data.classes)
+    work = Work(
+        STAGE,
+        partial(shared_cnn, setup),
+        data.batches(data.split.train, subdomains, augment=True),
+        data.batches(data.split.validation, subdomains),
+        training,
+        data.classes,
+        precision=setup.compute.precision,
+        objective=MeanOfSubdomains(cross_entropy),
+    )
+    return [work]
 
 
 def check_shared(setup: Setup) -> None:
@@ -114,4 +125,5 @@ SHARED = Initialization(
     "One local CNN is trained on the subimages of all subdomains; each local CNN begins with it.",
     stages={STAGE: "one CNN for all subdomains"},
     check=check_shared,
+    works=shared_works,
 )

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ddcnn.errors import ConfigError
-from ddcnn.planning import Setup
+from ddcnn.planning import Setup, Work
 from ddcnn.training import History, StageTimer
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ class Initialization:
         Its stages of training, by name, and what readers call them.
     check
         Raises a `DdcnnError` if it cannot be used for a setup, before anything is trained or written.
+    works
+        Describes its trainings before they begin, in order.
     """
 
     run: Callable[[StrategyContext], Start]
@@ -80,6 +82,7 @@ class Initialization:
     sentence: str
     stages: Mapping[str, str] = field(default_factory=dict)
     check: Callable[[Setup], None] = lambda _setup: None
+    works: Callable[[Setup], list[Work]] = lambda _setup: []
 
 
 def complete(module: nn.Module, state: State) -> dict[str, Tensor]:
