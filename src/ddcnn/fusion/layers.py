@@ -45,17 +45,19 @@ def convolution(
 
 def _only_tap(size: Any, kernel: Any, stride: Any, padding: Any, dilation: Any) -> int | None:
     """Return which tap of a kernel, the same along each axis, sees the one pixel that there is, for the one result."""
-    options = [{value} if isinstance(value, int | str) else set(value) for value in (stride, padding, dilation, kernel)]
-    if any(n != 1 for n in size) or any(len(values) > 1 or isinstance(*values, str) for values in options):
+    given = (stride, padding, dilation, kernel)
+    options: list[set[Any]] = [{value} if isinstance(value, int | str) else set(value) for value in given]
+    if any(n != 1 for n in size) or any(len(values) > 1 for values in options) or isinstance(padding, str):
         return None
-    s, p, d, k = (value for values in options for value in values)
+    s, p, d, k = (int(*values) for values in options)
     results = (2 * p - d * (k - 1)) // s + 1
     return p // d if results == 1 and p % d == 0 and p // d < k else None
 
 
 def _pixel(value: Stacked, place: int) -> Stacked:
     """(B, C, *s) -> (B, C): one place of the axes of space."""
-    return lead(value.apart(0)[(..., *(place,) * (value.ndim - 2))])
+    index: tuple[Any, ...] = (..., *(place,) * (value.ndim - 2))
+    return lead(value.apart(0)[index])
 
 
 def stride_without_kernel(kernel: Any, stride: Any, padding: Any) -> bool:
