@@ -202,7 +202,9 @@ class DomainDecomposedClassifier(ClassifierMixin, BaseEstimator):
         found.classes_ = np.array([int(name) for name in names] if all(map(is_number, names)) else names)
         found.image_shape_ = shape
         found.n_features_in_ = int(np.prod(shape))
-        found._fitted = Fitted(config, saved.data, saved.name, network, saved.aggregation, saved.shares_local_cnns)
+        found._fitted = Fitted(
+            config, saved.data, saved.name, network, saved.aggregation, saved.shares_local_cnns, saved.whole_image
+        )
         return found
 
     def __sklearn_is_fitted__(self) -> bool:

@@ -114,8 +114,17 @@ class NetworkFactory:
         ModelError
             A network has none.
         """
-        if self.config.aggregation.features != "penultimate":
-            return None
+        return self.widths if self.config.aggregation.features == "penultimate" else None
+
+    @cached_property
+    def widths(self) -> tuple[int, ...]:
+        """How many features each local CNN has, whether it hands them over or not, N numbers.
+
+        Raises
+        ------
+        ModelError
+            A network has none.
+        """
         known: dict[tuple[int, ...], int] = {}
         shapes = [(self.channels + s.added_channels, *s.shape) for s in self.subdomains]
         for subdomain, shape in zip(self.subdomains, shapes, strict=True):
@@ -169,6 +178,19 @@ class NetworkFactory:
             shape = (self.channels + s.added_channels, *s.shape)
             self._check(module, shape, f"the subimage of subdomain {s.index}", s.remedy)
         self.aggregation(self.config.aggregation.name)
+
+    def unreduced(self) -> str:
+        """Return in one line that local CNNs are as large as the global CNN, against the width rule; else nothing."""
+        width = self.config.model.width_factor or width_rule(self.decomposition.fine)
+        if width >= 1:
+            return ""
+        local, whole = (sum(p.numel() for p in m.parameters()) for m in (self.local_module(0), self.global_module()))
+        if local < whole:
+            return ""
+        return (
+            f"not divided: {self.config.model.name} has {local:,} parameters as each of {len(self.subdomains)} local "
+            f"CNNs, and {whole:,} as the global CNN"
+        )
 
     def _fused(
         self,

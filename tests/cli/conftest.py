@@ -26,6 +26,7 @@ class Trained(NamedTuple):
     network: CNNDNN
     aggregation: str
     shares_local_cnns: bool = False
+    whole_image: bool = False
 
 
 class Outcome(NamedTuple):
@@ -169,7 +170,7 @@ def make_run(
     networks = {name: _network(config, name, channels, size, mean, std) for name in names}
     results = {
         "cnn-dnn": Trained(networks["cnn-dnn"].without(missing), "dense", shares_local_cnns=True),
-        "global": Trained(networks["global"], "average"),
+        "global": Trained(networks["global"], "average", whole_image=True),
     }
     save_networks(folder, results)
     folder.seal()

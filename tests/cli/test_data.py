@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ddcnn.data.photos import NOTE
+
 
 @pytest.fixture
 def arrays(tmp_path: Path) -> Path:
@@ -26,7 +28,7 @@ def test_json(call: Callable, arrays: Path) -> None:
     assert facts["classes"] == {"cat": 10, "dog": 10}
     assert (facts["samples"], facts["image_shape"], facts["type"]) == (20, [1, 4, 6], "float32")
     assert facts["split"] == {"train": 14, "validation": 2, "test": 4, "official_test": False}
-    assert facts["augmentation"] == {"flip_axes": [], "shift": 0, "rotation": 0.0, "plane": [-2, -1]}
+    assert facts["augmentation"] == {"flip_axes": [], "shift": 0, "rotation": 0.0, "plane": [-2, -1], "crop": 1.0}
     assert facts["source"]["publisher"] == "you"
 
 
@@ -52,7 +54,7 @@ def test_what_was_done_and_passed_over_is_said_and_no_name_steers_the_terminal(c
     assert "\x1b" not in out
     assert "  b\\x1b[2J\\u202e        3\n" in out
     notes = ["laid on white, because transparent: 4 files", "passed over: 2 .heic, by the suffix"]
-    notes.append("passed over: 2 @eaDir, folders of operating systems")
+    notes += ["passed over: 2 @eaDir, folders of operating systems", NOTE]
     assert [line.removeprefix("note: ") for line in out.splitlines() if line.startswith("note: ")] == notes
     facts = json.loads(call("data", "info", f"folder:{tmp_path}", "--json").out)
     assert (facts["notes"], list(facts["classes"])) == (notes, ["a", "b\x1b[2J\u202e"])

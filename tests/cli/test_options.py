@@ -31,6 +31,8 @@ VALUES = {
     "--coarse": (None, "auto"),
     "--width-factor": ("0.25", 0.25),
     "--strategy": ("transfer", "transfer"),
+    "--init": ("shared", "shared"),
+    "--weights": ("w.safetensors", Path("w.safetensors")),
     "--aggregation": ("vote", "vote"),
     "--features": ("logit", "logit"),
     "--calibrate": (None, True),

@@ -51,7 +51,7 @@ def test_a_store_says_what_its_source_said(call: Callable, refused: Callable, tm
     (photos / "a" / "x.png").write_bytes(b"")
     options = [f"folder:{photos}", "--set", "data.on_bad_file=skip", "--image-size", "6x4"]
     source = json.loads(call("data", "info", *options, "--json").out)
-    assert (len(source["notes"]), len(source["bad_files"])) == (3, 1)
+    assert (len(source["notes"]), len(source["bad_files"])) == (4, 1)
     assert call("data", "prepare", options[0], store, *options[1:], "--grid", "2x1").code == 0
     facts = json.loads(call("data", "info", store, "--json").out)
     for facts_of in (source, facts):

@@ -42,7 +42,7 @@ def test_classes_are_the_folders_in_order(tmp_path: Path, save_image: Save) -> N
     assert dataset.labels.tolist() == [0, 0, 0, 1]
     assert dataset.image_size == (6, 9)
     assert dataset.official_test is None
-    assert (dataset.flip_axes, dataset.shift) == ((), 0)
+    assert (dataset.flip_axes, dataset.shift, dataset.crop) == ((1,), 0, 0.5)
     order = ["a/10.bmp", "a/2.PNG", "a/deep er/0.png", "b/1.png"]
     np.testing.assert_array_equal(dataset.images.numpy(), np.stack([pixels[n].transpose(2, 0, 1) for n in order]))
 
@@ -210,7 +210,7 @@ def test_what_is_passed_over_is_counted(tmp_path: Path, save_image: Save) -> Non
         (root / name).write_bytes(b"x")
     dataset = _open(root)
     assert dataset.labels.tolist() == [0, 1]
-    others, system, hidden = dataset.notes
+    others, system, hidden, _photographs = dataset.notes
     assert others.startswith("passed over: 2 .heic, 1 ")
     assert sorted(others.removeprefix("passed over: ").split(", ")[:-1]) == [
         *("1 .png", "1 .ppm", "1 .txt", "1 without suffix", "2 .heic"),

@@ -13,6 +13,7 @@ from ddcnn.engines import ENGINES
 from ddcnn.models import MODELS
 from ddcnn.registry import Registry
 from ddcnn.strategies import STRATEGIES
+from ddcnn.strategies.initialization import INITIALIZATIONS
 
 REGISTRIES = {
     "--strategy": STRATEGIES,
@@ -20,6 +21,7 @@ REGISTRIES = {
     "--decomposition": DECOMPOSITIONS,
     "--engine": ENGINES,
     "--model": MODELS,
+    "--init": INITIALIZATIONS,
 }
 
 

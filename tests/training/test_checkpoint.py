@@ -72,6 +72,15 @@ CONFIGS = {
         "lr": 0.02,
         "subdomains": {0: {"lr": 0.2}},
     },
+    "mean of the weights, sharpness, held layers": {
+        "ema": 0.9,
+        "sam": 0.05,
+        "freeze": 1,
+        "layer_decay": 0.5,
+        "decay": "weights",
+        "lr": 0.05,
+        "epochs": 3,
+    },
     "adam, last epoch, clipped": {"optimizer": "adam", "lr": 0.01, "select": "last", "clip_norm": 0.1, "epochs": 3},
 }
 

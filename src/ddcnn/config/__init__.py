@@ -15,9 +15,11 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from ddcnn.config.sections import (
     AggregationConfig,
     CoherentConfig,
+    ComposeConfig,
     ComputeConfig,
     DataConfig,
     DecompositionConfig,
+    InitConfig,
     ModelConfig,
     SubdomainConfig,
     TrainingConfig,
@@ -32,11 +34,13 @@ __all__ = [
     "MOST_THREADS",
     "AggregationConfig",
     "CoherentConfig",
+    "ComposeConfig",
     "ComputeConfig",
     "Config",
     "DataConfig",
     "DecompositionConfig",
     "Features",
+    "InitConfig",
     "ModelConfig",
     "Resize",
     "SubdomainConfig",
@@ -76,10 +80,14 @@ class Config(Section):
     """How what local CNNs say becomes the global decision."""
     training: TrainingConfig = TrainingConfig()
     """How a network is trained."""
+    init: InitConfig = InitConfig()
+    """Where trainings begin."""
     coherent: CoherentConfig = CoherentConfig()
     """How the CNN-DNN is trained as one model from scratch."""
     transfer: TransferConfig = TransferConfig()
     """The second phase of transfer."""
+    compose: ComposeConfig = ComposeConfig()
+    """The global CNN, composed of sub-networks."""
     compute: ComputeConfig = ComputeConfig()
     """Where and how it is computed."""
 

@@ -1,8 +1,9 @@
-"""Flips, shifts and rotations of whole images, on the device, before the cut: all subdomains see the same image."""
+"""What happens to whole images in training, on the device, before the cut: all subdomains see the same image."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
+from ddcnn.data.colours import draw_colours, recoloured
+from ddcnn.data.crops import cropped, draw_crops
+from ddcnn.data.mixing import draw_mixing, mixed
 from ddcnn.seeds import derive_seed
 
 _TURN = 1000  # moves are integers: angles count thousandths of a degree
@@ -17,7 +21,9 @@ _TURN = 1000  # moves are integers: angles count thousandths of a degree
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random mirror images, shifts by whole pixels and rotations; what they uncover is filled by reflection.
+    """Random crops, mirror images, shifts by whole pixels, rotations, light jitter and mixing, in this order.
+
+    What shifts and rotations uncover is filled by reflection.
 
     Attributes
     ----------
@@ -29,37 +35,99 @@ class Augmentation:
         Largest angle, in degrees; uniform between its negative and itself.
     plane
         The two axes that a rotation turns into each other: of a volume, those of its slices.
+    crop
+        The smallest share of an image that is enlarged to the size of the whole; 1: none.
+    jitter
+        How much contrast and brightness change: `ddcnn.data.colours`.
+    grey, spread
+        Mean and standard deviation of the pixels, between which `jitter` acts.
+    mixup, cutmix
+        Parameters of the mixing of images, `ddcnn.data.mixing`; 0: none.
     """
 
     flip_axes: tuple[int, ...] = ()
     shift: int = 0
     rotation: float = 0.0
     plane: tuple[int, int] = (-2, -1)
+    crop: float = 1.0
+    jitter: float = 0.0
+    grey: float = 0.0
+    spread: float = 1.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+    @property
+    def from_anywhere(self) -> bool:
+        """Whether a subdomain may come to see pixels from all over the image."""
+        return bool(self.rotation) or self.crop < 1
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images are mixed with each other."""
+        return bool(self.mixup or self.cutmix)
 
     def draw(self, *, samples: int, axes: int, seed: int, epoch: int) -> Int64[Tensor, "n rows 2"]:
         """Return for each sample what `apply` does to it: a function of (seed, epoch, sample) alone.
 
-        One row per axis, (flipped 0 or 1, shift), and where images are rotated one more, (thousandths of a degree, 0).
+        One row per axis, (flipped 0 or 1, shift), and then those of what else there is: `rows` tells them apart.
         """
         generator = torch.Generator().manual_seed(derive_seed(seed, "augmentation", epoch))
         drawn = torch.rand((samples, axes, 2), generator=generator)
         allowed = torch.tensor([axis in self.flip_axes for axis in range(axes)])
         flips = (drawn[..., 0] < 0.5) & allowed
         shifts = (drawn[..., 1] * (2 * self.shift + 1)).long() - self.shift
-        moves = torch.stack([flips.long(), shifts], -1)
-        if not self.rotation:
-            return moves
-        generator.manual_seed(derive_seed(seed, "rotation", epoch))
-        turns = ((2 * torch.rand(samples, 1, 1, generator=generator) - 1) * self.rotation * _TURN).round().long()
-        return torch.cat([moves, F.pad(turns, (0, 1))], 1)
+        found = [torch.stack([flips.long(), shifts], -1)]
+        if self.rotation:
+            generator.manual_seed(derive_seed(seed, "rotation", epoch))
+            turns = ((2 * torch.rand(samples, 1, 1, generator=generator) - 1) * self.rotation * _TURN).round().long()
+            found.append(F.pad(turns, (0, 1)))
+        if self.crop < 1:
+            generator.manual_seed(derive_seed(seed, "crop", epoch))
+            found.append(draw_crops(samples, axes, self.crop, generator))
+        if self.jitter:
+            generator.manual_seed(derive_seed(seed, "jitter", epoch))
+            found.append(draw_colours(samples, self.jitter, generator))
+        if self.mixes:
+            generator.manual_seed(derive_seed(seed, "mixing", epoch))
+            found.append(draw_mixing(samples, axes, self.mixup, self.cutmix, generator))
+        return torch.cat(found, 1)
+
+    def rows(self, what: str, moves: Int64[Tensor, "B rows 2"], axes: int) -> Int64[Tensor, "B some 2"]:
+        """Return the rows of ``"turn"``, ``"crop"``, ``"colour"`` or ``"mix"``, along so many axes; perhaps none."""
+        counts = {
+            "move": axes,
+            "turn": int(bool(self.rotation)),
+            "crop": axes * int(self.crop < 1),
+            "colour": int(bool(self.jitter)),
+            "mix": (1 + axes) * int(self.mixes),
+        }
+        parts: tuple[Tensor, ...] = moves.split(list(counts.values()), 1)
+        return dict(zip(counts, parts, strict=True))[what]
 
     def apply(self, images: Shaped[Tensor, "B C *S"], moves: Int64[Tensor, "B rows 2"]) -> Shaped[Tensor, "B C *S"]:
-        """Return the images, flipped, shifted and rotated by ``moves``, in their own type."""
+        """Return the images as ``moves`` have it, in their own type."""
+        axes, size = images.ndim - 2, images.shape[2:]
+        if self.crop < 1:
+            images = cropped(images, self.rows("crop", moves, axes))
         if self.flip_axes or self.shift:
             images = moved(images, moves)
         if self.rotation:
-            images = rotated(images, moves[:, -1, 0].double() / _TURN, self.plane)
-        return images
+            images = rotated(images, self.rows("turn", moves, axes)[:, 0, 0].double() / _TURN, self.plane)
+        return self.finish(images, moves, [(0, pixels) for pixels in size], size)
+
+    def finish(
+        self,
+        pixels: Shaped[Tensor, "B C *b"],
+        moves: Int64[Tensor, "B rows 2"],
+        box: Sequence[tuple[int, int]],
+        size: Sequence[int],
+    ) -> Shaped[Tensor, "B C *b"]:
+        """Do to the pixels in a box of images of some size what `apply` does last: what acts on each pixel alone."""
+        if self.jitter:
+            pixels = recoloured(pixels, self.rows("colour", moves, len(size))[:, 0], self.grey, self.spread)
+        if self.mixes:
+            pixels = mixed(pixels, self.rows("mix", moves, len(size)), box, size)
+        return pixels
 
 
 def rotated(

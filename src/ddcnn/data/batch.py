@@ -13,6 +13,8 @@ from ddcnn.decomposition import Subimages
 Inputs = Tensor | Subimages
 WEIGHTS = "weights"
 """Among the extras: how much each sample counts in the loss."""
+OTHERS, SHARES = "others", "shares"
+"""Among the extras, where images are mixed: the label of the other image, and its share in the target, 0..1."""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from jaxtyping import Int64, Shaped
 from torch import Tensor
 
 from ddcnn.data.augmentation import Augmentation
-from ddcnn.data.batch import Batch, Inputs
+from ddcnn.data.batch import OTHERS, SHARES, Batch, Inputs
 from ddcnn.data.lazy import Images
+from ddcnn.data.mixing import partners, shares_of
 from ddcnn.data.prefetch import prefetch
 from ddcnn.data.sampling import balanced, shuffled
 from ddcnn.decomposition import Subdomain, Subimages
@@ -52,6 +53,8 @@ class Batches:
     part
         (r, R): of the inputs of each batch, only the r-th of R parts of equal size is there, where the last sample
         stands in for those that are missing at the end; the labels are those of the whole batch.
+    view
+        Which of several independent augmentations is drawn, in the same order of samples.
     """
 
     inputs: Shaped[Tensor, "n *rest"] | Images
@@ -65,6 +68,7 @@ class Batches:
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     evaluation_size: int | None = None
     part: tuple[int, int] = (0, 1)
+    view: int = 0
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -92,13 +96,18 @@ class Batches:
         moves = None
         if self.augmentation is not None:
             samples, axes = self.inputs.shape[0], self.inputs.ndim - 2
-            moves = self.augmentation.draw(samples=samples, axes=axes, seed=self.seed, epoch=epoch)
+            seed = derive_seed(self.seed, "view", self.view) if self.view else self.seed
+            moves = self.augmentation.draw(samples=samples, axes=axes, seed=seed, epoch=epoch)
         chosen = order[: self.steps * self.batch_size].split(self.batch_size)
         return self._batches(chosen[first:], moves)
 
     def in_order(self, batch_size: int | None = None) -> Generator[Batch, None, None]:
         """Yield all samples as they are."""
         return self._batches(self.indices.split(batch_size or self.evaluation_size or self._harmless), None)
+
+    def of_size(self, size: int) -> Batches:
+        """Return the same in batches of so many samples."""
+        return replace(self, batch_size=size)
 
     def subset(self, members: Sequence[int]) -> Batches:
         """Return the same samples for some of the networks: of images, only what their subdomains see."""
@@ -120,7 +129,7 @@ class Batches:
             yield from self._streamed(parts, moves)
             return
         for chosen in parts:
-            yield self._batch(self._taken(chosen, moves), chosen)
+            yield self._batch(self._taken(chosen, moves), chosen, moves)
 
     def _taken(self, chosen: Tensor, moves: Tensor | None) -> Inputs:
         own = self._own(chosen)
@@ -128,9 +137,14 @@ class Batches:
             return self.inputs[own.to(self.device)]
         return self.inputs.take(own, self.subdomains, self.augmentation, None if moves is None else moves[own])
 
-    def _batch(self, inputs: Inputs, chosen: Tensor) -> Batch:
+    def _batch(self, inputs: Inputs, chosen: Tensor, moves: Tensor | None) -> Batch:
         extras = {name: values[chosen.to(values.device)].to(self.device) for name, values in self.extras.items()}
-        return Batch(inputs, self.labels[chosen.to(self.device)], chosen, extras)
+        labels = self.labels[chosen.to(self.device)]
+        if moves is not None and self.augmentation is not None and self.augmentation.mixes:
+            size = self.inputs.shape[2:]
+            extras[OTHERS] = labels[partners(len(chosen), self.part).to(self.device)]
+            extras[SHARES] = shares_of(self.augmentation.rows("mix", moves[chosen], len(size)), size).to(self.device)
+        return Batch(inputs, labels, chosen, extras)
 
     def _own(self, chosen: Tensor) -> Tensor:
         """Return those samples of a batch whose inputs are there."""
@@ -149,4 +163,4 @@ class Batches:
 
         with closing(prefetch(fetch, parts)) as fetched:
             for chosen, batch in fetched:
-                yield self._batch(batch.map(lambda part: part.to(self.device, non_blocking=True)), chosen)
+                yield self._batch(batch.map(lambda part: part.to(self.device, non_blocking=True)), chosen, moves)

@@ -19,6 +19,7 @@ from ddcnn.data.files import digest, image_size, open_file, source_path, volume_
 from ddcnn.data.groups import numbered_groups
 from ddcnn.data.images import SUFFIXES, read_image
 from ddcnn.data.nifti import is_nifti, read_nifti
+from ddcnn.data.photos import augmentation_of, notes_of
 from ddcnn.errors import DataError, nearest
 
 _SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
@@ -42,8 +43,9 @@ def read_csv(config: DataConfig) -> Dataset:
     All have one size, or ``data.image_size`` gives the size to resize them to; ``data.window`` is for volumes (see
     `ddcnn.data.nifti.read_nifti`). Classes are the labels, sorted as numbers if all are numbers, or as
     ``data.classes`` groups them. ``split`` is train, val or test; then these are the official parts. ``group`` is equal
-    for files that belong together, such as those of a patient (`ddcnn.data.groups`). Other columns are ignored. Nothing
-    is known of symmetries, so no augmentation is allowed by default.
+    for files that belong together, such as those of a patient (`ddcnn.data.groups`). Other columns are ignored. Colour
+    images are taken for photographs (`ddcnn.data.photos`); of all others nothing is known of symmetries, so no
+    augmentation is allowed by default.
 
     Raises
     ------
@@ -74,7 +76,8 @@ def read_csv(config: DataConfig) -> Dataset:
         official_test=_part(path, rows, "test"),
         official_validation=_part(path, rows, "validation"),
         bad_files=tuple(bad.found),
-        notes=bad.notes(),
+        notes=(*bad.notes(), *notes_of(images.shape)),
+        **augmentation_of(images.shape),
         window=config.window,
         label_groups=config.classes,
         source={

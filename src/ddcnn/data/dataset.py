@@ -44,6 +44,8 @@ class Dataset:
         Degrees by which an image may be rotated for augmentation.
     plane
         The two axes that a rotation turns into each other: of a volume, those of its slices.
+    crop
+        Smallest share of an image that augmentation may enlarge to the whole; 1: it may not.
     source
         Provenance: publisher, files, checksums, licence.
     bad_files
@@ -78,6 +80,7 @@ class Dataset:
     shift: int = 0
     rotation: float = 0.0
     plane: tuple[int, int] = (-2, -1)
+    crop: float = 1.0
     source: dict[str, str] = field(default_factory=dict)
     bad_files: tuple[BadFile, ...] = ()
     notes: tuple[str, ...] = ()

@@ -17,6 +17,7 @@ from ddcnn.data.files import image_size, source_path
 from ddcnn.data.groups import numbered_groups
 from ddcnn.data.images import SUFFIXES, read_or_leave_images
 from ddcnn.data.labels import check_classes
+from ddcnn.data.photos import augmentation_of, notes_of
 from ddcnn.data.walk import Found, listed, subfolders, walk
 from ddcnn.errors import DataError
 
@@ -31,7 +32,7 @@ def read_folder(config: DataConfig) -> Dataset:
     operating systems, and files that are not named like images are passed over and counted. Folders named ``train``,
     ``val`` and ``test``, or alike (``Training``, ``valid``, ``test_set``), are the official parts; there need not be
     all three. All images have one size, or ``data.image_size`` gives the size to resize them to. One channel if all are
-    greyscale, else three. Nothing is known of symmetries, so no augmentation is allowed by default.
+    greyscale, else three; then they are taken for photographs (`ddcnn.data.photos`), else there is no augmentation.
     ``data.on_bad_file`` says what to do about files that cannot be read. ``data.group_pattern`` says which belong
     together, by their paths.
 
@@ -73,7 +74,8 @@ def read_folder(config: DataConfig) -> Dataset:
         official_test=_indices(labelled, "test"),
         official_validation=_indices(labelled, "validation"),
         bad_files=tuple(bad.found),
-        notes=(*bad.notes(), *everything.notes()),
+        notes=(*bad.notes(), *everything.notes(), *notes_of(images.shape)),
+        **augmentation_of(images.shape),
         source={"publisher": "you", "files": f"{len(kept)} images in {root.resolve()}", "licence": "not known"},
     )
 

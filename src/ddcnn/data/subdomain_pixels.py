@@ -31,8 +31,8 @@ class Reach:
 
     @classmethod
     def of(cls, images: Shaped[Tensor, "n C *S"], subdomain: Subdomain, augmentation: Augmentation | None) -> Reach:
-        """Cut what a subdomain can see of images that are flipped and shifted, but not rotated."""
-        assert augmentation is None or not augmentation.rotation, "what is turned comes from the whole image"
+        """Cut what a subdomain can see of images that are flipped and shifted, but not rotated or cropped."""
+        assert augmentation is None or not augmentation.from_anywhere, "what is turned comes from the whole image"
         positions = []
         pixels = images
         for axis, (interval, size) in enumerate(zip(subdomain.box, images.shape[2:], strict=True)):
@@ -70,7 +70,7 @@ class SubdomainPixels(Images):
     def of(
         cls, images: Shaped[Tensor, "n C *S"], subdomains: Sequence[Subdomain], augmentation: Augmentation | None
     ) -> SubdomainPixels:
-        """Cut what subdomains can see of images that are flipped and shifted, but not rotated."""
+        """Cut what subdomains can see of images that are flipped and shifted, but not rotated or cropped."""
         return cls({s.index: Reach.of(images, s, augmentation) for s in subdomains}, images.shape)
 
     def pack(self) -> tuple[list[int], dict[str, np.ndarray]]:
@@ -99,13 +99,16 @@ class SubdomainPixels(Images):
         self,
         samples: Int64[Tensor, " m"],
         subdomains: Sequence[Subdomain],
-        augmentation: Augmentation | None = None,  # noqa: ARG002 - the moves say all
+        augmentation: Augmentation | None = None,
         moves: Int64[Tensor, "m rows 2"] | None = None,
     ) -> Subimages:
         """Return subimages as `Images.take` does."""
         size = self.shape[2:]
-        moves = torch.zeros(len(samples), len(size), 2, dtype=torch.long) if moves is None else moves
-        return Subimages(tuple(s.view(self.reaches[s.index].box(s, samples, moves, size)) for s in subdomains))
+        still = torch.zeros(len(samples), len(size), 2, dtype=torch.long)
+        boxes = [self.reaches[s.index].box(s, samples, still if moves is None else moves, size) for s in subdomains]
+        if augmentation is not None and moves is not None:
+            boxes = [augmentation.finish(one, moves, s.box, size) for one, s in zip(boxes, subdomains, strict=True)]
+        return Subimages(tuple(s.view(one) for s, one in zip(subdomains, boxes, strict=True)))
 
 
 def _moves(axis: int, augmentation: Augmentation | None) -> Int64[Tensor, "k 2"]:

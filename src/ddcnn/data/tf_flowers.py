@@ -22,6 +22,7 @@ from ddcnn.data.dataset import Dataset
 from ddcnn.data.download import Archive, find_or_fetch
 from ddcnn.data.files import digest, image_size
 from ddcnn.data.images import read_images
+from ddcnn.data.photos import augmentation_of
 from ddcnn.errors import DataError
 from ddcnn.machine import cache_folder
 
@@ -56,8 +57,7 @@ def read_tf_flowers(config: DataConfig) -> Dataset:
         images=torch.from_numpy(images),
         labels=torch.from_numpy(labels),
         classes=tuple(PHOTOS),
-        flip_axes=(1,),
-        shift=round(min(size) / 20),
+        **augmentation_of(images.shape),
         resized=True,
         source={
             "publisher": "The TensorFlow Team, Flowers, 2019",

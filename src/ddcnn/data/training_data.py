@@ -115,7 +115,12 @@ class TrainingData:
             flip_axes = (len(dataset.image_size) - 1,)  # asked for: mirror left and right
         shift = dataset.shift if training.shift is None else training.shift
         rotation = dataset.rotation if training.rotation is None else training.rotation
-        return Augmentation(flip_axes, shift, rotation, dataset.plane) if flip_axes or shift or rotation else None
+        crop = dataset.crop if training.crop is None else training.crop
+        jitter, mixup, cutmix = training.jitter, training.mixup, training.cutmix
+        if not (flip_axes or shift or rotation or crop < 1 or jitter or mixup or cutmix):
+            return None
+        grey, spread = (float(values.mean()) for values in (self.normalization.mean, self.normalization.std))
+        return Augmentation(flip_axes, shift, rotation, dataset.plane, crop, jitter, grey, spread, mixup, cutmix)
 
     def batches(
         self,
@@ -160,6 +165,7 @@ class TrainingData:
             "shift": dataset.shift,
             "rotation": dataset.rotation,
             "plane": list(dataset.plane),
+            "crop": dataset.crop,
         }
         arrays = {part: getattr(self.split, part).numpy() for part in _PARTS}
         arrays["labels"] = dataset.labels.numpy()
@@ -169,7 +175,7 @@ class TrainingData:
         arrays["std"] = self.normalization.std.cpu().numpy()
         if isinstance(images, Stored):
             numbers["store"] = str(images.store.path.resolve())
-        elif subdomains is None or (self.augmentation and self.augmentation.rotation):
+        elif subdomains is None or (self.augmentation and self.augmentation.from_anywhere):
             arrays["images"] = load(images).cpu().numpy()
         else:
             seen = SubdomainPixels.of(load(images).cpu(), subdomains, self.augmentation)
@@ -199,6 +205,7 @@ class TrainingData:
             shift=numbers["shift"],
             rotation=numbers["rotation"],
             plane=(numbers["plane"][0], numbers["plane"][1]),
+            crop=numbers["crop"],
             weights=tensors.get("weights"),
         )
         return cls(

@@ -24,7 +24,9 @@ from ddcnn.planning import find_device
 from ddcnn.runs.folder import BEGUN, RunFolder, default_folder
 from ddcnn.runs.run_validation import foreign_code, untrusted
 from ddcnn.strategies import STRATEGIES, run_strategies
+from ddcnn.strategies.initialization import INITIALIZATIONS
 from ddcnn.training import Progress
+from ddcnn.training.local_objectives import LOCAL_OBJECTIVES
 
 
 def compare(
@@ -203,7 +205,12 @@ def _compare_one(config: Config, dataset: Dataset | None, options: RunOptions) -
 
 def _foreign_in_training(config: Config) -> list[str]:
     """Return the names ``module:function`` that only a training imports."""
-    names = [(config.strategy, STRATEGIES.is_foreign), (config.compute.engine, ENGINES.is_foreign)]
+    names = [
+        (config.strategy, STRATEGIES.is_foreign),
+        (config.compute.engine, ENGINES.is_foreign),
+        (config.init.name, INITIALIZATIONS.is_foreign),
+        (config.training.local_objective, LOCAL_OBJECTIVES.is_foreign),
+    ]
     return [name for name, foreign in [*names, (config.data.source, is_foreign)] if foreign(name)]
 
 

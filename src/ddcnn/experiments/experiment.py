@@ -27,6 +27,7 @@ from ddcnn.experiments.trials import Trials
 from ddcnn.folders import check_apart
 from ddcnn.planning import Setup, open_images, prepare
 from ddcnn.runs.folder import default_folder
+from ddcnn.strategies import check_strategies
 from ddcnn.text import duration
 from ddcnn.training import Progress
 
@@ -192,7 +193,8 @@ def plan_experiment(
         config = Config.parse(over(base.model_dump(mode="json"), variant.values))
         try:
             setup = prepare(_at(config, *first), dataset)
-        except (DecompositionError, ModelError) as error:
+            check_strategies(list(Job.of(variant.job, config).strategies), setup)
+        except (ConfigError, DecompositionError, ModelError) as error:
             if variant.needed:
                 raise
             left_out[variant.name] = str(error)

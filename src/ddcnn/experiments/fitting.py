@@ -22,7 +22,7 @@ from ddcnn.network import CNNDNN
 from ddcnn.planning import choose_threads, computing_with, decide, prepare
 from ddcnn.runs.folder import RunFolder
 from ddcnn.runs.networks import describe_data, save_networks
-from ddcnn.strategies import StrategyContext, StrategyResult, run_strategies
+from ddcnn.strategies import StrategyContext, StrategyResult, check_strategies, run_strategies
 from ddcnn.training import Progress, Workspace
 
 FIELDS = {
@@ -136,8 +136,8 @@ class Fitted:
     ----------
     config, data
         As in ``config.yaml`` and ``data.json`` of a run.
-    name, result
-        What was trained.
+    name, network, aggregation, shares_local_cnns, whole_image
+        What was trained: as `ddcnn.strategies.StrategyResult` has it.
     """
 
     config: Config
@@ -146,6 +146,7 @@ class Fitted:
     network: CNNDNN
     aggregation: str
     shares_local_cnns: bool
+    whole_image: bool
 
     def save(self, path: Path | str, *, force: bool = False) -> None:
         """Write a run that `ddcnn.load` reads; nothing was tested, so it has no results."""
@@ -170,6 +171,7 @@ def fit_in_memory(config: Config, dataset: Dataset, progress: Progress | None = 
     job = Job.of("train", config)
     job.check(config)
     setup = prepare(config, dataset)
+    check_strategies([config.strategy], setup)
     engine = build_engine(config.compute, setup.compute.device.type)
     setup, choices, _ = decide(setup, job.whole_images, engine.workers)
     for what, text in choices.items():
@@ -193,4 +195,4 @@ def fit_in_memory(config: Config, dataset: Dataset, progress: Progress | None = 
 def _fitted(config: Config, data: dict[str, Any], name: str, result: StrategyResult) -> Fitted:
     network = result.network.eval()
     network.describe(InputDescription.from_json(data["input"]))
-    return Fitted(config, data, name, network, result.aggregation, result.shares_local_cnns)
+    return Fitted(config, data, name, network, result.aggregation, result.shares_local_cnns, result.whole_image)

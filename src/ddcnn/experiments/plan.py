@@ -19,6 +19,7 @@ from ddcnn.machine import resident_memory
 from ddcnn.planning import Setup, Work, choose_threads, computing_with, decide, prepare
 from ddcnn.planning.checkup import available_memory
 from ddcnn.strategies import STRATEGIES, needed_for, works_of
+from ddcnn.strategies.initialization import INITIALIZATIONS, start_works
 from ddcnn.strategies.registry import known_stages
 from ddcnn.text import duration
 from ddcnn.training import Progress
@@ -227,7 +228,8 @@ def plan_of(setup: Setup, job: Job, hands: Hands, trials: Trials | None) -> Plan
 
 def works_of_job(setup: Setup, job: Job) -> list[Work]:
     """Describe all trainings of a job."""
-    return [work for name in needed_for(list(job.strategies)) for work in works_of(name, setup, job.aggregations)]
+    names = needed_for(list(job.strategies))
+    return start_works(setup) + [work for name in names for work in works_of(name, setup, job.aggregations)]
 
 
 def epochs_within(setup: Setup, job: Job, hands: Hands, trials: Trials, seconds: float) -> int:
@@ -285,8 +287,14 @@ def _stage(setup: Setup, name: str, parts: Sequence[Work], counted: Trials, cost
 def _peak(setup: Setup, parts: Sequence[Work], works: Sequence[Work], hands: Hands, trials: Trials) -> int | None:
     peaks = [trials.of(setup, work, hands.threads_of(work)).peak for work in parts]
     if any(work.looked_at for work in parts):
-        peaks += [trials.of(setup, work).look_peak for work in works if work.placed]
+        peaks += [trials.of(setup, work).look_peak for work in _of_local_cnns(setup, works)]
     return max((peak for peak in peaks if peak is not None), default=None)
+
+
+def _of_local_cnns(setup: Setup, works: Sequence[Work]) -> list[Work]:
+    """Return the trainings of local CNNs whose results are looked at: not those that find where they begin."""
+    begun = INITIALIZATIONS.find(setup.config.init.way).stages
+    return [work for work in works if work.placed and work.stage not in begun]
 
 
 def _once(parts: Sequence[Work]) -> list[Work]:
@@ -301,7 +309,7 @@ def _seconds(setup: Setup, parts: Sequence[Work], works: Sequence[Work], hands: 
 
 def _look(setup: Setup, works: Sequence[Work], trials: Trials) -> float:
     """Return the seconds in which all local CNNs look at an image."""
-    once = _once([work for work in works if work.placed])
+    once = _once(_of_local_cnns(setup, works))
     return sum((work.times * trials.of(setup, work).look for work in once), 0.0)
 
 

@@ -20,7 +20,7 @@ from ddcnn.experiments.workers import Hands
 from ddcnn.machine import staying_below
 from ddcnn.planning import MemoryPlan, Setup, Threads, choose_threads, computing_with, decide, keep_threads, prepare
 from ddcnn.runs.folder import CHECKPOINTS, RunFolder
-from ddcnn.strategies import StrategyContext, StrategyResult
+from ddcnn.strategies import StrategyContext, StrategyResult, check_strategies
 from ddcnn.training import Progress, StageTimer, Workspace, peak_of_process
 
 _MOST_NAMED = 20
@@ -92,6 +92,7 @@ class Session:
             sources, images = named_paths(config.data), source_folder(config.data)
             folder.check_free(force=config.force, sources=sources, images=images)
         setup = prepare(config, dataset, ranks, begun.proofs if begun else ())
+        check_strategies(list(job.strategies), setup)
         engine = options.engine or build_engine(config.compute, setup.compute.device.type)
         threads = _threads(setup, engine, begun)
         contexts.enter_context(computing_with(threads.count))

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 
 from ddcnn.planning import Footprint, Setup, Trial, Work, computing_with, footprint, try_out
 
-_OF_TRAINING = {"optimizer", "momentum", "batch_size", "flip", "shift", "rotation", "clip_norm", "sampling"}
+_OF_TRAINING = {
+    *("optimizer", "momentum", "batch_size", "flip", "shift", "rotation", "crop", "jitter", "mixup", "cutmix"),
+    *("clip_norm", "sampling", "ema", "sam", "local_objective"),
+}
 _TURNS = 8  # steps, of training or as long, that a hasty trial takes
 _SHARE = 0.05  # of a run, that may be spent on trials
 
@@ -53,7 +56,7 @@ def worth_trying(setup: Setup, works: list[Work]) -> bool:
 
 def _key(setup: Setup, work: Work, threads: int | None) -> str:
     """Return all that the cost of a step depends on."""
-    sections = {"data", "model"} | (set() if work.stage == "global" else {"decomposition", "aggregation"})
+    sections = {"data", "model"} | (set() if work.stage == "global" else {"decomposition", "aggregation", "compose"})
     config = setup.config.model_dump(mode="json", include=sections)
     config["data"].pop("fold")
     training = setup.config.training.model_dump(mode="json", include=_OF_TRAINING)

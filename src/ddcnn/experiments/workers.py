@@ -100,7 +100,7 @@ def shared(setup: Setup, works: Sequence[Work], trials: Trials) -> tuple[Share, 
 
     A group takes as long as one local CNN alone, and for each further one an equal part of what all take more.
     """
-    placed, N = [work for work in works if work.placed], len(setup.networks.decomposition)
+    placed, N = [work for work in works if work.placed and work.stage == "local"], len(setup.networks.decomposition)
     if not placed or N == 1:
         return ()
     once = {str(work.alike): work for work in placed}.values()

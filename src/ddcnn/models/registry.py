@@ -11,6 +11,8 @@ from torch import nn
 
 from ddcnn.errors import ModelError, in_one_line
 from ddcnn.models.cnn3d import CNN3D
+from ddcnn.models.lda import LDA
+from ddcnn.models.libraries import LIBRARIES
 from ddcnn.models.resnet import ResNet20
 from ddcnn.models.vgg import VGG9
 from ddcnn.registry import Registry, called
@@ -20,8 +22,9 @@ Factory = Callable[..., nn.Module]  # (in_channels, classes, image_size, *, widt
 MODELS: Registry[Factory] = Registry(
     "model",
     ModelError,
-    {"vgg9": VGG9, "resnet20": ResNet20, "cnn3d": CNN3D},
+    {"vgg9": VGG9, "resnet20": ResNet20, "cnn3d": CNN3D, "lda": LDA},
     adapt=called("model", ModelError),
+    families=LIBRARIES,
 )
 """A factory is called as ``factory(in_channels, classes, image_size, width=..., **options)`` and returns a module that
 maps (B, C, *S) to scores (B, K)."""

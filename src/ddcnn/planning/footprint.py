@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -74,11 +74,11 @@ def _counted(step: Step, work: Work, module: nn.Module, size: int) -> tuple[int,
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with closing(replace(work.train, batch_size=size).shuffled(1)) as batches:
+    with closing(work.train.of_size(size).shuffled(1)) as batches:
         batch = next(batches)
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     with deterministic_layers(work.train.device, 0), hooks, Operations() as operations:
-        _ = step.forward(batch)
+        _ = step.loss(batch)
     return sum(kept.values()), operations.total
 
 

@@ -149,6 +149,8 @@ def decide(setup: Setup, whole: Sequence[str], workers: int = 1) -> tuple[Setup,
     compute, reasons = choose_fastest(data, networks, compute, ranks, plan, steps=_steps(setup, whole))
     if plan is not None:
         reasons["memory"] = plan.line(subdomains)
+    if note := networks.unreduced():
+        reasons["width"] = note
     if isinstance(data.images, Stored):
         reasons["store"] = reading(data.images.store, networks.decomposition)
     return setup.with_compute(compute, data), reasons, plan

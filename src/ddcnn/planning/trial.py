@@ -15,10 +15,12 @@ import torch
 from torch import nn
 
 from ddcnn.data.batches import Batches
+from ddcnn.data.two_views import TwoViews
 from ddcnn.planning.work import Work
 from ddcnn.training import MemberOptimizer, StageTimer, Step, TrainableMembers, predict_scores
 from ddcnn.training.objective import cross_entropy_of
 from ddcnn.training.step import deterministic_layers
+from ddcnn.training.weight_average import WeightAverage
 
 _LONG = 1.0  # seconds: a careful measurement goes on so long
 _MOST = 100  # turns
@@ -78,10 +80,12 @@ def step_of(work: Work, network: TrainableMembers) -> Step:
     if objective is None:
         labels = work.train.labels[work.train.indices.to(work.train.device)]
         objective = cross_entropy_of(work.training, labels, work.classes)
-    return Step(network, MemberOptimizer(network, work.training, work.own), work.precision, objective)
+    optimizer = MemberOptimizer(network, work.training, work.own)
+    average = None if work.training.ema is None else WeightAverage(network, work.training.ema)
+    return Step(network, optimizer, work.precision, objective, radius=work.training.sam, average=average)
 
 
-def endless(step: Step, batches: Batches) -> Generator[None, None, None]:
+def endless(step: Step, batches: Batches | TwoViews) -> Generator[None, None, None]:
     """Train, epoch after epoch; it pauses after each step."""
     cast(nn.Module, step.network).train()
     for epoch in itertools.count(1):

@@ -8,7 +8,10 @@ from typing import Any
 
 from ddcnn.config import TrainingConfig
 from ddcnn.data.batches import Batches
+from ddcnn.data.two_views import TwoViews
+from ddcnn.models import LocalCNNs
 from ddcnn.training import History, Objective, PrecisionName, TrainableMembers, fit
+from ddcnn.training.closed_form import is_solvable, solve
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Work:
 
     stage: str
     network: Callable[[], TrainableMembers]
-    train: Batches
+    train: Batches | TwoViews
     validation: Batches
     training: TrainingConfig
     classes: int
@@ -62,7 +65,10 @@ class Work:
         return self.training.epochs * self.train.steps
 
     def fit(self, network: TrainableMembers, **watched: Any) -> History:
-        """Train a network of this form in place; further arguments are those of `ddcnn.training.fit`."""
+        """Train a network of this form in place, or solve for it; what else is given is for `ddcnn.training.fit`."""
+        if isinstance(network, LocalCNNs) and is_solvable(network):
+            assert isinstance(self.train, Batches)
+            return solve(network, self.train, self.validation, stage=self.stage, **watched)
         return fit(
             network,
             self.train,

@@ -45,6 +45,10 @@ class Result(Protocol):
     def shares_local_cnns(self) -> bool:
         """Whether other results have the same local CNNs."""
 
+    @property
+    def whole_image(self) -> bool:
+        """Whether it is the global CNN."""
+
 
 def save_networks(folder: RunFolder, results: Mapping[str, Result]) -> None:
     """Write the parameters of trained networks, by name of the result, and ``networks.json``: which file is what.
@@ -52,7 +56,7 @@ def save_networks(folder: RunFolder, results: Mapping[str, Result]) -> None:
     Local CNNs that results share lie in ``locals/<index>.safetensors``, the parameters of their aggregations in a file
     each; any other network is one file. A missing local CNN has no file.
     """
-    saved = {name: _described(name, result) for name, result in results.items()}
+    saved = {name: _described(result) for name, result in results.items()}
     folder.write_json("networks.json", {name: one.model_dump() for name, one in saved.items()})
     for name, result in results.items():
         if not saved[name].shares_local_cnns:
@@ -142,7 +146,7 @@ class Opened:
     ----------
     config, data
         As in ``config.yaml`` and ``data.json``.
-    name, aggregation, shares_local_cnns
+    name, aggregation, shares_local_cnns, whole_image
         Of the network.
     """
 
@@ -151,6 +155,7 @@ class Opened:
     name: str
     aggregation: str
     shares_local_cnns: bool
+    whole_image: bool
 
 
 def open_saved(folder: RunFolder, strategy: str | None = None, *, trust: bool = False) -> Opened:
@@ -162,7 +167,7 @@ def open_saved(folder: RunFolder, strategy: str | None = None, *, trust: bool = 
     if name not in available:
         raise RunError(f"{folder.path} has no strategy {name!r}: {nearest(name, available)}")
     saved = available[name]
-    return Opened(config, data, name, saved.aggregation, saved.shares_local_cnns)
+    return Opened(config, data, name, saved.aggregation, saved.shares_local_cnns, saved.whole_image)
 
 
 def strategies_of(folder: RunFolder) -> list[str]:
@@ -185,9 +190,9 @@ def best_strategy(folder: RunFolder) -> str:
     return max(available, key=lambda name: accuracies[name])
 
 
-def _described(name: str, result: Result) -> SavedNetwork:
+def _described(result: Result) -> SavedNetwork:
     return SavedNetwork(
-        whole_image=name == "global", aggregation=result.aggregation, shares_local_cnns=result.shares_local_cnns
+        whole_image=result.whole_image, aggregation=result.aggregation, shares_local_cnns=result.shares_local_cnns
     )
 
 

@@ -1,7 +1,7 @@
-"""What is trained in which order: global, local (then an aggregation), coherent, transfer."""
+"""What is trained in which order: global, local (then an aggregation), coherent, transfer, compose."""
 
 from ddcnn.strategies.local_probabilities import LocalProbabilities
-from ddcnn.strategies.registry import STRATEGIES, needed_for, run_strategies, works_of
+from ddcnn.strategies.registry import STRATEGIES, check_strategies, needed_for, run_strategies, works_of
 from ddcnn.strategies.strategy import Results, Strategy, StrategyContext, StrategyResult
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Strategy",
     "StrategyContext",
     "StrategyResult",
+    "check_strategies",
     "needed_for",
     "run_strategies",
     "works_of",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -12,6 +13,7 @@ from ddcnn.models import LocalCNNs
 from ddcnn.network import CNNDNN
 from ddcnn.planning import Setup, Work
 from ddcnn.strategies.calibration import calibrate_decision
+from ddcnn.strategies.initialization import start_of
 from ddcnn.strategies.local_probabilities import LocalProbabilities
 from ddcnn.strategies.strategy import Results, Strategy, StrategyContext, StrategyResult
 from ddcnn.training import (
@@ -27,36 +29,38 @@ from ddcnn.training import (
 
 
 def train_coherent(context: StrategyContext, _earlier: Results) -> dict[str, StrategyResult]:
-    """Train local CNNs and aggregation as one model, from random parameters (the same as those of "local").
+    """Train local CNNs and aggregation as one model, from where "local" begins, too: by default, random parameters.
 
     At the start the global loss hardly reaches the local CNNs, N of which share it. Losses of their own lead them to
     where "transfer" would start from, and fade out (deep supervision, Lee et al. 2015); with ``coherent.local_weight``
     0 there are none, as published.
     """
-    setup = context.setup
+    setup, start = context.setup, start_of(context)
     local_cnns = setup.networks.local_cnns(setup.owned, backend=setup.compute.backend)
+    start.put(local_cnns, setup.owned)
     aggregation = setup.networks.aggregation(setup.config.aggregation.name)
     weight = setup.config.coherent.local_weight
     result = train_whole(
         context,
         local_cnns,
         aggregation,
-        setup.data.training,
+        setup.data.training if start.local else setup.data.training.from_random(),
         "coherent",
-        context.checkpoints("coherent"),
+        context.checkpoints("coherent", start.about),
         objective=_objective(setup),
         with_local_scores=bool(weight),
     )
-    return {"coherent": result}
+    stages, histories = [*start.stages, *result.stages], {**start.histories, **result.histories}
+    return {"coherent": replace(result, stages=stages, histories=histories)}
 
 
 def coherent_works(setup: Setup, _aggregations: Sequence[str] = ()) -> list[Work]:
     """Describe the one training."""
     with_local_scores = bool(setup.config.coherent.local_weight)
-    objective = _objective(setup)
-    return [
-        whole_work(setup, "coherent", setup.data.training, objective=objective, with_local_scores=with_local_scores)
-    ]
+    training, objective = setup.data.training, _objective(setup)
+    if setup.config.init.way == "random":
+        training = training.from_random()
+    return [whole_work(setup, "coherent", training, objective=objective, with_local_scores=with_local_scores)]
 
 
 def whole_work(

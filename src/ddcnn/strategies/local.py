@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ddcnn.aggregation import AGGREGATIONS, LocalOutputs
 from ddcnn.data import folds, hold_out
-from ddcnn.engines import Failure, Task
-from ddcnn.errors import TrainingError
 from ddcnn.models import LocalCNNs
 from ddcnn.planning import Setup, Work, seconds_alone
 from ddcnn.seeds import derive_seed
 from ddcnn.strategies.calibration import calibrate_decision, calibrate_local
+from ddcnn.strategies.initialization import Start, start_of
 from ddcnn.strategies.local_probabilities import LocalProbabilities
-from ddcnn.strategies.local_task import GroupResult, LocalInputs, collect_group, group_work, joined, train_group
+from ddcnn.strategies.local_task import group_work, group_works
 from ddcnn.strategies.strategy import Results, Strategy, StrategyContext, StrategyResult
 from ddcnn.strategies.train_aggregation import aggregation_work, train_aggregation
+from ddcnn.strategies.train_groups import train_groups
 from ddcnn.training import History, StageTimer, elapsed_across_restarts
 
 
@@ -38,6 +39,8 @@ class LocalResult:
         CNNs that did not see them say of them; None: those of ``probabilities``.
     missing
         Subdomains whose local CNN could not be trained.
+    start
+        Where they began.
     """
 
     stage: StageTimer
@@ -46,6 +49,7 @@ class LocalResult:
     samples: Tensor
     unseen: LocalOutputs | None = None
     missing: tuple[int, ...] = ()
+    start: Start = field(default_factory=Start)
 
     @property
     def network(self) -> LocalCNNs:
@@ -67,12 +71,13 @@ class _Trainings:
     """The trainings of all local CNNs, one after the other, and what came of them."""
 
     context: StrategyContext
+    start: Start
     histories: list[History] = field(default_factory=list)
     missing: set[int] = field(default_factory=set)
 
     def train(self, samples: Tensor, stage: str) -> LocalCNNs:
         """Train all local CNNs on some samples; those of a group that fails are tried again one by one."""
-        network, history, missing = _train_all(self.context, samples, stage)
+        network, history, missing = train_groups(self.context, samples, stage, start=self.start)
         self.histories.append(history)
         self.missing |= set(missing)
         return network
@@ -94,7 +99,8 @@ def train_local_cnns(context: StrategyContext) -> LocalResult:
     config, labels, groups = setup.config.aggregation, setup.data.dataset.labels, setup.data.dataset.groups
     seed = derive_seed(setup.config.seed, "aggregate_on")
     train = samples = setup.data.split.train
-    trainings, unseen = _Trainings(context), None
+    start = start_of(context)
+    trainings, unseen = _Trainings(context, start), None
     in_turn = workspace is None or context.engine.serial  # then the checkpoints tell the time, too
     clock = None if workspace is None or in_turn else workspace.folder / "local.seconds"
     with StageTimer("local", setup.compute.device) as stage, elapsed_across_restarts(clock) as earlier:
@@ -118,7 +124,7 @@ def train_local_cnns(context: StrategyContext) -> LocalResult:
     rows = [row for h in trainings.histories for row in h.rows]
     history = replace(trainings.histories[0], rows=rows, seconds=stage.seconds)
     probabilities = LocalProbabilities(setup, network, features=setup.networks.feature_widths is not None)
-    return LocalResult(stage, history, probabilities, samples, unseen, tuple(sorted(trainings.missing)))
+    return LocalResult(stage, history, probabilities, samples, unseen, tuple(sorted(trainings.missing)), start)
 
 
 def aggregate(context: StrategyContext, local: LocalResult, name: str) -> StrategyResult:
@@ -126,7 +132,7 @@ def aggregate(context: StrategyContext, local: LocalResult, name: str) -> Strate
     setup = context.setup
     aggregation = setup.networks.aggregation(name)
     network = setup.networks.network(local.network, aggregation, local.missing)
-    stages, histories = [local.stage], {"local": local.history}
+    stages, histories = [*local.start.stages, local.stage], {**local.start.histories, "local": local.history}
     calibrate_local(network, local.probabilities)
     trained = train_aggregation(context, name, network, local)
     if trained is not None:
@@ -134,42 +140,6 @@ def aggregate(context: StrategyContext, local: LocalResult, name: str) -> Strate
         stages.append(stage)
     calibrate_decision(network, local.probabilities)
     return StrategyResult(network, stages, histories, local.probabilities, name, shares_local_cnns=True)
-
-
-def _train_all(context: StrategyContext, samples: Tensor, stage: str) -> tuple[LocalCNNs, History, tuple[int, ...]]:
-    """Return all local CNNs, how they were trained, and the subdomains whose local CNN could not be trained."""
-    setup, progress, workspace = context.setup, context.progress, context.workspace
-    groups = setup.compute.groups(setup.owned)
-    names = [stage] if len(groups) == 1 else [f"{stage}/subdomains {group[0]}-{group[-1]}" for group in groups]
-
-    def run(groups: Sequence[tuple[int, ...]], names: Sequence[str]) -> list[GroupResult | Failure]:
-        tasks = [_task(context, group, samples, name) for group, name in zip(groups, names, strict=True)]
-        return context.engine.run(tasks, progress, None if workspace is None else workspace.folder)
-
-    found = dict(zip(groups, run(groups, names), strict=True))
-    failed = {group: one for group, one in found.items() if isinstance(one, Failure)}
-    for failure in failed.values():
-        progress.note(f"{failure.name} failed: {failure.reason}")
-    again = [(index,) for group, one in failed.items() if len(group) > 1 and not one.final for index in group]
-    if again:
-        found |= dict(zip(again, run(again, [f"{stage}/subdomain {index}" for (index,) in again]), strict=True))
-    results = {group: one for group, one in found.items() if isinstance(one, GroupResult)}
-    if not results:
-        raise TrainingError(next(iter(failed.values())).reason)
-    network = setup.networks.local_cnns(backend=setup.compute.backend)
-    for group, result in results.items():
-        for n, state in zip(group, result.states, strict=True):
-            network.load_member_state(n, state)
-    missing = tuple(n for n in range(network.members) if not any(n in group for group in results))
-    for n in missing:
-        progress.note(f"{network.name(n)} is missing: the decision is made without it")
-    return network, joined(results, network.members), missing
-
-
-def _task(context: StrategyContext, group: tuple[int, ...], samples: Tensor, name: str) -> Task[GroupResult]:
-    arguments = {"indices": list(group), "samples": samples.tolist(), "stage": name}
-    checkpoints = context.checkpoints(name, arguments)
-    return Task(name, train_group, LocalInputs(context.setup), arguments, checkpoints, collect_group)
 
 
 def local_works(setup: Setup, aggregations: Sequence[str]) -> list[Work]:
@@ -180,10 +150,11 @@ def local_works(setup: Setup, aggregations: Sequence[str]) -> list[Work]:
     labels, groups = data.dataset.labels, data.dataset.groups
     if config.aggregate_on == "holdout":
         train, learned = hold_out(train, labels, config.holdout_fraction, seed, groups)
-    works = _group_works(setup, train)
+    works = group_works(setup, "local", partial(group_work, setup, samples=train, stage="local"))
     if config.aggregate_on == "crossfit":
         for fold in folds(train, labels, config.folds, seed, groups):
-            works += _group_works(setup, train[~torch.isin(train, fold)])
+            other = train[~torch.isin(train, fold)]
+            works += group_works(setup, "local", partial(group_work, setup, samples=other, stage="local"))
     first = len(learned) + len(data.split.validation)
     for name in aggregations:
         work = aggregation_work(setup, name, learned)
@@ -191,18 +162,6 @@ def local_works(setup: Setup, aggregations: Sequence[str]) -> list[Work]:
             works.append(replace(work, looked_at=first))
             first = 0  # what was said is kept
     return works
-
-
-def _group_works(setup: Setup, samples: Tensor) -> list[Work]:
-    """Describe the trainings of all groups; those of equal shapes once, with their number."""
-    alike: dict[tuple[object, ...], list[tuple[int, ...]]] = {}
-    for group in setup.compute.groups(setup.owned):
-        views = [setup.networks.subdomains[n] for n in group]
-        alike.setdefault(tuple(sorted((s.shape, s.added_channels) for s in views)), []).append(group)
-    return [
-        replace(group_work(setup, groups[0], samples, "local"), times=len(groups), alike=("local", shapes))
-        for shapes, groups in alike.items()
-    ]
 
 
 LOCAL = Strategy(

@@ -10,10 +10,14 @@ from ddcnn.errors import ConfigError
 from ddcnn.planning import Setup, Work
 from ddcnn.registry import Registry
 from ddcnn.strategies.coherent import COHERENT
+from ddcnn.strategies.compose import COMPOSE
 from ddcnn.strategies.global_cnn import GLOBAL
+from ddcnn.strategies.initialization import INITIALIZATIONS, check_start
 from ddcnn.strategies.local import LOCAL
 from ddcnn.strategies.strategy import Strategy, StrategyContext, StrategyResult
 from ddcnn.strategies.transfer import TRANSFER
+from ddcnn.training.closed_form import Solvable, check_unweighted
+from ddcnn.training.local_objectives import check_local_objective
 
 
 def _adapted(name: str, found: Any) -> Strategy:
@@ -27,7 +31,7 @@ _OURS = (GLOBAL, LOCAL, COHERENT)
 STRATEGIES: Registry[Strategy] = Registry(
     "strategy",
     ConfigError,
-    {"global": GLOBAL, "local": LOCAL, "coherent": COHERENT, "transfer": TRANSFER},
+    {"global": GLOBAL, "local": LOCAL, "coherent": COHERENT, "transfer": TRANSFER, "compose": COMPOSE},
     adapt=_adapted,
 )
 
@@ -62,11 +66,22 @@ def run_strategies(names: list[str], context: StrategyContext) -> dict[str, Stra
     return results
 
 
+def check_strategies(names: list[str], setup: Setup) -> None:
+    """Raise a `DdcnnError` if strategies cannot be trained on a setup: called before anything is written."""
+    for name in needed_for(names):
+        STRATEGIES.find(name).check(setup)
+    if check_local_objective(setup.config.training.local_objective):
+        _ = setup.networks.widths  # it looks at features, so there must be some
+    check_start(setup)
+    if isinstance(setup.networks.global_module(), Solvable):
+        check_unweighted(setup.data.training, setup.config.model.name, weighted=bool(setup.data.weights))
+
+
 def known_results() -> dict[str, tuple[str, str]]:
     """Return what readers call each result, and what it is, in the order in which they are compared.
 
     >>> list(known_results())
-    ['global', 'average', 'vote', 'weighted', 'cnn-dnn', 'attention', 'gated', 'coherent', 'transfer']
+    ['global', 'average', 'vote', 'weighted', 'cnn-dnn', 'attention', 'gated', 'coherent', 'transfer', 'compose']
     """
     found: dict[str, tuple[str, str]] = {}
     for name, strategy in STRATEGIES.items():
@@ -79,4 +94,5 @@ def known_results() -> dict[str, tuple[str, str]]:
 
 def known_stages() -> dict[str, str]:
     """Return what readers call each stage of training."""
-    return {name: label for strategy in STRATEGIES.values() for name, label in strategy.stages.items()}
+    before = {name: label for one in INITIALIZATIONS.values() for name, label in one.stages.items()}
+    return before | {name: label for strategy in STRATEGIES.values() for name, label in strategy.stages.items()}

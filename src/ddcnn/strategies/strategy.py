@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ddcnn.aggregation import AGGREGATIONS
 from ddcnn.engines import Engine
@@ -29,6 +30,8 @@ class StrategyContext:
         Where checkpoints lie; None: nowhere.
     aggregations
         Under which local CNNs are to decide.
+    found
+        What strategies have in common and found once: where their trainings begin.
     """
 
     setup: Setup
@@ -36,6 +39,7 @@ class StrategyContext:
     progress: Progress = field(default_factory=Progress)
     workspace: Workspace | None = None
     aggregations: tuple[str, ...] = ("dense",)
+    found: dict[str, Any] = field(default_factory=dict)
 
     def checkpoints(self, stage: str, inputs: Mapping[str, object] | None = None) -> Checkpoints | None:
         """Return the checkpoints of one training; ``inputs`` are what it depends on beside the setup."""
@@ -60,6 +64,8 @@ class StrategyResult:
         Name of its aggregation in the registry.
     shares_local_cnns
         Whether its local CNNs, trained without communication, are those of other results as well.
+    whole_image
+        Whether it is the global CNN.
     """
 
     network: CNNDNN
@@ -68,6 +74,7 @@ class StrategyResult:
     local_probabilities: LocalProbabilities
     aggregation: str
     shares_local_cnns: bool = False
+    whole_image: bool = False
 
     @property
     def epochs(self) -> int:
@@ -116,6 +123,8 @@ class Strategy:
         Whether it can be spread over ranks.
     compared
         Whether `ddcnn.compare` trains it.
+    check
+        Raises a `DdcnnError` if it cannot be trained on a setup, before anything is trained or written.
     works
         Describes its trainings before they begin: (setup, names of the aggregations) -> one `Work` each, in order.
         None: as those of the strategy of ours that trains the same.
@@ -129,6 +138,7 @@ class Strategy:
     trains: str = "coherent"
     over_ranks: bool = False
     compared: bool = True
+    check: Callable[[Setup], None] = lambda _setup: None
     works: Callable[[Setup, Sequence[str]], list[Work]] | None = None
 
 

@@ -9,6 +9,7 @@ from ddcnn.config import Config, TrainingConfig
 from ddcnn.planning import Setup, Work
 from ddcnn.strategies.calibration import forget_decision
 from ddcnn.strategies.coherent import train_whole, whole_work
+from ddcnn.strategies.initialization import start_of
 from ddcnn.strategies.strategy import Results, Strategy, StrategyContext, StrategyResult, decision
 
 
@@ -25,7 +26,8 @@ def train_transfer(context: StrategyContext, earlier: Results) -> dict[str, Stra
         aggregation = copy.deepcopy(start.network.aggregation)
         forget_decision(aggregation, config)
     training = _second_phase(config)
-    checkpoints = context.checkpoints("transfer", {"missing": list(start.network.missing)})
+    about = {"missing": list(start.network.missing)} | start_of(context).about
+    checkpoints = context.checkpoints("transfer", about)
     second = train_whole(context, local_cnns, aggregation, training, "transfer", checkpoints)
     stages = [*start.stages, *second.stages]
     return {

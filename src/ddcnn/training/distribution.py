@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from ddcnn.data.batch import Inputs
-from ddcnn.training.members import TrainableMembers
+from ddcnn.training.members import Shown, TrainableMembers
 
 
 class Distribution:
     """One process that has it all. A network that is trained knows nothing of it."""
 
-    def forward(self, network: TrainableMembers, inputs: Inputs) -> Tensor:
-        """Return the scores of a network."""
+    def forward(self, network: TrainableMembers, inputs: Inputs) -> Tensor | Shown:
+        """Return the scores of a network, and what else it shows."""
         return network(inputs)
 
     def reduce_gradients(self, network: TrainableMembers) -> None:

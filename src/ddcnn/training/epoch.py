@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ddcnn.config import TrainingConfig
 from ddcnn.data.batches import Batches
+from ddcnn.data.two_views import TwoViews
 from ddcnn.training.optimizers import schedule_factor
 from ddcnn.training.progress import Progress
 from ddcnn.training.step import Step
@@ -29,7 +30,7 @@ class Epoch:
         Samples that were seen in them.
     """
 
-    def __init__(self, step: Step, train: Batches, config: TrainingConfig, number: int) -> None:
+    def __init__(self, step: Step, train: Batches | TwoViews, config: TrainingConfig, number: int) -> None:
         self.step, self.train, self.config, self.number = step, train, config, number
         self.done = 0
         self.samples = 0
@@ -43,7 +44,8 @@ class Epoch:
         with closing(self.train.shuffled(self.number, self.done)) as batches:
             for batch in batches:
                 done = (self.number - 1) * self.train.steps + self.done
-                losses, correct = self.step(batch, schedule=self._schedule(done), at=done / total)
+                held = self.number <= self.config.freeze
+                losses, correct = self.step(batch, schedule=self._schedule(done), at=done / total, held=held)
                 self._loss = self._loss + losses  # on the device: no waiting for it in each step
                 self._correct = self._correct + correct
                 self.samples += len(batch)

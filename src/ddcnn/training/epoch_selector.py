@@ -1,4 +1,4 @@
-"""Selects the best epoch of each member, stops it after `patience` epochs without improvement, or when it diverges."""
+"""Selects the best epoch of each member, and stops it when it no longer improves, diverges, or has no loss left."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from torch import Tensor
 
 from ddcnn.config import TrainingConfig
 from ddcnn.training.members import TrainableMembers
+
+_STILL = 10  # epochs with a training loss of exactly 0, after which a member has no gradient that could change it
 
 
 class EpochSelector:
@@ -40,6 +42,7 @@ class EpochSelector:
         self._improved = [0] * members
         self._lowest = [float("inf")] * members
         self._waited = [0] * members
+        self._still = [0] * members  # epochs in a row in which there was nothing left to learn
 
     def observe(
         self,
@@ -64,7 +67,9 @@ class EpochSelector:
                 continue
             self._select(n, epoch, network, position, (float(accuracy[position]), -float(loss[position])))
             self._watch_plateau(n, float(loss[position]))
-            if self.config.patience is None or epoch - self._improved[n] < self.config.patience:
+            self._still[n] = self._still[n] + 1 if float(train_loss[position]) == 0 else 0
+            patient = self.config.patience is None or epoch - self._improved[n] < self.config.patience
+            if patient and self._still[n] < _STILL:
                 stay.append(position)
         self.active = [self.active[position] for position in stay]
         return stay
@@ -85,6 +90,7 @@ class EpochSelector:
             "improved": self._improved,
             "lowest": self._lowest,
             "waited": self._waited,
+            "still": self._still,
         }
 
     def kept(self) -> dict[str, Tensor]:
@@ -97,6 +103,7 @@ class EpochSelector:
         self.factors = torch.tensor(numbers["factors"], dtype=torch.float64)
         self._best, self._improved = numbers["best"], numbers["improved"]
         self._lowest, self._waited = numbers["lowest"], numbers["waited"]
+        self._still = numbers["still"]
         for n, state in enumerate(self._states):
             for name, value in state.items():
                 value.copy_(kept[f"{n}/{name}"])

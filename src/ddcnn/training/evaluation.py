@@ -33,7 +33,9 @@ def predict_scores(
     scores = []
     for batch in batches.in_order():
         with autocast(precision, batch.inputs.device):
-            scores.append(distribution.forward(network, batch.inputs)[: len(batch)].float().cpu())
+            found = distribution.forward(network, batch.inputs)
+        assert isinstance(found, Tensor), "more than scores is shown in training only"
+        scores.append(found[: len(batch)].float().cpu())
     return torch.cat(scores)
 
 

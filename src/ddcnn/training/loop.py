@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import islice
+from typing import Any, cast
 
 import torch
 
 from ddcnn.config import TrainingConfig
 from ddcnn.data.batches import Batches
+from ddcnn.data.two_views import TwoViews
 from ddcnn.errors import InterruptionError, TrainingError
 from ddcnn.seeds import derive_seed
 from ddcnn.training.checkpoint import Checkpoints, CheckpointStore, State
@@ -28,6 +30,7 @@ from ddcnn.training.progress import Progress
 from ddcnn.training.slowness import StepWatch
 from ddcnn.training.stage_timer import peak_memory
 from ddcnn.training.step import Step, deterministic_layers
+from ddcnn.training.weight_average import WeightAverage, batches_to_measure, has_running_statistics
 
 
 @dataclass
@@ -69,7 +72,7 @@ class History:
 
 def fit(
     network: TrainableMembers,
-    train: Batches,
+    train: Batches | TwoViews,
     validation: Batches,
     config: TrainingConfig,
     *,
@@ -107,7 +110,9 @@ def fit(
     if objective is None:
         objective = cross_entropy_of(config, train.labels[train.indices.to(train.device)], classes)
     distribution = distribution or Distribution()
-    step = Step(network, MemberOptimizer(network, config, own, distribution), precision, objective, distribution)
+    optimizer = MemberOptimizer(network, config, own, distribution)
+    average = None if config.ema is None else WeightAverage(network, config.ema)
+    step = Step(network, optimizer, precision, objective, distribution, config.sam, average)
     return _Training(step, train, validation, config, stage).run(progress or Progress(), checkpoints)
 
 
@@ -132,7 +137,9 @@ def finished(checkpoints: Checkpoints) -> tuple[list[dict[str, torch.Tensor]], H
 class _Training:
     """A training, its state, and how far it is."""
 
-    def __init__(self, step: Step, train: Batches, validation: Batches, config: TrainingConfig, stage: str) -> None:
+    def __init__(
+        self, step: Step, train: Batches | TwoViews, validation: Batches, config: TrainingConfig, stage: str
+    ) -> None:
         self.step, self.train, self.validation, self.config, self.stage = step, train, validation, config, stage
         self.network, self.precision, self.distribution = step.network, step.precision, step.distribution
         self.selector = EpochSelector(self.network, config)
@@ -197,24 +204,48 @@ class _Training:
             raise InterruptionError(signal)
 
     def _end_epoch(self, epoch: Epoch, progress: Progress) -> None:
-        selector, members = self.selector, self.network.members
-        measured = epoch.measured()
-        loss, accuracy = evaluate(
-            self.step.network, self.validation, precision=self.precision, distribution=self.distribution
-        )
+        selector, members, network = self.selector, self.network.members, self.step.network
+        active, measured = selector.active, epoch.measured()
+        with self._averaged(epoch.number):
+            loss, accuracy = evaluate(
+                network, self.validation, precision=self.precision, distribution=self.distribution
+            )
+            agreed = self.distribution.broadcast_metrics(network, measured["train_loss"], loss, accuracy)
+            stay = selector.observe(epoch.number, network, *agreed)
+        if self.step.average is not None:  # it was the mean that was made the same in all processes
+            self.distribution.broadcast_metrics(network)
         measured |= {"validation_loss": loss, "validation_accuracy": nan_if_diverged(accuracy, loss)}
         row: dict[str, Any] = {"stage": self.stage, "epoch": epoch.number, "seconds": round(self._seconds, 3)}
-        row |= to_row(measured, selector.active, members)
+        row |= to_row(measured, active, members)
         self.rows.append(row)
         self.steps += self.train.steps
         self.epoch += 1
         progress.epoch(row)
-        network = self.step.network
-        agreed = self.distribution.broadcast_metrics(network, measured["train_loss"], loss, accuracy)
-        stay = selector.observe(epoch.number, network, *agreed)
         for n in (n for n, when in enumerate(selector.diverged) if when == epoch.number):
             progress.note(f"{self.stage}, {self.network.name(n)}: {_divergence(epoch.number, selector.best_epochs[n])}")
         self._leave(stay)
+
+    @contextmanager
+    def _averaged(self, epoch: int) -> Iterator[None]:
+        """Within it the network has the mean of its parameters, if there is one, with batch norm measured anew."""
+        if self.step.average is None:
+            yield
+            return
+        with self.step.average.in_place():
+            if has_running_statistics(self.step.network):
+                self._measure(epoch)
+            yield
+
+    @torch.no_grad()
+    def _measure(self, epoch: int) -> None:
+        """Let batch norm measure on the first batches of an epoch."""
+        cast(torch.nn.Module, self.step.network).train()
+        with (
+            deterministic_layers(self.train.device, derive_seed(self.train.seed, self.stage, "measure", epoch)),
+            closing(self.train.shuffled(epoch)) as batches,
+        ):
+            for batch in islice(batches, batches_to_measure(self.train.steps)):
+                self.step.forward(batch)
 
     def _leave(self, stay: Sequence[int]) -> None:
         """Go on with some of the members alone; they are those at these positions."""
@@ -230,6 +261,9 @@ class _Training:
                 state = self.step.network.member_state(self.selector.active.index(n))
                 tensors |= {f"member/{n}/{name}": value for name, value in state.items()}
                 tensors |= {f"optimizer/{n}/{name}": value for name, value in optimizer.items()}
+            if self.step.average is not None:
+                for n, means in zip(self.selector.active, self.step.average.states(), strict=True):
+                    tensors |= {f"average/{n}/{name}": value for name, value in means.items()}
         if epoch is not None:
             tensors |= {f"epoch/{name}": value for name, value in epoch.tensors().items()}
             tensors |= {f"random/{name}": value for name, value in _random_state(self.train.device).items()}
@@ -259,6 +293,8 @@ class _Training:
             self.network.load_member_state(n, state.part(f"member/{n}"))
         self._leave(self.selector.active)
         self.step.optimizer.load_states([state.part(f"optimizer/{n}") for n in self.selector.active])
+        if self.step.average is not None:
+            self.step.average.load_states([state.part(f"average/{n}") for n in self.selector.active])
         return state if numbers["done"] else None
 
     @property

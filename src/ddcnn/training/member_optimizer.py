@@ -10,10 +10,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ddcnn.config import TrainingConfig
-from ddcnn.training.clipping import clip_gradients, stacks_of
+from ddcnn.training.clipping import Stack, clip_gradients, stacks_of
 from ddcnn.training.distribution import Distribution
 from ddcnn.training.members import TrainableMembers, slots_of
 from ddcnn.training.optimizers import build_optimizer
+from ddcnn.training.parameter_groups import Role, roles_of
 
 
 class MemberOptimizer:
@@ -47,7 +48,14 @@ class MemberOptimizer:
         self.network, self.config, self.distribution = network, config, distribution or Distribution()
         self.own = [config] * network.members if own is None else list(own)
         assert len(self.own) == network.members
-        self.inner = build_optimizer([p for p, _ in network.per_parameter(torch.ones(network.members))], config)
+        parameters = [p for p, _ in network.per_parameter(torch.ones(network.members))]
+        self._roles = dict.fromkeys(parameters, Role())
+        if config.decay != "all" or config.freeze or config.layer_decay < 1:
+            self._roles = roles_of(network, config)
+        self._groups = list(dict.fromkeys(self._roles[p] for p in parameters))
+        self.inner = build_optimizer(
+            [[p for p in parameters if self._roles[p] == role] for role in self._groups], config
+        )
         self._stacks = stacks_of(network)
         self.scale(torch.ones(network.members))
 
@@ -60,7 +68,8 @@ class MemberOptimizer:
         if (self.rates != self.rates[0]).any() or (decays != decays[0]).any():
             pairs = zip(self.network.per_parameter(self.rates), self.network.per_parameter(decays), strict=True)
             self._each = [
-                (parameter, rate.to(parameter), decay.to(parameter)) for (parameter, rate), (_, decay) in pairs
+                (p, (rate * self._roles[p].rate).to(p), (decay * self._roles[p].decays).to(p))
+                for (p, rate), (_, decay) in pairs
             ]
 
     @property
@@ -72,15 +81,29 @@ class MemberOptimizer:
         """Forget the gradients."""
         self.inner.zero_grad(set_to_none=True)
 
+    @property
+    def stacks(self) -> list[Stack]:
+        """The parameters of members that are stacked with each other."""
+        return self._stacks
+
     @torch.no_grad()
-    def step(self, schedule: float = 1.0) -> None:
-        """Update all members from their gradients; ``schedule`` multiplies every learning rate."""
+    def step(self, schedule: float = 1.0, *, held: bool = False) -> None:
+        """Update all members from their gradients; ``schedule`` multiplies every learning rate.
+
+        While early layers are ``held``, they stay as they are.
+        """
+        if held:
+            for parameter, role in self._roles.items():
+                parameter.grad = None if role.early else parameter.grad
         if self.config.clip_norm is not None:
             clip_gradients(self.distribution, self._stacks, self.config.clip_norm)
         if self._each:
             self._step_each(schedule)
         else:
-            self._step_inner(self._common * schedule, self.own[0].weight_decay)
+            for group, role in zip(self.inner.param_groups, self._groups, strict=True):
+                rate = self._common * schedule * role.rate
+                group.update(lr=rate, weight_decay=self.own[0].weight_decay if role.decays else 0.0)
+            self.inner.step()
 
     def _step_each(self, schedule: float) -> None:
         moved = [(p, p.grad, rate, decay) for p, rate, decay in self._each if p.grad is not None]
@@ -92,14 +115,11 @@ class MemberOptimizer:
         before = [parameter.clone() for parameter, *_ in moved]
         for parameter, *_ in moved:
             parameter.zero_()
-        self._step_inner(1.0, 0.0)
+        for group in self.inner.param_groups:
+            group.update(lr=1.0, weight_decay=0.0)
+        self.inner.step()
         for (parameter, _, rate, _), old in zip(moved, before, strict=True):
             parameter.mul_(rate * schedule).add_(old)
-
-    def _step_inner(self, rate: float, decay: float) -> None:
-        for group in self.inner.param_groups:
-            group.update(lr=rate, weight_decay=decay)
-        self.inner.step()
 
     def states(self) -> list[dict[str, Tensor]]:
         """Return views of the state of each member, as ``<name of its parameter>/<what>``.

@@ -11,6 +11,21 @@ from torch import Tensor, nn
 from ddcnn.data.batch import Inputs
 
 
+class Shown(NamedTuple):
+    """Scores, and what else a network shows of its samples while it is trained; it joins the extras of the batch.
+
+    Attributes
+    ----------
+    scores
+        (B, M, K).
+    extras
+        (B, ...) by name.
+    """
+
+    scores: Tensor
+    extras: Mapping[str, Tensor]
+
+
 @runtime_checkable
 class TrainableMembers(Protocol):
     """A module with M independent members; `ddcnn.LocalCNNs` is one."""
@@ -19,10 +34,11 @@ class TrainableMembers(Protocol):
     def members(self) -> int:
         """M."""
 
-    def __call__(self, x: Inputs) -> Tensor:
+    def __call__(self, x: Inputs) -> Tensor | Shown:
         """Return scores (B, M, K); while it is trained, further scores may follow, for its objective.
 
-        Behind those of the batch there may be scores of no sample, which are not used.
+        Behind those of the batch there may be scores of no sample, which are not used. What else the objective is to
+        see is `Shown`.
         """
 
     def member_state(self, n: int) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ddcnn.config import TrainingConfig
-from ddcnn.data.batch import WEIGHTS, Batch
+from ddcnn.data.batch import OTHERS, SHARES, WEIGHTS, Batch
 
 
 class Loss(NamedTuple):
@@ -80,6 +80,7 @@ class CrossEntropy:
             label_smoothing=self.label_smoothing,
             class_weights=self.class_weights,
             sample_weights=batch.extras.get(WEIGHTS),
+            mixed=(batch.extras[OTHERS], batch.extras[SHARES]) if SHARES in batch.extras else None,
         )
 
 
@@ -119,22 +120,32 @@ def member_losses(
     label_smoothing: float = 0.0,
     class_weights: Float[Tensor, "K"] | None = None,
     sample_weights: Float[Tensor, "B"] | None = None,
+    mixed: tuple[Int64[Tensor, "B"], Float[Tensor, "B"]] | None = None,
 ) -> Float[Tensor, "M"]:
     """Return the mean cross-entropy of each member over the batch, weighted if there are weights, in float32 at least.
 
-    Of a batch whose weights are all 0, it is 0.
+    Of a batch whose weights are all 0, it is 0. Where images are ``mixed``, these are the labels of the others, and
+    their shares.
     """
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     weights = None if class_weights is None else class_weights.to(scores)
-    targets = labels.unsqueeze(1).expand(-1, scores.shape[1])
-    losses = F.cross_entropy(
-        scores.transpose(1, 2), targets, weights, reduction="none", label_smoothing=label_smoothing
-    )
+
+    def of(labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the losses (B, M), and how much they count (B, 1)."""
+        targets = labels.unsqueeze(1).expand(-1, scores.shape[1])
+        losses = F.cross_entropy(
+            scores.transpose(1, 2), targets, weights, reduction="none", label_smoothing=label_smoothing
+        )
+        return losses, torch.ones_like(losses[:, :1]) if weights is None else weights[labels].unsqueeze(1)
+
+    losses, counts = of(labels)
+    if mixed is not None:
+        share = mixed[1].to(scores).unsqueeze(1)
+        losses, counts = (torch.lerp(a, b, share) for a, b in zip((losses, counts), of(mixed[0]), strict=True))
     if sample_weights is None:
-        return losses.mean(0) if weights is None else losses.sum(0) / weights[labels].sum()
-    counts = sample_weights.to(scores)
-    whole = counts.sum() if weights is None else (counts * weights[labels]).sum()
-    return (losses * counts.unsqueeze(1)).sum(0) / whole.clamp_min(torch.finfo(scores.dtype).tiny)
+        return losses.mean(0) if weights is None else losses.sum(0) / counts.sum()
+    own = sample_weights.to(scores).unsqueeze(1)
+    return (losses * own).sum(0) / (own * counts).sum().clamp_min(torch.finfo(scores.dtype).tiny)
 
 
 def balanced_weights(labels: Int64[Tensor, "n"], classes: int) -> Float[Tensor, "K"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -11,10 +11,10 @@ from torch import nn
 from ddcnn.config import TrainingConfig
 
 
-def build_optimizer(parameters: Iterable[nn.Parameter], config: TrainingConfig) -> torch.optim.Optimizer:
-    """Return an element-wise optimiser, so that stacked networks are optimised as if each were alone."""
-    trained = list(parameters)
-    fused = all(p.device.type in ("cpu", "cuda") for p in trained) or None
+def build_optimizer(groups: Sequence[Sequence[nn.Parameter]], config: TrainingConfig) -> torch.optim.Optimizer:
+    """Return an element-wise optimiser of groups of parameters, so that stacked networks are optimised as if alone."""
+    trained = [{"params": list(group)} for group in groups]
+    fused = all(p.device.type in ("cpu", "cuda") for group in groups for p in group) or None
     if config.optimizer == "sgd":
         nesterov = config.nesterov and config.momentum > 0
         return torch.optim.SGD(

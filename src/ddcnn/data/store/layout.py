@@ -48,7 +48,7 @@ class Layout(BaseModel):
 
     Attributes
     ----------
-    name, classes, flip_axes, shift, rotation, plane, source
+    name, classes, flip_axes, shift, rotation, plane, crop, source
         As in `ddcnn.data.Dataset`.
     samples, image_shape, type
         n, (C, *S), and ``"uint8"`` or ``"float32"``.
@@ -82,6 +82,7 @@ class Layout(BaseModel):
     shift: Annotated[int, Field(ge=0)]
     rotation: Annotated[float, Field(ge=0, le=180)]
     plane: tuple[Annotated[int, Field(ge=-3, lt=3)], Annotated[int, Field(ge=-3, lt=3)]]
+    crop: Annotated[float, Field(gt=0, le=1)] = 1.0
     source: dict[str, str]
     grid: _Counts
     overlap: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=2, max_length=3)]

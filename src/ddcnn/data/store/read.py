@@ -17,6 +17,7 @@ from ddcnn.config import DataConfig
 from ddcnn.data.augmentation import Augmentation, origins
 from ddcnn.data.bad_files import BadFile
 from ddcnn.data.content import BYTES, hashed
+from ddcnn.data.crops import cropped_window, neighbours
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.files import open_regular, source_path
 from ddcnn.data.lazy import Images
@@ -279,19 +280,37 @@ class Stored(Images):
         shapes = [(len(samples), channels, *(stop - start for start, stop in box)) for box in boxes]
         parts = [torch.empty(shape, dtype=self.dtype) for shape in shapes]
         arrays = [part.numpy() for part in parts]
+        crops = None
+        if moves is not None and augmentation is not None and augmentation.crop < 1:
+            crops = augmentation.rows("crop", moves, len(self._whole))
         came_from = [None if moves is None else self._origins(moves, box) for box in boxes]
         for i, sample in enumerate(samples.tolist()):
             chunks: Chunks = {}
             for array, box, positions in zip(arrays, boxes, came_from, strict=True):
                 if positions is None:
                     array[i] = self.store.window(sample, box, chunks)
-                else:
+                elif crops is None:
                     array[i] = self._moved(sample, [axis[i] for axis in positions], chunks)
+                else:
+                    array[i] = self._cropped(sample, crops[i], [axis[i] for axis in positions], chunks)
+        if augmentation is not None and moves is not None:
+            size = self.store.layout.image_size
+            parts = [augmentation.finish(part, moves, box, size) for part, box in zip(parts, boxes, strict=True)]
         return Subimages(tuple(s.view(part) for s, part in zip(subdomains, parts, strict=True)))
 
     def _origins(self, moves: Tensor, box: Box) -> list[np.ndarray]:
         sizes = self.store.layout.image_size
         return [origins(moves[:, a], box[a], pixels).numpy() for a, pixels in enumerate(sizes)]
+
+    def _cropped(self, sample: int, crops: Tensor, positions: list[np.ndarray], chunks: Chunks) -> Tensor:
+        """Return pixels of an image that is cropped, and then moved, from the window that they need."""
+        found, box = [], []
+        for crop, places, pixels in zip(crops, positions, self.store.layout.image_size, strict=True):
+            first, second, share = neighbours(crop.unsqueeze(0), torch.from_numpy(places).unsqueeze(0), pixels)
+            start = int(first.min())
+            box.append((start, int(second.max()) + 1))
+            found.append((first[0] - start, second[0] - start, share[0]))
+        return cropped_window(torch.from_numpy(self.store.window(sample, tuple(box), chunks)), found)
 
     def _moved(self, sample: int, positions: list[np.ndarray], chunks: Chunks) -> np.ndarray:
         box = tuple((int(axis.min()), int(axis.max()) + 1) for axis in positions)
@@ -323,6 +342,7 @@ def read_zarr(config: DataConfig) -> Dataset:
         shift=layout.shift,
         rotation=layout.rotation,
         plane=layout.plane,
+        crop=layout.crop,
         notes=layout.notes,
         bad_files=tuple(BadFile(file, reason) for file, reason in layout.bad_files),
         window=layout.window,

@@ -120,6 +120,7 @@ def _plan(dataset: Dataset, grid: Grid, provenance: dict[str, Any]) -> Layout:
         shift=dataset.shift,
         rotation=float(dataset.rotation),
         plane=dataset.plane,
+        crop=float(dataset.crop),
         source={key: _utf8(value) for key, value in dataset.source.items()},
         grid=grid.parts,
         overlap=grid.overlap,

@@ -1,0 +1,6 @@
+"""Where trainings begin: at random, with given weights, with one CNN for all subdomains, or without labels."""
+
+from ddcnn.strategies.initialization.registry import INITIALIZATIONS, check_start, start_of, start_works
+from ddcnn.strategies.initialization.start import Initialization, Start
+
+__all__ = ["INITIALIZATIONS", "Initialization", "Start", "check_start", "start_of", "start_works"]

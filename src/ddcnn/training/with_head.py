@@ -1,0 +1,104 @@
+"""`WithHead`: local CNNs, each with a small network on its features that is trained with it and then thrown away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ddcnn.data.batch import Inputs
+from ddcnn.decomposition import Subimages
+from ddcnn.models import LocalCNNs
+from ddcnn.training.members import Shown
+
+HEAD, WANTED = "head", "wanted"
+"""Among the extras: what the heads make of the features, (B, M, D), and what they should make of them."""
+
+Wanted = Callable[[LocalCNNs, Subimages], Tensor]
+
+
+class WithHead(nn.Module):
+    """M local CNNs that show, while they are trained, what a head of two dense layers makes of their features.
+
+    Parameters
+    ----------
+    local_cnns
+        They have penultimate features: see `ddcnn.fusion.classifier_of`.
+    sizes
+        (features, hidden units, D) of a head.
+    seeds
+        M, of the parameters of the heads.
+    wanted
+        What heads should return, of the subimages, (B, M, D); None: that is not known beforehand.
+    """
+
+    def __init__(
+        self,
+        local_cnns: LocalCNNs,
+        sizes: tuple[int, int, int],
+        seeds: Sequence[int],
+        wanted: Wanted | None = None,
+    ) -> None:
+        super().__init__()
+        self.local_cnns, self.sizes, self.wanted = local_cnns, sizes, wanted
+        features, hidden, numbers = sizes
+        device = next((p.device for p in local_cnns.parameters()), None)
+        heads = [_drawn(features, hidden, numbers, seed) for seed in seeds]
+        self.head = nn.ParameterDict(
+            {name: nn.Parameter(torch.stack([head[name] for head in heads]).to(device)) for name in heads[0]}
+        )
+
+    @property
+    def members(self) -> int:
+        """M."""
+        return self.local_cnns.members
+
+    def forward(self, x: Inputs) -> Tensor | Shown:
+        """Return scores (B, M, K), and while it is trained what the heads say."""
+        assert isinstance(x, Subimages)
+        if not self.training:
+            scores: Tensor = self.local_cnns(x)
+            return scores
+        scores, features = self.local_cnns.with_features(x)
+        features = F.pad(features.float(), (0, self.sizes[0] - features.shape[2]))
+        with torch.autocast(features.device.type, enabled=False):
+            hidden = F.relu(torch.einsum("bmf,mfh->bmh", features, self.head["first"]) + self.head["first_bias"])
+            said = torch.einsum("bmh,mhd->bmd", hidden, self.head["second"]) + self.head["second_bias"]
+        wanted = {} if self.wanted is None else {WANTED: self.wanted(self.local_cnns, x)}
+        return Shown(scores, {HEAD: said} | wanted)
+
+    def member_state(self, n: int) -> dict[str, Tensor]:
+        """Return views of the state of local CNN n and its head."""
+        return self.local_cnns.member_state(n) | {f"{HEAD}.{name}": p.detach()[n] for name, p in self.head.items()}
+
+    def load_member_state(self, n: int, state: dict[str, Tensor]) -> None:
+        """Copy such a state."""
+        self.local_cnns.load_member_state(n, state)
+        for name, parameter in self.head.items():
+            parameter.detach()[n].copy_(state[f"{HEAD}.{name}"])
+
+    def per_parameter(self, values: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
+        """Pair each parameter with the (M,) values of its networks, in a shape that broadcasts against it."""
+        own = [(p, values.view(-1, *[1] * (p.ndim - 1))) for p in self.head.values()]
+        return [*self.local_cnns.per_parameter(values), *own]
+
+    def subset(self, members: Sequence[int]) -> WithHead:
+        """Return copies of some of the local CNNs and their heads."""
+        part = WithHead(self.local_cnns.subset(members), self.sizes, [0] * len(members), self.wanted)
+        for name, parameter in self.head.items():
+            part.head[name].detach().copy_(parameter.detach()[list(members)])
+        return part.train(self.training)
+
+    def name(self, n: int) -> str:
+        """Return what messages call local CNN n."""
+        return self.local_cnns.name(n)
+
+
+def _drawn(features: int, hidden: int, numbers: int, seed: int) -> dict[str, Tensor]:
+    """Return the parameters of one head, He normal."""
+    generator = torch.Generator().manual_seed(seed)
+    first = torch.randn(features, hidden, generator=generator) * (2 / features) ** 0.5
+    second = torch.randn(hidden, numbers, generator=generator) * (2 / hidden) ** 0.5
+    return {"first": first, "first_bias": torch.zeros(hidden), "second": second, "second_bias": torch.zeros(numbers)}
