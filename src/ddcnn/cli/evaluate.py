@@ -119,12 +119,26 @@ def _tables(result: dict[str, Any]) -> list[Table]:
         whole.caption = "this run does not say which images it has learned from"
     elif result["learned_from"]:
         whole.caption = f"the run has learned from {result['learned_from']:,} of these images: no test of it"
+    if result["thresholds"]:
+        chosen = "decides by thresholds chosen in the training"
+        whole.caption = chosen if whole.caption is None else f"{whole.caption}; {chosen}"
     per_class = Table("class")
-    for name in ("samples", "accuracy %", *(_texts(classes) if len(classes) <= _MOST_CLASSES else ())):
+    for name in (
+        "samples",
+        "accuracy %",
+        "precision %",
+        "F1 %",
+        *(_texts(classes) if len(classes) <= _MOST_CLASSES else ()),
+    ):
         per_class.add_column(name, justify="right")
     for (name, row), counts in zip(classes.items(), matrix, strict=True):
         shown = [str(count) for count in counts] if len(classes) <= _MOST_CLASSES else []
-        per_class.add_row(*_texts([name]), f"{row['samples']:,}", _percent(row["accuracy"]), *shown)
+        per_class.add_row(
+            *_texts([name]),
+            f"{row['samples']:,}",
+            *(_percent(row[name]) for name in ("accuracy", "precision", "f1")),
+            *shown,
+        )
     tables = [whole, per_class]
     if len(result["subdomains"]) > 1:
         per_subdomain = Table("subdomain", "accuracy %")

@@ -107,6 +107,7 @@ def predict(
         raise DataError(bad[0])
     if as_json:
         about = {"run": str(run), "strategy": name, "classes": data["classes"], "resized": len(wanted.resized)}
+        about |= {} if network.thresholds is None else {"thresholds": list(network.thresholds)}
         print_json(about | {"predictions": rows})
     elif form is Format.JSON:
         print_json(rows)
@@ -114,12 +115,21 @@ def predict(
         _write_csv(rows, data["classes"])
     else:
         print_table(_table(rows, name))
+    if network.thresholds:
+        print(f"note: {printable(_said(network.thresholds, data['classes']))}", file=sys.stderr)
     if wanted.note:
         print(f"note: {wanted.note}", file=sys.stderr)
     for reason in bad:
         _name(reason)
     if bad:
         raise typer.Exit(1)
+
+
+def _said(thresholds: Sequence[float], classes: Sequence[str]) -> str:
+    """Say that the most probable class need not be decided for."""
+    if len(classes) == 2:
+        return f"decides for {classes[1]} above a probability of {thresholds[1]:.3f}, as chosen in the training"
+    return "decides by the thresholds of the classes that were chosen in the training: --json shows them"
 
 
 def _name(reason: str) -> None:
@@ -137,9 +147,9 @@ def _predict(
     for names, images in read_batches(paths, wanted, batch_size, bad):
         with torch.inference_mode():
             local, handed = network.said(torch.from_numpy(images))
-            together = network.decide(handed).softmax(1)
-        for name, p, votes in zip(names, together, local, strict=True):
-            rows.append({"file": name, **_vote(classes, p.tolist())})
+            scores = network.decide(handed)
+        for name, p, k, votes in zip(names, scores.softmax(1), network.decided(scores), local, strict=True):
+            rows.append({"file": name, "class": classes[int(k)], "probability": round(float(p[k]), 6)})
             rows[-1]["probabilities"] = {c: round(v, 6) for c, v in zip(classes, p.tolist(), strict=True)}
             parts = enumerate(votes.tolist()) if network.local_cnns.members > 1 else ()  # of global, there are none
             silent = {"class": None, "probability": None}

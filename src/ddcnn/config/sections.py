@@ -15,11 +15,13 @@ from ddcnn.config.values import (
     AutoInt,
     Axes,
     Bytes,
+    Costs,
     Features,
     Fraction,
     PositiveInt,
     Resize,
     Section,
+    Threshold,
     by_index,
     coarse_size,
     shortened,
@@ -147,6 +149,12 @@ class AggregationConfig(Section):
     ``logit`` before the softmax, or the ``penultimate`` features that their last linear layer sees. Average, vote and
     weighted average use probabilities. ``calibrate`` finds a temperature for each local CNN, before the aggregation
     learns, and one for the decision, both on the validation images.
+
+    ``threshold`` says how probable a class must be to be decided for; None: the most probable class is. ``f1`` and
+    ``youden`` choose thresholds by which the mean F1 or the mean recall of the classes is best on the validation
+    images, ``cost`` those by which mistakes cost least: `ddcnn.training.thresholds`. A number, with two classes, is the
+    probability above which the second one is decided for. ``costs`` are those of mistakes, true class first:
+    ``{ill: {healthy: 10}}``; of others 1.
     """
 
     name: str = "dense"
@@ -163,6 +171,8 @@ class AggregationConfig(Section):
     lr: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     calibrate: bool = False
+    threshold: Threshold | None = None
+    costs: Costs | None = None
 
     @model_validator(mode="after")
     def _check(self) -> AggregationConfig:
@@ -170,6 +180,10 @@ class AggregationConfig(Section):
             raise ConfigError(
                 "aggregation.features = penultimate cannot go with aggregate_on = crossfit: the features of local CNNs "
                 "that were trained apart mean different things; use holdout, or features = logit"
+            )
+        if (self.threshold == "cost") != (self.costs is not None):
+            raise ConfigError(
+                "aggregation.costs says what mistakes cost, for aggregation.threshold = cost; give both or neither"
             )
         return self
 

@@ -11,6 +11,7 @@ from ddcnn.strategies.coherent import COHERENT
 from ddcnn.strategies.global_cnn import GLOBAL
 from ddcnn.strategies.local import LOCAL
 from ddcnn.strategies.strategy import Strategy, StrategyContext, StrategyResult
+from ddcnn.strategies.thresholds import set_thresholds
 from ddcnn.strategies.transfer import TRANSFER
 
 
@@ -43,10 +44,11 @@ def needed_for(names: list[str]) -> list[str]:
 
 
 def run_strategies(names: list[str], context: StrategyContext) -> dict[str, StrategyResult]:
-    """Train strategies, and those that they build on; return all results by name."""
+    """Train strategies, and those that they build on, and choose thresholds; return all results by name."""
     results: dict[str, StrategyResult] = {}
     for name in needed_for(names):
         results |= STRATEGIES.find(name).run(context, results)
+    set_thresholds(context, results)
     return results
 
 

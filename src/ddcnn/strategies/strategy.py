@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from ddcnn.aggregation import AGGREGATIONS
 from ddcnn.engines import Engine
 from ddcnn.network import CNNDNN
@@ -68,6 +72,13 @@ class StrategyResult:
     local_probabilities: LocalProbabilities
     aggregation: str
     shares_local_cnns: bool = False
+
+    @torch.no_grad()
+    def scores(self, part: str) -> Float[Tensor, "n K"]:
+        """Return the scores of the ``"train"``, ``"validation"`` or ``"test"`` part, in its order, on the CPU."""
+        self.network.aggregation.eval()
+        handed = self.local_probabilities.handed(part, self.network.handed)
+        return self.network.decide(handed.to(self.local_probabilities.setup.compute.device)).float().cpu()
 
     @property
     def epochs(self) -> int:
