@@ -39,6 +39,8 @@ def test_tables(call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_extras_are_those_of_the_package() -> None:
     with PROJECT.open("rb") as file:
         extras = tomllib.load(file)["project"]["optional-dependencies"]
+    everything = extras.pop("all")
+    assert everything == [f"ddcnn[{','.join(EXTRAS)}]"]
     extras.pop("dev")
     names = {extra: [one.partition(">")[0].partition("[")[0] for one in needs] for extra, needs in extras.items()}
     assert names == {extra: list(packages) for extra, (_, packages) in EXTRAS.items()}

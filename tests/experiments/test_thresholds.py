@@ -111,7 +111,7 @@ def test_a_run_with_others_than_it_can_have(
     described = json.loads((compared[0] / "networks.json").read_text())
     described["vote"]["thresholds"] = thresholds
     changed = copy_with(compared[0], tmp_path / "changed", {"networks.json": json.dumps(described)})
-    with pytest.raises(ddcnn.DdcnnError, match="networks.json"):
+    with pytest.raises(ddcnn.DdcnnError, match=r"networks\.json"):
         ddcnn.load(changed, "vote", trust=True)
 
 

@@ -123,22 +123,13 @@ def _tables(result: dict[str, Any]) -> list[Table]:
         chosen = "decides by thresholds chosen in the training"
         whole.caption = chosen if whole.caption is None else f"{whole.caption}; {chosen}"
     per_class = Table("class")
-    for name in (
-        "samples",
-        "accuracy %",
-        "precision %",
-        "F1 %",
-        *(_texts(classes) if len(classes) <= _MOST_CLASSES else ()),
-    ):
+    columns = _texts(classes) if len(classes) <= _MOST_CLASSES else []
+    for name in ("samples", "recall %", "precision %", "F1 %", *columns):
         per_class.add_column(name, justify="right")
     for (name, row), counts in zip(classes.items(), matrix, strict=True):
-        shown = [str(count) for count in counts] if len(classes) <= _MOST_CLASSES else []
-        per_class.add_row(
-            *_texts([name]),
-            f"{row['samples']:,}",
-            *(_percent(row[name]) for name in ("accuracy", "precision", "f1")),
-            *shown,
-        )
+        shown = [str(count) for count in counts] if columns else []
+        figures = (_percent(row[figure]) for figure in ("recall", "precision", "f1"))
+        per_class.add_row(*_texts([name]), f"{row['samples']:,}", *figures, *shown)
     tables = [whole, per_class]
     if len(result["subdomains"]) > 1:
         per_subdomain = Table("subdomain", "accuracy %")

@@ -118,6 +118,7 @@ FIELDS = (
     Field("--threads", "compute.threads", str, COMPUTE, "Of this process, or of each worker; default free cores.", "N"),
     Field("--ray-address", "compute.ray_address", str, COMPUTE, "auto or ray://HOST:PORT; default a new one.", "URL"),
     Field("--out", "out", Path, OUTPUT, "Folder of the run; default runs/COMMAND-DATA-MODEL-GRID-sSEED."),
+    Field("--track", "track", str, OUTPUT, "Show epochs and results in tensorboard or mlflow, too.", "NAME"),
     Field("--force", "force", bool, OUTPUT, "Replace a run that is in that folder."),
 )  # fmt: skip
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -51,6 +51,8 @@ __all__ = [
 class Config(Section):
     """A complete description of a run. ``recipe`` fills what is not set; what you set yourself wins.
 
+    ``track`` shows every epoch to TensorBoard or MLflow as well: `ddcnn.tracking`.
+
     >>> config = Config(decomposition={"grid": "4x4"}, training={"epochs": 2})
     >>> config.decomposition.grid, config.training.epochs, config.training.schedule
     ((4, 4), 2, 'onecycle')
@@ -61,6 +63,7 @@ class Config(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     out: Path | None = None
     force: bool = False
+    track: Literal["tensorboard", "mlflow"] | None = None
     data: DataConfig = DataConfig()
     decomposition: DecompositionConfig = DecompositionConfig()
     model: ModelConfig = ModelConfig()
