@@ -58,15 +58,13 @@ LABELS = (
 @FUZZED
 @given(X=images(), y=LABELS, grid=st.sampled_from(["1x1", "2x2", "1x2x2", "9x9", "2", "0x1", "x"]))
 def test_fit(X: Any, y: Any, grid: str) -> None:
+    said, p = "", np.empty(0)
     try:
-        network = ddcnn.fit(X, y, grid=grid, config=SMALL)
+        p = ddcnn.fit(X, y, grid=grid, config=SMALL).predict_proba(np.asarray(X))
     except ddcnn.DdcnnError as error:
-        assert str(error)
-        assert "\n" not in str(error)
-    else:
-        p = network.predict_proba(np.asarray(X))
-        assert p.shape == (len(X), 2 + max(0, p.shape[1] - 2))
-        assert np.allclose(p.sum(1), 1, atol=1e-4)
+        said = str(error)
+    assert said.isprintable()
+    assert said or (len(p) == len(X) and np.allclose(p.sum(1), 1, atol=1e-4))
 
 
 @pytest.fixture(scope="module")
