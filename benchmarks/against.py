@@ -1,9 +1,10 @@
 """Is this version as fast as another one? Training loop, fused step and engines, of both, in turns.
 
-    python benchmarks/against.py OTHER_CHECKOUT [--rounds 3] [--out FILE.md]
+    python benchmarks/against.py OTHER_CHECKOUT [--rounds 4] [--parts overhead fusion engines] [--out FILE.md]
 
 Each round starts `overhead.py`, `fusion.py` and `engines.py` of both checkouts, one after the other, each with the
-benchmarks of its own checkout and the packages of this environment. What they write into their tables is compared.
+benchmarks of its own checkout and the packages of this environment; the one that began comes second in the next round,
+because a machine drifts. What they write into their tables is compared.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,15 +33,18 @@ Found = dict[str, list[float]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("other", type=Path)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument(
+        "--parts", nargs="+", choices=("overhead", "fusion", "engines"), default=["overhead", "fusion", "engines"]
+    )
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     checkouts = {"other": arguments.other.resolve(), "this": HERE}
     found: dict[str, Found] = {name: defaultdict(list) for name in checkouts}
-    for _ in range(arguments.rounds):
-        for measure in (overhead, fusion, engines):
-            for name, checkout in checkouts.items():
-                for key, value in measure(checkout):
+    for round_ in range(arguments.rounds):
+        for part in arguments.parts:
+            for name in sorted(checkouts, reverse=round_ % 2 == 1):
+                for key, value in PARTS[part](checkouts[name]):
                     found[name][key].append(value)
                     print(f"{name}: {key}: {value:.2f}", file=sys.stderr, flush=True)
     commit = {name: _commit(checkout) for name, checkout in checkouts.items()}
@@ -48,7 +52,10 @@ def main() -> None:
     lines = [
         f"# This version ({commit['this']}) against {commit['other']}",
         "",
-        describe_machine(f"python benchmarks/against.py OTHER_CHECKOUT --rounds {arguments.rounds}", device),
+        describe_machine(
+            f"python benchmarks/against.py OTHER --rounds {arguments.rounds} --parts {' '.join(arguments.parts)}",
+            device,
+        ),
         "",
         "| what | other: median [min, max] | this | this / other |",
         "|---|---|---|---:|",
@@ -113,6 +120,12 @@ def _commit(checkout: Path) -> str:
 def _spread(values: list[float]) -> str:
     return f"{np.median(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
 
+
+PARTS: dict[str, Callable[[Path], Iterator[tuple[str, float]]]] = {
+    "overhead": overhead,
+    "fusion": fusion,
+    "engines": engines,
+}
 
 if __name__ == "__main__":
     main()

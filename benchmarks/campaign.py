@@ -7,9 +7,9 @@
     python benchmarks/campaign.py collect HOME   # finished cells as JSON lines, into benchmarks/results/campaign.jsonl
 
 HOME is a folder outside the checkout: ``HOME/code`` is a frozen clone, ``HOME/venv`` an environment in which that clone
-HOME is a folder outside the checkout: ``HOME/code`` is a frozen clone, ``HOME/venv`` an environment where that clone
-this file. A cell that is done is never run again; one that was stopped is resumed. Other work takes the processor from
-it, so its times are no timings: they are left out of what is collected.
+is installed, ``HOME/data`` holds the data sets, and ``HOME/runs`` is filled. The cells are those of ``campaign.txt``
+beside this file: runs, or whole experiments. A cell that is done is never run again; one that was stopped goes on.
+Other work takes the processor from it, so its times are no timings: they are left out of what is collected.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 CELLS = Path(__file__).with_name("campaign.txt")
 RESULTS = Path(__file__).with_name("results") / "campaign.jsonl"
@@ -40,10 +41,31 @@ class Cell:
 
     def command(self, home: Path) -> list[str]:
         """Return the command that begins the run, or goes on with it."""
-        out = home / "runs" / self.name
+        out = self.folder(home)
         if (out / "config.yaml").exists():
             return [self.arguments[0], "--resume", str(out)]
         return [*(part.format(data=home / "data") for part in self.arguments), "--out", str(out)]
+
+    def folder(self, home: Path) -> Path:
+        """Return where its results lie."""
+        return home / "runs" / self.name
+
+    def is_done(self, home: Path) -> bool:
+        """Tell whether the run, or each run of the experiment, is complete."""
+        return any((self.folder(home) / name).exists() for name in ("comparison.json", "summary.json"))
+
+    def results(self, home: Path) -> Iterator[dict[str, Any]]:
+        """Yield a line for a run that is complete, or one for each complete run of an experiment; without times."""
+        folder = self.folder(home)
+        if (folder / "comparison.json").exists():
+            found = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
+            details = {name: found["details"][name] for name in ("versions", "choices", "samples")}
+            yield {"seed": found["seed"], "strategies": [_without_times(row) for row in found["strategies"]], **details}
+        elif (folder / "cells.jsonl").exists():
+            for line in (folder / "cells.jsonl").read_text(encoding="utf-8").splitlines():
+                row = json.loads(line)
+                row["arms"] = {label: _without_times(arm) for label, arm in row["arms"].items()}
+                yield row
 
 
 def cells(text: str) -> Iterator[Cell]:
@@ -67,6 +89,10 @@ def cells(text: str) -> Iterator[Cell]:
                     yield Cell(f"{name}-s{seed}", (*shlex.split(arguments), "--seed", str(seed)))
 
 
+def _without_times(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key not in TIMES and key != "trajectory"}
+
+
 def work(home: Path) -> None:
     """Run what is not done, one cell after the other."""
     os.nice(19)
@@ -81,7 +107,7 @@ def work(home: Path) -> None:
     signal.signal(signal.SIGTERM, end)
     threads = str(max(1, (os.cpu_count() or 1) - 1))
     for cell in cells(CELLS.read_text(encoding="utf-8")):
-        if (home / "runs" / cell.name / "comparison.json").exists():
+        if cell.is_done(home):
             continue
         log = home / f"{cell.name}.log"
         with log.open("ab") as output:
@@ -129,11 +155,12 @@ def status(home: Path) -> None:
     """Print a line per cell."""
     print("running" if running(home) else "not running", time.strftime("%Y-%m-%d %H:%M"))
     for cell in cells(CELLS.read_text(encoding="utf-8")):
-        run = home / "runs" / cell.name
-        rows = run / "metrics.jsonl"
-        state = "done" if (run / "comparison.json").exists() else "to do"
-        if state == "to do" and rows.exists():
-            state = rows.read_text(encoding="utf-8").splitlines()[-1][:100]
+        state = "done" if cell.is_done(home) else "to do"
+        folder = cell.folder(home)
+        for name in ("metrics.jsonl", "cells.jsonl"):
+            if state == "to do" and (folder / name).exists():
+                lines = (folder / name).read_text(encoding="utf-8").splitlines()
+                state = f"{len(lines)} lines in {name}, the last: {lines[-1][:100]}"
         print(f"{cell.name:32} {state}")
 
 
@@ -141,14 +168,8 @@ def collect(home: Path, results: Path = RESULTS) -> None:
     """Write one JSON line per finished cell."""
     lines = []
     for cell in cells(CELLS.read_text(encoding="utf-8")):
-        path = home / "runs" / cell.name / "comparison.json"
-        if path.exists():
-            found = json.loads(path.read_text(encoding="utf-8"))
-            rows = [{k: v for k, v in row.items() if k not in TIMES} for row in found["strategies"]]
-            command = shlex.join(["ddcnn", *cell.arguments]).replace("'{data}'", "DATA")
-            details = {name: found["details"][name] for name in ("versions", "choices", "samples")}
-            line = {"cell": cell.name, "command": command, "seed": found["seed"], "strategies": rows, **details}
-            lines.append(json.dumps(line))
+        command = shlex.join(["ddcnn", *cell.arguments]).replace("'{data}'", "DATA")
+        lines += [json.dumps({"campaign": cell.name, "command": command, **row}) for row in cell.results(home)]
     results.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     print(f"{len(lines)} cells in {results}")
 

@@ -187,10 +187,10 @@ def _read(run: Path) -> tuple[dict, list[dict], dict[str, torch.Tensor]]:
 def test_the_one_thread_that_torchrun_sets_is_not_the_users(tmp_path: Path) -> None:
     file = tmp_path / "who.py"
     file.write_text(
-        "import torch; from ddcnn.engines import joined, process_group\n"
+        "import sys, torch; from ddcnn.engines import joined, process_group\n"
         "process_group.usable_cores = lambda: 6\n"
         "with joined('cpu'):\n"
-        "    print(torch.get_num_threads())\n"
+        "    sys.stdout.write(f'{torch.get_num_threads()}\\n')  # one write: both ranks share a pipe\n"
     )
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(file))
     outcomes = [ended(start(1, *torchrun, OMP_NUM_THREADS=given))[0] for given in ("", "1")]

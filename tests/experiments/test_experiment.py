@@ -107,6 +107,18 @@ def test_killed_in_the_third_cell_it_repeats_nothing(values: dict, rates: str, t
     assert [arm["values"] for arm in again.summary["arms"]] == [arm["values"] for arm in whole.summary["arms"]]
 
 
+def test_one_variant_first_and_the_others_later(values: dict, rates: str, tmp_path: Path) -> None:
+    one = ddcnn.experiment(rates, values, seeds=1, variants=["fast"], out=tmp_path / "e")
+    assert [arm["name"] for arm in one.summary["arms"]] == ["fast"]
+    assert one.summary["left_out"] == {"slow": "not asked for", "fine": "not asked for"}
+    watched = Stopping()
+    both = ddcnn.experiment(rates, values, seeds=1, out=tmp_path / "e", progress=watched)
+    assert [arm["name"] for arm in both.summary["arms"]] == ["slow", "fast"]
+    assert watched.stages == ["local", "dnn"]  # those of the other alone
+    with pytest.raises(ConfigError, match="^experiment rates has no variant 'fats'; use slow, fast, fine$"):
+        ddcnn.experiment(rates, values, seeds=1, variants=["fats"], out=tmp_path / "e")
+
+
 def test_what_is_said_follows_from_the_runs(values: dict, rates: str, tmp_path: Path) -> None:
     assert ddcnn.experiment(rates, values, seeds=1, out=tmp_path / "e").summary["units"] == [0]
     watched = Stopping()

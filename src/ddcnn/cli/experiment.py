@@ -47,6 +47,12 @@ def experiment(
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", metavar="N", help="Runs of each variant.", min=1)] = 3,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="The first seed.", min=0)] = 0,
+    variants: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--variants", metavar="NAME", help="Run this one alone; may be repeated. Default all.", show_default=False
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -73,11 +79,11 @@ def experiment(
     with in_words_of_options(given.fields, assignments or []):
         values = _values(given.fields, config, assignments or [], seed)
         if listing:
-            _list(name, values, seeds, as_json=as_json)
+            _list(name, values, seeds, variants or [], as_json=as_json)
         elif name is None:
             raise ConfigError("which experiment? give its NAME; ddcnn experiment --list says what there is")
         else:
-            _run(name, values, seeds, out, given.line, as_json=as_json, quiet=quiet)
+            _run(name, values, seeds, variants or [], out, given.line, as_json=as_json, quiet=quiet)
 
 
 def _values(given: Mapping[str, Any], file: Path | None, assignments: list[str], seed: int) -> dict[str, Any]:
@@ -94,7 +100,15 @@ def _values(given: Mapping[str, Any], file: Path | None, assignments: list[str],
 
 
 def _run(
-    name: str, values: dict[str, Any], seeds: int, out: Path | None, line: str, *, as_json: bool, quiet: bool
+    name: str,
+    values: dict[str, Any],
+    seeds: int,
+    variants: list[str],
+    out: Path | None,
+    line: str,
+    *,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     from ddcnn.training.interruption import listening
 
@@ -108,7 +122,9 @@ def _run(
         use_huge_pages(base_config(EXPERIMENTS.find(name), values))
         try:
             with watching(quiet=quiet) as progress, redirect_stdout(sys.stderr) if as_json else nullcontext():
-                outcome = experiments.experiment(name, values, seeds=seeds, out=out, progress=progress, command=line)
+                outcome = experiments.experiment(
+                    name, values, seeds=seeds, variants=variants, out=out, progress=progress, command=line
+                )
         except (InterruptionError, KeyboardInterrupt):
             print(f"go on with: {printable(line)}", file=sys.stderr)
             raise
@@ -122,7 +138,7 @@ def _run(
         print_path("report", page, stderr=as_json)
 
 
-def _list(name: str | None, values: dict[str, Any], seeds: int, *, as_json: bool) -> None:
+def _list(name: str | None, values: dict[str, Any], seeds: int, variants: list[str], *, as_json: bool) -> None:
     from ddcnn.cli.display import print_json, print_table
     from ddcnn.experiments.cost import HOW, StepTimes
     from ddcnn.experiments.experiment import plan_experiment
@@ -130,7 +146,7 @@ def _list(name: str | None, values: dict[str, Any], seeds: int, *, as_json: bool
 
     names = list(EXPERIMENTS) if name is None else [name]
     times = StepTimes()
-    plans = [plan_experiment(one, values, seeds=seeds, times=times) for one in names]
+    plans = [plan_experiment(one, values, seeds=seeds, variants=variants, times=times) for one in names]
     rows: list[dict[str, Any]] = [
         {
             "name": plan.name,

@@ -94,6 +94,7 @@ def experiment(
     values: Mapping[str, Any] | Config | None = None,
     *,
     seeds: int = SEEDS,
+    variants: Sequence[str] = (),
     out: Path | str | None = None,
     progress: Progress | None = None,
     command: str = "",
@@ -109,6 +110,8 @@ def experiment(
         both. ``seed`` is the first seed. With ``data.folds`` there is a cell per fold instead of per seed.
     seeds
         How many seeds. More of them later only add cells.
+    variants
+        Names of the variants to run; none: all. Asked for more of them later, it runs the further ones alone.
     out
         Folder; None: ``runs/experiment-NAME-DATA-MODEL-GRID``. If the experiment is there, it goes on: cells that are
         done are read, and a cell that was killed goes on from its checkpoints.
@@ -125,7 +128,7 @@ def experiment(
     path = Path(out) if out is not None else experiment_folder(name, values)
     folder = ExperimentFolder(path, name)
     folder.check()
-    plan = plan_experiment(name, values, seeds=seeds)
+    plan = plan_experiment(name, values, seeds=seeds, variants=variants)
     for variant, why in plan.left_out.items():
         progress.note(f"variant {variant} is left out: {why}")
     cells = plan.cells(path)
@@ -147,7 +150,12 @@ def experiment(
 
 
 def plan_experiment(
-    name: str, values: Mapping[str, Any] | Config | None = None, *, seeds: int = SEEDS, times: StepTimes | None = None
+    name: str,
+    values: Mapping[str, Any] | Config | None = None,
+    *,
+    seeds: int = SEEDS,
+    variants: Sequence[str] = (),
+    times: StepTimes | None = None,
 ) -> Plan:
     """Return what an experiment would do, and what it would cost here: steps are timed, unless ``times`` has them."""
     if seeds < 1:
@@ -160,7 +168,14 @@ def plan_experiment(
     ]  # fmt: skip
     dataset, times = open_images(base), times or StepTimes()
     chosen, configs, seconds, left_out = [], {}, {}, {}
-    for variant in found.variants(prepare(_at(base, *first), dataset)):
+    offered = {variant.name: variant for variant in found.variants(prepare(_at(base, *first), dataset))}
+    for one in variants:
+        if one not in offered:
+            raise ConfigError(f"experiment {name} has no variant {one!r}; use {', '.join(offered)}")
+    for variant in offered.values():
+        if variants and variant.name not in variants:
+            left_out[variant.name] = "not asked for"
+            continue
         config = Config.parse(over(base.model_dump(mode="json"), variant.values))
         try:
             setup = prepare(_at(config, *first), dataset)

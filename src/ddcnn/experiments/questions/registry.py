@@ -6,7 +6,9 @@ from typing import Any
 
 from ddcnn.errors import ConfigError
 from ddcnn.experiments.questions.aggregations import AGGREGATIONS
+from ddcnn.experiments.questions.decompositions import DECOMPOSITIONS
 from ddcnn.experiments.questions.initialization import INITIALIZATION
+from ddcnn.experiments.questions.levels import LEVELS_EXPERIMENT
 from ddcnn.experiments.questions.missing import MISSING
 from ddcnn.experiments.questions.question import Experiment
 from ddcnn.experiments.questions.strategies import STRATEGIES
@@ -29,6 +31,8 @@ EXPERIMENTS: Registry[Experiment] = Registry(
     {
         "strategies": STRATEGIES,
         "subdomains": SUBDOMAINS,
+        "levels": LEVELS_EXPERIMENT,
+        "decompositions": DECOMPOSITIONS,
         "aggregations": AGGREGATIONS,
         "initialization": INITIALIZATION,
         "missing": MISSING,
