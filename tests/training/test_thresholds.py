@@ -10,7 +10,7 @@ import torch
 from sklearn.metrics import confusion_matrix, f1_score, roc_curve
 from torch import Tensor
 
-from ddcnn.config import AggregationConfig
+from ddcnn.config import AggregationConfig, Config
 from ddcnn.errors import ConfigError
 from ddcnn.training.thresholds import check_thresholds, choose, cost_matrix
 
@@ -65,7 +65,7 @@ def test_of_more_classes_no_single_threshold_can_be_moved_to_a_better_place(rule
 
     found = choose(scores, labels, rule, costs if rule == "cost" else None)
     assert good(found) > good((0.25,) * 4)
-    for k, factor in itertools.product(range(4), np.geomspace(0.01, 100, 200)):
+    for k, factor in itertools.product(range(4), np.geomspace(0.01, 100, 40)):
         moved = [t * (factor if n == k else 1) for n, t in enumerate(found)]
         assert good(tuple(moved)) <= good(found) + 1e-9
 
@@ -89,7 +89,12 @@ def test_costs_by_name_and_what_is_refused() -> None:
 @pytest.mark.parametrize("value", ["f2", "1", 0.0, True, [0.5], "nan"])
 def test_what_a_threshold_may_be(value: object) -> None:
     with pytest.raises(ConfigError, match="should be f1, youden, cost, or a probability between 0 and 1"):
-        AggregationConfig(threshold=value)
+        Config.parse({"aggregation": {"threshold": value}})
+
+
+def test_costs_and_the_rule_that_needs_them_go_together() -> None:
     with pytest.raises(ConfigError, match="give both or neither"):
-        AggregationConfig(threshold="cost")
-    assert AggregationConfig(threshold="0.25").threshold == 0.25
+        Config.parse({"aggregation": {"threshold": "cost"}})
+    config = Config.parse({"aggregation": {"threshold": "cost", "costs": {0: {1: 2}}}})  # as YAML reads names
+    assert config.aggregation.costs == {"0": {"1": 2}}
+    assert Config.parse({"aggregation": {"threshold": "0.25"}}).aggregation.threshold == 0.25
