@@ -13,7 +13,7 @@ RUN pip install --no-cache-dir --constraint /src/constraints.txt \
         "/src[demo,medical,large,export,explain,app,track]" \
     && rm -rf /src
 
-USER nobody
+USER 65534:65534
 WORKDIR /work
 ENTRYPOINT ["ddcnn"]
 CMD ["--help"]

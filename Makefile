@@ -44,14 +44,14 @@ clean:
 	rm -rf $(VENV) $(VENV)-audit build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # What the demo needs is installed without the rest: tools, Ray, MONAI, transformers, Zarr.
-$(DEMO): pyproject.toml constraints.txt | $(BIN)/python
+$(DEMO): pyproject.toml constraints.txt | $(BIN)/pip
 	$(INSTALL) --editable ".[demo]"
 	touch $@
 
-$(READY): pyproject.toml constraints.txt | $(BIN)/python
+$(READY): pyproject.toml constraints.txt | $(BIN)/pip
 	$(INSTALL) --editable ".[all,dev]"
 	touch $(DEMO) $@
 
-$(BIN)/python:
+$(BIN)/pip:
 	$(PYTHON) -c "import sys; sys.exit(None if sys.version_info >= (3, 11) else 'ddcnn needs Python 3.11 or later, this is ' + sys.version.split()[0] + '; try make PYTHON=python3.11')"
 	$(PYTHON) -m venv $(VENV)
