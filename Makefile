@@ -43,9 +43,10 @@ golden: $(READY)  ## write the golden losses anew: only after a change that is m
 clean:
 	rm -rf $(VENV) $(VENV)-audit build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-# What the demo needs is installed without the rest: tools, Ray, MONAI, transformers, Zarr.
+# What the demo needs is installed without the rest: tools, Ray, MONAI, transformers, Zarr. Python
+# compiles a file when it first imports it, so pip need not compile all of them.
 $(DEMO): pyproject.toml constraints.txt | $(BIN)/pip
-	$(INSTALL) --editable ".[demo]"
+	$(INSTALL) --no-compile --editable ".[demo]"
 	touch $@
 
 $(READY): pyproject.toml constraints.txt | $(BIN)/pip

@@ -57,6 +57,7 @@ def test_what_is_no_image_of_this_kind_is_told(answering: Answering, tmp_path: P
         return answer.message
 
     assert answering(None).message == "Drop an image above."
+    assert answering(str(tmp_path / "gone.png")).message.startswith("gone.png cannot be read: No such file")
     assert said("a.txt", b"hello").startswith("a.txt is no image (.bmp")
     assert "a.png" in said("a.png", b"\x89PNG and no more")
     assert said("big.png", bytes(MOST_BYTES + 1)) == "big.png has 20 MiB; 20 MiB are the most, give less"

@@ -77,6 +77,8 @@ class Answering:
             return self._explained(self._read(path))
         except DdcnnError as error:
             return Answer(printable(str(error).replace(str(path), path.name)))
+        except OSError as error:
+            return Answer(f"{printable(path.name)} cannot be read: {error.strerror}; drop it again")
         except MemoryError:
             return Answer(f"{printable(path.name)} does not fit into memory; give a smaller image")
 
