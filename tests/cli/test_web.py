@@ -34,7 +34,7 @@ def url(made_run: Path) -> Iterator[str]:
 def test_an_image_is_posted_and_answered(url: str) -> None:
     assert url.startswith("http://127.0.0.1:")
     page, headers = fetched(url)
-    assert "connect-src 'self'" in headers["content-security-policy"]
+    assert "connect-src 'self' data:" in headers["content-security-policy"]
     assert b"Drop an image" in page
     assert not [host for host in (b"googleapis", b"cdnjs", b"jsdelivr") if host in page]
     file = io.BytesIO()

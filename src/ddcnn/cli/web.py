@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +22,7 @@ _HERE = "127.0.0.1"
 _HOUR = 3600  # seconds after which uploads are removed, while the server runs
 _QUEUE = 16  # uploads that may wait
 _POLICY = (
-    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self'; frame-ancestors 'none'; "
+    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self' data: blob:; frame-ancestors 'none'; "
     "form-action 'self'; base-uri 'self'"
 )
 """What the page may load and whom it may ask: this server alone."""
@@ -52,7 +52,7 @@ def serve(
     ddcnn app runs/c10 --strategy transfer --port 8080
     """  # noqa: D301
     answering = open_answering(run, strategy, trust=trust)
-    with served(answering, port) as url:
+    with served(answering, port) as url, suppress(KeyboardInterrupt):
         print(f"open {url} in a browser; Ctrl-C ends it", flush=True)
         threading.Event().wait()
 
@@ -92,32 +92,38 @@ def served(answering: Answering, port: int | None = None) -> Iterator[str]:
     DdcnnError
         The port is taken, or the server does not start.
     """
-    from ddcnn.cli.upload import MOST_BYTES
-
     with TemporaryDirectory(prefix="ddcnn-app-") as uploads, _environment(uploads):
         page = _page(answering)
-        page.queue(max_size=_QUEUE, default_concurrency_limit=1)
         try:
-            _, url, _ = page.launch(
-                server_name=_HERE,
-                server_port=port,
-                share=False,
-                quiet=True,
-                prevent_thread_lock=True,
-                max_file_size=MOST_BYTES,
-                enable_monitoring=False,
-                ssr_mode=False,
-                mcp_server=False,
-                footer_links=[],
-                theme=_theme(),
-                app_kwargs={"middleware": _middleware()},
-            )
-            yield url
-        except (OSError, ValueError) as error:
-            busy = f"port {port} cannot be used; choose another --port" if port else "the server does not start"
-            raise DdcnnError(f"{busy} ({in_one_line(error)})") from None
+            yield _launched(page, port)
         finally:
             page.close(verbose=False)
+
+
+def _launched(page: Any, port: int | None) -> str:
+    """Start the server in a thread; return its address."""
+    from ddcnn.cli.upload import MOST_BYTES
+
+    page.queue(max_size=_QUEUE, default_concurrency_limit=1)
+    try:
+        _, url, _ = page.launch(
+            server_name=_HERE,
+            server_port=port,
+            share=False,
+            quiet=True,
+            prevent_thread_lock=True,
+            max_file_size=MOST_BYTES,
+            enable_monitoring=False,
+            ssr_mode=False,
+            mcp_server=False,
+            footer_links=[],
+            theme=_theme(),
+            app_kwargs={"middleware": _middleware()},
+        )
+    except (OSError, ValueError) as error:
+        busy = f"port {port} cannot be used; choose another --port" if port else "the server does not start"
+        raise DdcnnError(f"{busy} ({in_one_line(error)})") from None
+    return str(url)
 
 
 def _gradio() -> Any:
