@@ -22,8 +22,8 @@ _HERE = "127.0.0.1"
 _HOUR = 3600  # seconds after which uploads are removed, while the server runs
 _QUEUE = 16  # uploads that may wait
 _POLICY = (
-    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self' data: blob:; frame-ancestors 'none'; "
-    "form-action 'self'; base-uri 'self'"
+    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self' data: blob:; "
+    "frame-ancestors 'none'; form-action 'self'; base-uri 'self'"
 )
 """What the page may load and whom it may ask: this server alone."""
 
