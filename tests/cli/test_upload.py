@@ -82,7 +82,7 @@ def image_file(kind: str, mode: str) -> bytes:
 
 
 WHOLE = [image_file(kind, "RGB") for kind in ("png", "jpeg", "bmp", "webp", "tiff", "gif")]
-WHOLE += [image_file("png", mode) for mode in ("1", "L", "P", "RGBA", "I")]
+WHOLE += [image_file("png", mode) for mode in ("1", "L", "P", "RGBA", "I;16")]
 WHOLE += [array_file(PIXELS), array_file(PIXELS.astype(np.float64))]
 
 

@@ -102,22 +102,22 @@ class Answering:
             printable("; ".join([said, *found.notes])),
             {printable(name): share for name, share in zip(self.classes, p, strict=True)},
             [self._vote(found, n) for n in range(self.network.local_cnns.members)],
-            self._picture(image, found, said),
+            self._picture(image, found),
         )
 
     def _vote(self, found: Explanation, n: int) -> list[str]:
-        name = self.network.local_cnns.subdomains[n].name
+        name = self.network.local_cnns.subdomains[n].name.removeprefix("subdomain ")
         if n in self.network.missing:
             return [name, "missing", "", ""]
         p, lost = found.local_probabilities[0, n], float(found.ablation[0, n])
         says = int(p.argmax())
         return [name, printable(self.classes[says]), f"{float(p[says]):.1%}", "" if np.isnan(lost) else f"{lost:+.1%}"]
 
-    def _picture(self, image: np.ndarray, found: Explanation, title: str) -> np.ndarray | None:
+    def _picture(self, image: np.ndarray, found: Explanation) -> np.ndarray | None:
         if found.heat_map is None:
             return None
         boxes = shown_boxes(self.network.local_cnns.subdomains)
-        figure = draw_heat_maps([*image], [*found.heat_map.numpy()], [printable(title)], boxes)
+        figure = draw_heat_maps([*image], [*found.heat_map.numpy()], [""], boxes)
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=200)
         with Image.open(file) as drawn:

@@ -170,9 +170,10 @@ def _page(answering: Answering) -> Any:
                 message = gradio.Textbox(label="Decision", lines=2, interactive=False)
                 probabilities = gradio.Label(label="Probabilities", num_top_classes=10)
             with gradio.Column(scale=2):
-                picture = gradio.Image(label="Pixels that speak for it", type="numpy", format="png", interactive=False)
-                headers = ["subdomain", "votes for", "probability", "decision loses without it"]
-                votes = gradio.Dataframe(headers=headers, datatype="str", label="Votes", interactive=False)
+                gradio.Markdown("Pixels that speak for the decision, and votes of the subdomains")
+                picture = gradio.Image(show_label=False, format="png", interactive=False, buttons=["fullscreen"])
+                headers = ["subdomain", "votes for", "probability", "lost without it"]
+                votes = gradio.Dataframe(headers=headers, show_label=False, interactive=False, wrap=True, buttons=[])
         file.change(shown, file, [message, picture, probabilities, votes], api_name="explain", show_progress="minimal")
     return page
 
