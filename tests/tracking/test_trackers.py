@@ -92,6 +92,8 @@ def test_what_workers_train_is_tracked_too(arrays: Any, tmp_path: Path) -> None:
 def test_mlflow(arrays: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow", reason="pip install 'ddcnn[track]'")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "")  # so that it is as before in the end
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE")
     ddcnn.train(config(tmp_path / "run", "mlflow"), arrays)
     client = mlflow.MlflowClient((tmp_path / "mlruns").as_uri())
     (run,) = client.search_runs([client.get_experiment_by_name("ddcnn").experiment_id])

@@ -25,7 +25,10 @@ class OnMlflow(Tracker):
 
     def begin_run(self, place: Path, name: str, config: Config, *, resuming: bool) -> str:
         """Begin a run, or go on with that of a run that is resumed."""
-        where = os.environ.get("MLFLOW_TRACKING_URI") or (place / "mlruns").as_uri()
+        where = os.environ.get("MLFLOW_TRACKING_URI")
+        if where is None:
+            where = (place / "mlruns").as_uri()
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # MLflow 3 asks for this before it writes files
         self._client = MlflowClient(tracking_uri=where)
         title = os.environ.get("MLFLOW_EXPERIMENT_NAME", _EXPERIMENT)
         known = self._client.get_experiment_by_name(title)
