@@ -70,7 +70,7 @@ def test_tensorboard(arrays: Any, tmp_path: Path) -> None:
     found = in_tensorboard(tmp_path / "tensorboard" / "run")
     for key, value in expected(tmp_path / "run").items():
         assert found[key] == pytest.approx(value, rel=1e-5)
-    assert ("local/train_loss/3", 2) in found
+    assert ("local/train_loss.3", 2) in found
     ddcnn.train(config(tmp_path / "run", "tensorboard", force=True), arrays)  # nothing of a tracker is in its way
     assert {path.name for path in (tmp_path / "tensorboard").iterdir()} == {"run", "run-2"}
 
@@ -84,7 +84,7 @@ def test_what_workers_train_is_tracked_too(arrays: Any, tmp_path: Path) -> None:
     model = {"name": "vgg9", "width_factor": 0.02}
     ddcnn.train(config(tmp_path / "run", "tensorboard", compute=compute, data=source, model=model))
     found, told = in_tensorboard(tmp_path / "tensorboard" / "run"), expected(tmp_path / "run")
-    assert {name.rsplit("/", 2)[0] for name, _ in told if "subdomains" in name}
+    assert {name.rpartition("/")[0] for name, _ in told if "subdomains" in name}
     for key, value in told.items():
         assert found[key] == pytest.approx(value, rel=1e-5)
 
@@ -94,7 +94,9 @@ def test_mlflow(arrays: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "")  # so that it is as before in the end
     monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE")
-    ddcnn.train(config(tmp_path / "run", "mlflow"), arrays)
+    notes = Notes()
+    ddcnn.train(config(tmp_path / "run", "mlflow"), arrays, progress=notes)
+    assert not [line for line in notes.lines if "tracking has ended" in line]
     client = mlflow.MlflowClient((tmp_path / "mlruns").as_uri())
     (run,) = client.search_runs([client.get_experiment_by_name("ddcnn").experiment_id])
     assert (run.info.run_name, run.info.status) == ("run", "FINISHED")

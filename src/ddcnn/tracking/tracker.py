@@ -19,7 +19,7 @@ _RESULTS = ("train_accuracy", "validation_accuracy", "test_accuracy", "test_auc"
 class Tracker(Progress, ABC):
     """Shows a run elsewhere. What goes wrong there is said once, and changes nothing in the run.
 
-    The mean over the networks that are trained at once is ``STAGE/METRIC``; each of several is ``STAGE/METRIC/N``. When
+    The mean over the networks that are trained at once is ``STAGE/METRIC``; each of several is ``STAGE/METRIC.N``. When
     all is trained, each strategy has ``results/NAME/METRIC``.
     """
 
@@ -72,7 +72,7 @@ def named_numbers(row: Mapping[str, Any]) -> dict[str, float]:
     """Return the numbers of an epoch by name.
 
     >>> named_numbers({"stage": "local", "epoch": 1, "seconds": 2.0, "train_loss": [0.5, None, 0.25]})
-    {'local/train_loss': 0.375, 'local/train_loss/0': 0.5, 'local/train_loss/2': 0.25}
+    {'local/train_loss': 0.375, 'local/train_loss.0': 0.5, 'local/train_loss.2': 0.25}
     """
     found = {}
     for metric, values in row.items():
@@ -82,7 +82,7 @@ def named_numbers(row: Mapping[str, Any]) -> dict[str, float]:
         if known:
             found[f"{row['stage']}/{metric}"] = sum(known.values()) / len(known)
         if len(values) > 1:
-            found |= {f"{row['stage']}/{metric}/{n}": value for n, value in known.items()}
+            found |= {f"{row['stage']}/{metric}.{n}": value for n, value in known.items()}
     return found
 
 
