@@ -17,7 +17,6 @@ from ddcnn.cli.upload import KINDS, MOST_BYTES, Answering
 from ddcnn.cli.web import open_answering
 
 pytest.importorskip("captum", reason="pip install 'ddcnn[explain]'")
-pytest.importorskip("gradio", reason="pip install 'ddcnn[app]'")
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
 FUZZED = settings(

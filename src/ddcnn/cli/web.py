@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -51,6 +53,7 @@ def serve(
     ddcnn app runs/c10
     ddcnn app runs/c10 --strategy transfer --port 8080
     """  # noqa: D301
+    _check_gradio()
     answering = open_answering(run, strategy, trust=trust)
     with served(answering, port) as url, suppress(KeyboardInterrupt):
         print(f"open {url} in a browser; Ctrl-C ends it", flush=True)
@@ -77,7 +80,6 @@ def open_answering(run: Path, strategy: str | None, *, trust: bool) -> Answering
     wanted = Wanted.of(data)
     if wanted.volumes:
         raise DataError(f"{run} was trained on volumes, and the page shows images; use ddcnn explain {run} VOLUME")
-    _gradio()
     captum()
     network = load(run, strategy, trust=trust, backend="looped")
     return Answering(network, strategy or best_strategy(folder), wanted, tuple(data["classes"]))
@@ -92,6 +94,8 @@ def served(answering: Answering, port: int | None = None) -> Iterator[str]:
     DdcnnError
         The port is taken, or the server does not start.
     """
+    if port is not None:
+        _check_port(port)
     with TemporaryDirectory(prefix="ddcnn-app-") as uploads, _environment(uploads):
         page = _page(answering)
         try:
@@ -121,17 +125,22 @@ def _launched(page: Any, port: int | None) -> str:
             app_kwargs={"middleware": _middleware()},
         )
     except (OSError, ValueError) as error:
-        busy = f"port {port} cannot be used; choose another --port" if port else "the server does not start"
-        raise DdcnnError(f"{busy} ({in_one_line(error)})") from None
+        raise DdcnnError(f"the server does not start: {in_one_line(error)}") from None
     return str(url)
 
 
-def _gradio() -> Any:
-    try:
-        import gradio
-    except ImportError as error:
-        raise ExplanationError(f"the page needs gradio: pip install 'ddcnn[app]' ({error})") from None
-    return gradio
+def _check_gradio() -> None:
+    if importlib.util.find_spec("gradio") is None:  # to import it takes seconds
+        raise ExplanationError("the page needs gradio: pip install 'ddcnn[app]'")
+
+
+def _check_port(port: int) -> None:
+    with socket.socket() as found:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            found.bind((_HERE, port))
+        except OSError as error:
+            raise DdcnnError(f"port {port} cannot be used: {error.strerror}; choose another --port") from None
 
 
 @contextmanager
@@ -156,7 +165,7 @@ def _environment(uploads: str) -> Iterator[None]:
 
 
 def _page(answering: Answering) -> Any:
-    gradio = _gradio()
+    import gradio
 
     def shown(file: str | None) -> tuple[Any, ...]:
         answer = answering(file)
@@ -179,8 +188,10 @@ def _page(answering: Answering) -> Any:
 
 
 def _theme() -> Any:
+    from gradio import themes
+
     fonts = ["system-ui", "sans-serif"]  # the page loads no font from elsewhere
-    return _gradio().themes.Base(font=fonts, font_mono=["ui-monospace", "monospace"])
+    return themes.Base(font=fonts, font_mono=["ui-monospace", "monospace"])
 
 
 def _middleware() -> list[Any]:
