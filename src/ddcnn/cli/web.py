@@ -181,7 +181,7 @@ def _page(answering: Answering) -> Any:
             with gradio.Column(scale=2):
                 gradio.Markdown("Pixels that speak for the decision, and votes of the subdomains")
                 picture = gradio.Image(show_label=False, format="png", interactive=False, buttons=["fullscreen"])
-                headers = ["subdomain", "votes for", "probability", "lost without it"]
+                headers = ["subdomain", "votes for", "sure", "lost without it"]
                 votes = gradio.Dataframe(headers=headers, show_label=False, interactive=False, wrap=True, buttons=[])
         file.change(shown, file, [message, picture, probabilities, votes], api_name="explain", show_progress="minimal")
     return page

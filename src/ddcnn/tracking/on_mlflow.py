@@ -8,9 +8,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
-
 from ddcnn.config import Config
 from ddcnn.tracking.tracker import Tracker
 
@@ -25,6 +22,9 @@ class OnMlflow(Tracker):
 
     def begin_run(self, place: Path, name: str, config: Config, *, resuming: bool) -> str:
         """Begin a run, or go on with that of a run that is resumed."""
+        from mlflow import MlflowClient
+        from mlflow.entities import Param
+
         where = os.environ.get("MLFLOW_TRACKING_URI")
         if where is None:
             where = (place / "mlruns").as_uri()
@@ -47,6 +47,8 @@ class OnMlflow(Tracker):
 
     def numbers(self, values: Mapping[str, float], epoch: int) -> None:
         """Log them."""
+        from mlflow.entities import Metric
+
         now = time.time_ns() // 1_000_000
         metrics = [Metric(name, value, now, epoch) for name, value in values.items()]
         for start in range(0, len(metrics), _AT_ONCE):

@@ -6,8 +6,6 @@ import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
-from torch.utils.tensorboard import SummaryWriter
-
 from ddcnn.config import Config
 from ddcnn.tracking.tracker import Tracker
 
@@ -17,6 +15,8 @@ class OnTensorBoard(Tracker):
 
     def begin_run(self, place: Path, name: str, config: Config, *, resuming: bool) -> str:
         """Open the folder; one that is resumed has one already."""
+        from torch.utils.tensorboard import SummaryWriter
+
         folder = place / "tensorboard"
         names = itertools.chain([name], (f"{name}-{n}" for n in itertools.count(2)))
         taken = list(itertools.takewhile(lambda one: (folder / one).exists(), names))
