@@ -79,9 +79,9 @@ def test_what_gains_nothing_is_left_as_it_is() -> None:
 
 
 def test_costs_by_name_and_what_is_refused() -> None:
-    assert cost_matrix({"b": {"a": 3}}, ["a", "b", "c"]).tolist() == [[0, 1, 1], [3, 0, 1], [1, 1, 0]]
+    assert cost_matrix({"b": {"a": 3.0}}, ["a", "b", "c"]).tolist() == [[0, 1, 1], [3, 0, 1], [1, 1, 0]]
     with pytest.raises(ConfigError, match=r"aggregation\.costs names a class 'il': did you mean 'ill'\?"):
-        cost_matrix({"il": {"healthy": 3}}, ["healthy", "ill"])
+        cost_matrix({"il": {"healthy": 3.0}}, ["healthy", "ill"])
     with pytest.raises(ConfigError, match=r"threshold = 0\.3 is for two classes, and there are 3; use f1"):
         check_thresholds(AggregationConfig(threshold=0.3), ["a", "b", "c"])
 

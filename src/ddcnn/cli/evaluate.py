@@ -121,11 +121,11 @@ def _tables(result: dict[str, Any]) -> list[Table]:
         whole.caption = f"the run has learned from {result['learned_from']:,} of these images: no test of it"
     if result["thresholds"]:
         chosen = "decides by thresholds chosen in the training"
-        whole.caption = chosen if whole.caption is None else f"{whole.caption}; {chosen}"
+        whole.caption = f"{whole.caption}; {chosen}" if whole.caption else chosen
     per_class = Table("class")
     columns = _texts(classes) if len(classes) <= _MOST_CLASSES else []
-    for name in ("samples", "recall %", "precision %", "F1 %", *columns):
-        per_class.add_column(name, justify="right")
+    for heading in ("samples", "recall %", "precision %", "F1 %", *columns):
+        per_class.add_column(heading, justify="right")
     for (name, row), counts in zip(classes.items(), matrix, strict=True):
         shown = [str(count) for count in counts] if columns else []
         figures = (_percent(row[figure]) for figure in ("recall", "precision", "f1"))

@@ -153,7 +153,7 @@ def cost_matrix(costs: Mapping[str, Mapping[str, float]], classes: Sequence[str]
 
     Examples
     --------
-    >>> cost_matrix({"ill": {"healthy": 10}}, ["healthy", "ill"]).tolist()
+    >>> cost_matrix({"ill": {"healthy": 10.0}}, ["healthy", "ill"]).tolist()
     [[0.0, 1.0], [10.0, 0.0]]
     """
     matrix = 1 - torch.eye(len(classes))
