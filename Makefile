@@ -13,10 +13,11 @@ demo: $(DEMO)  ## train every strategy on 5,000 digits, print the table, write a
 	$(BIN)/ddcnn compare --data mnist5k --model vgg9 --grid 2x2 --epochs 8 --out $(RUN) --force
 
 test: $(READY) lint  ## lint, types, import layers, doctests, tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
 
 test-fast: $(READY)  ## the tests that a change is likely to concern, without the slow ones
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto -m "not slow" $$($(BIN)/python tests/concerned.py)
+	files=$$($(BIN)/python tests/concerned.py); test -z "$$files" || \
+		OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow" $$files
 
 lint: $(READY)
 	$(BIN)/ruff check .

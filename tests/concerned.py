@@ -1,4 +1,4 @@
-"""Print the test files that uncommitted changes concern: those of the changed folders, or all if the root changed.
+"""Print the test files that uncommitted changes concern: those of the changed folders, and those beside this file.
 
 python tests/concerned.py [BASE]     # changes against a commit; without it, against HEAD
 """
@@ -19,16 +19,21 @@ def main() -> None:
     new = subprocess.run(
         ["git", "ls-files", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    print(*sorted({str(path) for name in (changed.stdout + new.stdout).split() for path in concerned(Path(name))}))
+    names = (changed.stdout + new.stdout).splitlines()
+    found = {path for name in names for path in concerned(Path(name)) if (ROOT / path).exists()}
+    print(*sorted(map(str, found)))
 
 
 def concerned(path: Path) -> list[Path]:
-    """Return the tests of a file."""
+    """Return the tests of a file: itself, those of its folder, or those of no folder, which also read the pages."""
     if path.parts[0] == "tests" and path.name.startswith("test_"):
         return [path]
+    if path.parts[0] == "tests" and len(path.parts) > 2:
+        return [Path("tests", path.parts[1])]
     if path.parts[:2] == ("src", "ddcnn") and len(path.parts) > 3:
-        return [folder for folder in [Path("tests", path.parts[2])] if (ROOT / folder).is_dir()]
-    if path.parts[:2] == ("src", "ddcnn"):
+        folder = Path("tests", path.parts[2])
+        return [one for one in (folder, folder.with_name(f"test_{folder.name}.py")) if (ROOT / one).exists()]
+    if path.parts[:2] == ("src", "ddcnn") or path.suffix == ".md":
         return sorted(p.relative_to(ROOT) for p in (ROOT / "tests").glob("test_*.py"))
     return []
 

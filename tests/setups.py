@@ -17,7 +17,7 @@ from ddcnn.training import Progress, Workspace
 
 def decided(values: dict[str, Any], ranks: Ranks = ALONE) -> Setup:
     """Return a setup with nothing left at ``auto``."""
-    return decide(prepare(Config.parse(values), ranks=ranks), (), InProcess())[0]
+    return decide(prepare(Config.parse(values), ranks=ranks), ())[0]
 
 
 def context(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +51,7 @@ import numpy as np
 from pathlib import Path
 from ddcnn.engines.task_payload import TaskPayload
 from ddcnn.errors import RunError
+from tests.forked import Program
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 try:
@@ -60,8 +59,7 @@ try:
 except RunError as error:
     print(error)
 """
-    command = [sys.executable, "-c", code, tmp_path / "payload"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    said, _ = Program(("-c", code, str(tmp_path / "payload"))).communicate()
     assert "payload cannot be written: File too large; raise the limit on the size of files" in said
     assert list((tmp_path / "payload").iterdir()) == []
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
     from ddcnn.errors import DdcnnError
     from ddcnn.estimator import DomainDecomposedClassifier
-    from ddcnn.experiments import Comparison, compare, evaluate, experiment, fit, resume, train
+    from ddcnn.experiments import Comparison, Plan, compare, evaluate, experiment, fit, plan, resume, train
     from ddcnn.explaining import Explanation, explain
     from ddcnn.exporting import export
     from ddcnn.fusion import FusedCNN, fuse, unfuse
@@ -59,7 +59,7 @@ _PLACES = {
     ),
     "errors": ("DdcnnError",),
     "estimator": ("DomainDecomposedClassifier",),
-    "experiments": ("Comparison", "compare", "evaluate", "experiment", "fit", "resume", "train"),
+    "experiments": ("Comparison", "Plan", "compare", "evaluate", "experiment", "fit", "plan", "resume", "train"),
     "explaining": ("Explanation", "explain"),
     "exporting": ("export",),
     "fusion": ("FusedCNN", "fuse", "unfuse"),
@@ -92,6 +92,7 @@ __all__ = [
     "Interleaved",
     "LocalCNNs",
     "Masked",
+    "Plan",
     "ResNet20",
     "Rings",
     "Subdomain",
@@ -111,6 +112,7 @@ __all__ = [
     "fuse",
     "load",
     "open_data",
+    "plan",
     "reassemble",
     "resume",
     "train",

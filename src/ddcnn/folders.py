@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from ddcnn.errors import RunError
+
 try:
     import fcntl
 except ImportError:  # not a POSIX system
@@ -77,6 +79,30 @@ def is_within(path: Path, folder: Path) -> bool:
     except FileNotFoundError:
         return path.is_relative_to(folder.resolve())
     return any(os.path.samestat(one.stat(), there) for one in (path, *path.parents) if one.exists())
+
+
+def check_apart(folder: Path, sources: Iterable[Path], images: Path | None) -> None:
+    """Make sure that what is written and what is read lie apart.
+
+    Parameters
+    ----------
+    folder
+        What is written into.
+    sources
+        Files and folders that are read; none may lie in it.
+    images
+        A folder all of whose files are data; ``folder`` may not lie in it.
+
+    Raises
+    ------
+    RunError
+        They do not.
+    """
+    for source in sources:
+        if is_within(source, folder):
+            raise RunError(f"{source} would be read, but lies in {folder}; choose another --out")
+    if images is not None and is_within(folder, images):
+        raise RunError(f"{folder} would lie in {images}, among the images; choose another --out")
 
 
 def entries(folder: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -17,6 +18,8 @@ from ddcnn.errors import AggregationError, DecompositionError
 from ddcnn.explaining import Explanation, explain
 from ddcnn.fusion import Backend
 from ddcnn.models import LocalCNNs
+
+_FEW, _MANY = 256, 4096  # images: to prepare a network for inference takes some tenths of a second, to measure as much
 
 
 class Said(NamedTuple):
@@ -135,7 +138,28 @@ class CNNDNN(nn.Module):
         """
         self.input, self.input_check = known, known.check_array
 
-    @torch.no_grad()
+    def for_inference(self, images: Shaped[Tensor, "B C *S"] | Subimages, *, count: int | None = None) -> CNNDNN:
+        """Return a network that decides alike, but faster, and is not to be trained: see `ddcnn.fusion.for_inference`.
+
+        It is a copy: what is learned here later, it does not know.
+
+        Parameters
+        ----------
+        images
+            Raw images, or their subimages, as they will be given to it.
+        count
+            How many images will be decided. For fewer than 256 it is not worth while, and this network is returned as
+            it is; from 4,096 on, the backend is chosen by measurement. None: it is prepared, but not measured.
+        """
+        if count is not None and count < _FEW:
+            return self
+        seen = images if isinstance(images, Subimages) else self.cut(images)
+        local_cnns = self.local_cnns.for_inference(seen, measure=count is not None and count >= _MANY)
+        form = CNNDNN(self.decomposition, local_cnns, copy.deepcopy(self.aggregation), missing=self.missing)
+        form.input, form.input_check = self.input, self.input_check
+        form.thresholds = self.thresholds
+        return form.eval()
+
     def predict_proba(
         self, images: Shaped[Tensor, "n ..."] | Shaped[np.ndarray, "n ..."], *, batch_size: int = 256
     ) -> Float[np.ndarray, "n K"]:
@@ -159,7 +183,9 @@ class CNNDNN(nn.Module):
         device, was_training = self._device(), self.training
         self.eval()
         try:
-            found = [self(batch.to(device)).softmax(1).cpu() for batch in batches if len(batch)]
+            with torch.no_grad():
+                network = self.for_inference(batches[0].to(device), count=len(arranged))
+                found = [network(batch.to(device)).softmax(1).cpu() for batch in batches if len(batch)]
         finally:
             self.train(was_training)
         classes = 0 if self.input is None else len(self.input.classes)

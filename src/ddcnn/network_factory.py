@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +20,7 @@ from ddcnn.models import LocalCNNs, Normalization, build, width_rule
 from ddcnn.network import CNNDNN
 from ddcnn.seeds import derive_seed
 
+_LITTLE = 2**14  # numbers of input: to compute with so few is faster than to find out that one need not
 _CHECK_BATCH = 2  # batch norm can do with as many; of one image it may have a single number per channel
 
 
@@ -196,7 +198,7 @@ class NetworkFactory:
         batch = min(self.config.training.batch_size or _CHECK_BATCH, _CHECK_BATCH)
         shape, wanted = (batch, *image), (batch, self.classes)
         name, where = f"model {self.config.model.name!r}", f"{what}, {'x'.join(map(str, image[1:]))} pixels"
-        if _shape_of_scores(module, shape) == wanted:
+        if math.prod(shape) > _LITTLE and _shape_of_scores(module, shape) == wanted:
             return
         try:
             with torch.random.fork_rng(devices=[]):  # dropout draws

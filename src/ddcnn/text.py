@@ -71,3 +71,14 @@ def name_fault(name: str) -> str | None:
         return f"has more than {LONGEST_NAME:,} characters"
     # the separators and formats of Unicode show nothing by themselves; all else does, escaped if need be
     return None if any(unicodedata.category(char) not in _INVISIBLE for char in name) else "holds no visible character"
+
+
+def duration(seconds: float) -> str:
+    """Write a time for people.
+
+    >>> duration(0.4), duration(40), duration(200), duration(9000)
+    ('less than 1 s', '40 s', '3 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 1 else "less than 1 s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -83,6 +83,33 @@ def test_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pace.epoch == 2
 
 
+@pytest.mark.parametrize(
+    ("seconds", "done", "said"),
+    [(3.0, 4, [1, 2, 3, 4]), (0.1, 30, [10, 20, 30]), (0.1, 24, [10, 20, 24]), (0.1, 3, [3])],
+)
+def test_a_log_has_a_line_per_epoch_or_per_ten_short_ones(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], seconds: float, done: int, said: list[int]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(display.time, "perf_counter", lambda: now[0])
+    progress = PlainProgress()
+    progress.begin("local", epochs=30, steps=1, members=1)
+    for _ in range(done):
+        now[0] += seconds
+        progress.epoch({})
+    progress.end()  # after an early stop, the last epoch is told as well
+    lines = capsys.readouterr().err.splitlines()
+    assert [int(re.match(r"local: epoch (\d+)/30", line)[1]) for line in lines] == said
+
+
+def test_a_terminal_without_colours_has_no_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    with watching(quiet=False) as progress:
+        assert type(progress) is PlainProgress
+
+
 def test_wide_tables_are_not_cut(capsys: pytest.CaptureFixture[str]) -> None:
     table = Table("name", "value")
     table.add_row("a" * 120, "b" * 60)
@@ -101,6 +128,7 @@ def test_the_comparison_fits_into_eighty_columns(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("NO_COLOR", "1")
     print_table(rich_table({"strategies": rows}))
-    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in terminal.getvalue().splitlines()]
+    assert "\x1b" not in terminal.getvalue()
+    lines = terminal.getvalue().splitlines()
     assert max(map(len, lines)) <= 80
     assert "…" not in terminal.getvalue()

@@ -90,6 +90,43 @@ def test_what_cannot_be_explained(refused: Callable, made_run: Path, images: Pat
     assert "does not exist" in refused("explain", made_run, tmp_path / "none.png")
 
 
+def test_the_good_files_are_explained_and_the_bad_one_is_named(call: Callable, made_run: Path, images: Path) -> None:
+    (images / "b.png").write_text("no image")
+    Image.fromarray(PIXELS[0]).resize((20, 24)).save(images / "c.png")
+    code, out, err = call("explain", made_run, images, images / "\x1b[31mnone.png", "--json")
+    assert code == 1
+    assert [Path(row["file"]).name for row in json.loads(out)["images"]] == ["a.png", "b[red].png", "c.png"]
+    note, *errors = err.splitlines()
+    assert note == "note: resized to 16x16 (stretch): 1 file of another size"
+    assert [line.startswith("error: ") for line in errors] == [True, True]
+    assert "\x1b" not in err
+    assert "b.png" in err
+    assert "\\x1b[31mnone.png does not exist" in err
+    code, out, err = call("explain", made_run, images / "b.png")
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+
+
+def test_only_a_heat_map_is_replaced(call: Callable, refused: Callable, made_run: Path, images: Path) -> None:
+    photo = images / "a.png"
+    before = photo.read_bytes()
+    assert "exists and is no heat map of ddcnn explain; choose another --out" in refused(
+        "explain", made_run, photo, "--out", photo
+    )
+    assert photo.read_bytes() == before
+    for name in ("a.png", "b[red].png"):
+        assert call("explain", made_run, images / name, "--out", images / "why.png").code == 0
+
+
+def test_names_in_a_picture_are_no_formulas(call: Callable, made_run: Path, images: Path, tmp_path: Path) -> None:
+    name = "$\\frac{$ 猫 \x1b[2J.png"
+    (images / "a.png").rename(images / name)
+    code, out, err = call("explain", made_run, images / name, "--out", tmp_path / "why.png")
+    assert (code, err) == (0, "")
+    assert "\x1b" not in out
+    assert "\\x1b[2J.png" in out
+
+
 def test_captum_is_named_where_it_is_missing(
     refused: Callable, made_run: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

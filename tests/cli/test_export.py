@@ -19,6 +19,7 @@ import torch
 
 import ddcnn
 from ddcnn.errors import ExportError
+from ddcnn.exporting import Exported
 from tests.cli.trained import train_small
 
 PAGE = Path(__file__).parents[2] / "docs" / "export.md"
@@ -86,15 +87,29 @@ def test_a_file_that_answers_otherwise_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_names_reach_a_terminal_escaped(call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Exported(Path("a\x1b[2J.pt2"), {"a": 1}, "vote", "2 test images of npz:\x1b[31m\u202ed.npz", 0.0)
+    monkeypatch.setattr("ddcnn.exporting.export", lambda *_, **__: found)
+    out = call("export", "run").out
+    assert not {"\x1b", "\u202e"} & set(out)
+    assert r"2 test images of npz:\x1b[31m\u202ed.npz" in out
+
+
 def test_what_is_in_the_way(run: Path, tmp_path: Path) -> None:
     options = {"format": "safetensors", "trust": True}
     file = tmp_path / "m.safetensors"
     file.write_text("mine")
     with pytest.raises(ExportError, match="exists; choose another --out, or --force to replace it"):
         ddcnn.export(run, file, **options)  # type: ignore[arg-type]
+    with pytest.raises(ExportError, match="was not exported in this format and is not replaced; choose another"):
+        ddcnn.export(run, file, force=True, **options)  # type: ignore[arg-type]
     assert file.read_text() == "mine"
-    ddcnn.export(run, file, force=True, **options)  # type: ignore[arg-type]
-    assert file.read_bytes() != b"mine"
+    file.unlink()
+    ddcnn.export(run, file, **options)  # type: ignore[arg-type]
+    ddcnn.export(run, file, force=True, strategy="global", **options)  # type: ignore[arg-type]
+    for own in ("locals/0.safetensors", "manifest.json"):  # of the run
+        with pytest.raises(ExportError, match="was not exported in this format"):
+            ddcnn.export(run, run / own, force=True, **options)  # type: ignore[arg-type]
     with pytest.raises(ExportError, match=r"exists; choose another --out$"):
         ddcnn.export(run, tmp_path, parts=True, force=True, **options)  # type: ignore[arg-type]
     with pytest.raises(ExportError, match="is a folder; name a file with --out"):
@@ -149,6 +164,27 @@ def test_files_that_are_no_network_of_the_run(refused: Callable, run: Path, serv
     assert "ONNX Runtime cannot load this" in said(tmp_path / "bad.onnx")
     assert "is no whole network of ddcnn export" in said(served / "served" / "aggregation.onnx")
     assert "has strategy transfer, but asked for is global" in said(served / "mine.onnx", "--strategy", "global")
+    os.mkfifo(tmp_path / "pipe.onnx")
+    assert "cannot be read: it is a named pipe, not a file" in said(tmp_path / "pipe.onnx")
+
+
+def test_metadata_that_somebody_changed(refused: Callable, run: Path, served: Path, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(served / "mine.onnx")
+    facts = {one.key: one.value for one in model.metadata_props}
+    other = json.loads(facts["input"]) | {"value_range": [0.0, 1.0]}
+    three = json.dumps(3 * [{"missing": False}])
+    for change, message in (
+        ({"classes": "[1"}, "its metadata cannot be used"),
+        ({"classes": "[1, 2]"}, "its metadata cannot be used: Input should be a valid string"),
+        ({"input": "[]"}, "its metadata cannot be used"),
+        ({"input": json.dumps(other)}, "the exported network has input"),
+        ({"subdomains": 100_000 * "["}, "its metadata cannot be used"),
+        ({"subdomains": three}, "should answer scores of shape (12, 2) and local probabilities of (12, 3, 2)"),
+    ):
+        onnx.helper.set_model_props(model, facts | change)
+        onnx.save(model, tmp_path / "m.onnx")
+        assert message in refused("evaluate", run, "--onnx", tmp_path / "m.onnx", "--trust")
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "parts"])

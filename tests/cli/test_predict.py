@@ -167,6 +167,40 @@ def test_every_bad_name_is_named_and_the_others_are_answered(call: Callable, mad
     assert (code, out, err.count("\n")) == (2, "", 4)
 
 
+def described(run: Path, copy: Path, **known: Any) -> Path:
+    """Return a copy of a run that says what its images were, as every run does that was trained."""
+    folder = RunFolder(shutil.copytree(run, copy))
+    data = folder.read_json("data.json")
+    channels, *size = data["image_shape"]
+    description = {"channels": channels, "size": size, "classes": data["classes"], "dtype": data["image_type"]}
+    folder.write_json("data.json", data | {"input": description | known})
+    folder.seal()
+    return folder.path
+
+
+def test_a_file_on_another_scale_is_named_and_the_others_are_answered(
+    call: Callable, float_run: Path, tmp_path: Path
+) -> None:
+    run = described(float_run, tmp_path / "run", value_range=(0.0, 1.0))
+    for name, largest in (("a", 1), ("b", 255), ("c", 0.5)):
+        np.save(tmp_path / f"{name}.npy", np.linspace(0, largest, 64).reshape(8, 8))
+    code, out, err = call("predict", run, tmp_path, "--format", "json")
+    assert code == 1
+    assert [Path(row["file"]).name for row in json.loads(out)] == ["a.npy", "c.npy"]
+    assert err.startswith(f"error: {tmp_path / 'b.npy'}: the network was trained on float32 in 0..1, got values in 0..")
+    assert err.count("\n") == 1
+
+
+def test_a_photo_may_be_as_dark_as_it_likes(call: Callable, made_run: Path, tmp_path: Path) -> None:
+    """Alone or among others; numbers of 0 and 1 in an array are more likely on another scale."""
+    run = described(made_run, tmp_path / "run", value_range=(0.0, 255.0))
+    dark = np.ones((16, 16, 3), np.uint8)
+    Image.fromarray(dark).save(tmp_path / "night.png")
+    np.save(tmp_path / "night.npy", dark)
+    assert call("predict", run, tmp_path / "night.png").code == 0
+    assert "they look scaled to 0..1" in call("predict", run, tmp_path / "night.npy").err
+
+
 @pytest.mark.parametrize("form", ["table", "json", "csv"])
 def test_names_reach_a_terminal_escaped(
     call: Callable, made_run: Path, images: Path, form: str, monkeypatch: Any

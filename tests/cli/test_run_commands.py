@@ -21,12 +21,10 @@ def test_table_on_stdout_the_rest_on_stderr(call: Callable, asked) -> None:
     assert "global CNN" in out
     assert out.splitlines()[-1] == f"report: {Path('o', 'report.html')}"
     assert "\x1b" not in out + err
-    note, *epochs = err.splitlines()
+    note, epoch = err.splitlines()  # of short epochs, one line per ten, and the last
     assert note == "precision float32: [because]"
-    pattern = r"local x4: epoch {}/2, loss 0\.600, accuracy 75\.0%, validation 50\.0%, [\d,]+ images/s, 0:00 left"
-    assert len(epochs) == 2
-    for n, line in enumerate(epochs, 1):
-        assert re.fullmatch(pattern.format(n), line)
+    pattern = r"local x4: epoch 2/2, loss 0\.600, accuracy 75\.0%, validation 50\.0%, [\d,]+ images/s, 0:00 left"
+    assert re.fullmatch(pattern, epoch)
 
 
 def test_quiet_prints_the_table_only(call: Callable, asked) -> None:

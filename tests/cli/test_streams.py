@@ -58,7 +58,8 @@ def program(*arguments: object) -> str:
 @pytest.mark.parametrize("redirection", QUIET_CASES)
 def test_a_training_ends_and_is_reported(images: Path, tmp_path: Path, redirection: str) -> None:
     run = tmp_path / "run"
-    options = ["--grid", "2x1", "--epochs", 3, "--set", "model.width_factor=0.05", "--set", "compute.backend=looped"]
+    options = ["--grid", "2x1", "--epochs", 2, "--set", "model.width_factor=0.05"]
+    options += ["--precision", "float32", "--backend", "looped"]
     line = program("train", "--data", f"npz:{images}", *options, "--out", run)
     code, out, err = shell(f"{line} {redirection}")
     assert code == QUIET_CASES[redirection], err

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+import ddcnn
 from ddcnn.cli import waiting
 from ddcnn.cli.waiting import let_threads_sleep
 
@@ -44,3 +48,32 @@ def test_what_the_user_has_set_stays(policy: Callable) -> None:
 def test_it_would_be_of_no_use(policy: Callable) -> None:
     assert policy(2.0, loaded=("torch",)) is None  # which has read it already
     assert policy(2.0, OMP_NUM_THREADS="1") is None
+
+
+COMMANDS = """
+import sys
+from ddcnn.cli import evaluate, experiment, explain, main, predict, run_commands
+
+class Asked(BaseException):
+    pass
+
+def ask():
+    raise Asked
+
+for module in (evaluate, experiment, explain, predict, run_commands):
+    module.let_threads_sleep = ask
+for line in ("compare", "train", "evaluate r", "predict r a.png b.png", "explain r a.png", "experiment strategies"):
+    try:
+        main(line.split())
+    except Asked:
+        print(line.split()[0], "torch" in sys.modules)
+"""
+
+
+def test_every_command_that_computes_decides_it_before_pytorch_is_loaded() -> None:
+    paths = {"PYTHONPATH": str(Path(ddcnn.__file__).parents[1])}
+    said = subprocess.run(
+        [sys.executable, "-c", COMMANDS], env=os.environ | paths, capture_output=True, text=True, check=True
+    ).stdout
+    commands = ("compare", "train", "evaluate", "predict", "explain", "experiment")
+    assert said.splitlines() == [f"{name} False" for name in commands]

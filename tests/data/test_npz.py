@@ -117,6 +117,11 @@ IMAGES = np.zeros((4, 2, 3), np.float32)
         ({"images": 5, "labels": LABELS}, "has 0 images but 4 labels"),
         ({"images": IMAGES, "labels": LABELS.astype(float)}, "integers from 0 or strings, got float64; use astype"),
         (
+            {"images": IMAGES, "labels": np.array([0, 1, np.nan, np.nan])},
+            "NaN, of which there are 2, is no class",
+        ),
+        ({"images": IMAGES, "labels": np.array([0, 0.5, 1, 1])}, "0.5 is no number of a class: give classes"),
+        (
             {"images": IMAGES, "labels": np.eye(4)},
             r"labels should have shape \(n,\) or \(n, 1\), got \(4, 4\); these are one-hot: give labels\.argmax",
         ),

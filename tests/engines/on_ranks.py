@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,13 @@ from ddcnn.models import LocalCNNs
 from ddcnn.network import CNNDNN
 from ddcnn.training import CrossEntropy, Distribution, FadingLocalLosses, MemberOptimizer, Step, WholeNetwork
 from ddcnn.training.step import deterministic_layers
+from tests.forked import Program
 from tests.setups import decided, train_coherent
 
 ROOT = Path(__file__).parents[2]
+PATHS = f"{ROOT / 'src'}{os.pathsep}{ROOT}"
+# Ray lets its workers wait for whatever else the machine does, such as other tests.
+RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 SIZE, K, B, STEPS = (4, 13), 3, 12, 20
 
 
@@ -64,27 +69,33 @@ CASES = {
 DROPOUT = Case(1.0, {"optimizer": "sgd"}, dropout=0.5)
 
 
-def start(count: int, *command: str, **environment: str) -> list[subprocess.Popen[str]]:
+def start(count: int, *command: str, **environment: str) -> list[Program]:
     """Start a Python program as each of several ranks, without a launcher; variables that are empty are not set."""
+    return [Program(command, variables, ROOT) for variables in _environments(count, environment)]
+
+
+def launch(count: int, *command: str, **environment: str) -> list[subprocess.Popen[str]]:
+    """Start it in interpreters of their own, which is slower, see `tests.forked`."""
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return [
+        subprocess.Popen([sys.executable, *command], env=variables, cwd=ROOT, **pipes)
+        for variables in _environments(count, environment)
+    ]
+
+
+def _environments(count: int, environment: dict[str, str]) -> list[dict[str, str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     common = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    common |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", **environment}
-    return [
-        subprocess.Popen(
-            [sys.executable, *command],
-            env={k: v for k, v in (os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}).items() if v},
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(count)
-    ]
+    common |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": PATHS, **environment}
+    ranks = [os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+    return [{name: value for name, value in variables.items() if value} for variables in ranks]
 
 
-def ended(processes: list[subprocess.Popen[str]], seconds: float = 240) -> list[tuple[int, str, str]]:
+def ended(
+    processes: Sequence[Program | subprocess.Popen[str]], seconds: float = 240
+) -> list[tuple[int | None, str, str]]:
     """Wait for all; return exit code, stdout and stderr of each."""
     try:
         outputs = [process.communicate(timeout=seconds) for process in processes]

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 
 from tests.bars import write_bars
+from tests.engines.on_ranks import RAY, ended, start
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
 
@@ -18,15 +16,10 @@ pytest.importorskip("ray", reason="the extra ray is not installed")
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("ray")
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.engines.on_cluster", write_bars(folder, (8, 12)), str(folder)],
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=300,
-        check=True,
-        env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"},
-    )
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    command = ("-m", "tests.engines.on_cluster", write_bars(folder, (8, 12)), str(folder))
+    ((code, out, err),) = ended(start(1, *command, **RAY), 300)
+    assert code == 0, err
+    found: dict[str, Any] = json.loads(out.splitlines()[-1])
     return found
 
 

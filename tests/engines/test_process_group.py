@@ -15,7 +15,7 @@ import torch
 import ddcnn
 from ddcnn.engines import ALONE, LauncherEnvironment, check_alone, joined, refuse_ranks
 from ddcnn.errors import ConfigError
-from tests.engines.on_ranks import ended, start
+from tests.engines.on_ranks import ended, launch, start
 
 ENVIRONMENT = {"RANK": "3", "WORLD_SIZE": "8", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
 TRAIN = ("-m", "ddcnn", "train", "--strategy", "coherent", "--device", "cpu", "--precision", "float32", "--quiet")
@@ -117,6 +117,8 @@ def test_what_cannot_be_done_is_said_once(source: str, tmp_path: Path, command: 
     assert re.fullmatch(f"error: rank [01] of 2: {message}", line)
 
 
+# Two seconds less for a program that does not train.
+SPARING = "from ddcnn.engines import joined, process_group as g; g._import_what_would_hold_the_group = lambda: None\n"
 JOIN = """
 import sys, torch
 from ddcnn.engines import joined
@@ -135,7 +137,7 @@ print(before, within, torch.get_num_threads(), ranks.line(5), sep="; ")
 @pytest.mark.parametrize("given", [True, False])
 def test_the_ranks_of_a_machine_share_its_cores(*, given: bool) -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    outcomes = ended(start(2, "-c", JOIN, "equal", OMP_NUM_THREADS=str(cores) if given else ""))
+    outcomes = ended(launch(2, "-c", SPARING + JOIN, "equal", OMP_NUM_THREADS=str(cores) if given else ""))
     lines = [out.split("; ") for _, out, _ in outcomes]
     assert lines[0][0] == lines[0][2]
     assert int(lines[0][1]) == (cores if given else max(1, cores // 2))
@@ -156,7 +158,7 @@ def test_torchrun_trains_what_one_process_trains(source: str, tmp_path: Path) ->
     options = ("--backend", "fused", "--model", "tests.strategies.tiny:tiny", "--batch-size", "16", "--epochs", "2")
     options += ("--data", source, "--set", "training.shift=1", "--lr", "0.0003")
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    (spread,) = ended(start(1, *torchrun, *TRAIN, *options, "--out", str(tmp_path / "ranks")))
+    (spread,) = ended(launch(1, *torchrun, *TRAIN, *options, "--out", str(tmp_path / "ranks")))
     (alone,) = ended(start(1, *TRAIN, *options, "--out", str(tmp_path / "alone")))
     assert (spread[0], alone[0]) == (0, 0), (spread, alone)
     tables = [re.sub(r" *[\d.]+ +│ +[\d.]+ +│ +\d+ +│\n└.*", "", out, flags=re.S) for _, out, _ in (spread, alone)]
@@ -187,13 +189,12 @@ def _read(run: Path) -> tuple[dict, list[dict], dict[str, torch.Tensor]]:
 def test_the_one_thread_that_torchrun_sets_is_not_the_users(tmp_path: Path) -> None:
     file = tmp_path / "who.py"
     file.write_text(
-        "import sys, torch; from ddcnn.engines import joined, process_group\n"
-        "process_group.usable_cores = lambda: 6\n"
+        "import sys, torch\n" + SPARING + "g.usable_cores = lambda: 6\n"
         "with joined('cpu'):\n"
-        "    sys.stdout.write(f'{torch.get_num_threads()}\\n')  # one write: both ranks share a pipe\n"
+        "    sys.stdout.write(f'{torch.get_num_threads()}\\n')\n"  # one write: both ranks share a pipe
     )
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(file))
-    outcomes = [ended(start(1, *torchrun, OMP_NUM_THREADS=given))[0] for given in ("", "1")]
+    outcomes = [ended(launch(1, *torchrun, OMP_NUM_THREADS=given))[0] for given in ("", "1")]
     assert [(code, out) for code, out, _ in outcomes] == [(0, f"{threads}\n" * 2) for threads in (3, 1)], outcomes
 
 
@@ -209,7 +210,7 @@ def test_no_thread_stays_behind(replicas: int) -> None:
         "    torch.optim.SGD([torch.zeros(1, requires_grad=True)]); print(names())\n"
         "print(names())\n"
     )
-    for rank, (code, out, err) in enumerate(ended(start(2, "-c", script))):
+    for rank, (code, out, err) in enumerate(ended(launch(2, "-c", script))):
         assert code == 0, err
         during, after = out.splitlines()
         assert "gloo" in during

@@ -6,10 +6,9 @@ import importlib.util
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from ddcnn.strategies.local import LocalResult
 from ddcnn.training import Progress, Workspace
 from ddcnn.training.interruption import INTERRUPTION, listening
 from tests.bars import write_bars
+from tests.engines.on_ranks import ended, start
 from tests.setups import decided, train_local
 
 
@@ -70,15 +70,14 @@ def same(a: LocalResult, b: LocalResult) -> bool:
 
 
 class Watcher(Progress):
-    """Calls a function at the first sign of life of a worker, and notes what is told."""
+    """Calls a function when a stage begins, and notes what is told."""
 
-    def __init__(self, function: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, function: Callable[[str], None] = lambda stage: None) -> None:
         self.function, self.notes, self.stages = function, [], []
 
     def begin(self, stage: str, *, epochs: int, steps: int, members: int) -> None:
         self.stages.append(stage)
-        function, self.function = self.function, lambda: None
-        function()
+        self.function(stage)
 
     def note(self, text: str) -> None:
         self.notes.append(text)
@@ -100,15 +99,16 @@ def test_bit_equal_to_one_process(problem: Callable[..., Setup], tmp_path: Path)
     assert not local.missing
 
 
-@pytest.mark.parametrize(("number", "name"), [(signal.SIGKILL, "SIGKILL"), (signal.SIGRTMIN + 6, "40")])
-def test_a_killed_worker_is_replaced(problem: Callable[..., Setup], tmp_path: Path, number: int, name: str) -> None:
+def test_killed_workers_are_replaced(problem: Callable[..., Setup], tmp_path: Path) -> None:
     p = problem()
     expected = train_local(p, InProcess(), Progress())
     with Processes(1, threads=1) as engine:
-        watcher = Watcher(lambda: os.kill(_children()[0], number))
+        signals = {"local/subdomains 0-1": signal.SIGKILL, "local/subdomains 2-3": signal.SIGRTMIN + 6}
+        watcher = Watcher(lambda stage: os.kill(_children()[0], signals.pop(stage)) if stage in signals else None)
         local = train_local(p, engine, watcher, Workspace(tmp_path, p.fingerprint))
-    assert any(f"its worker process ended with signal {name};" in note for note in watcher.notes)
-    assert any("goes on from its last checkpoint" in note for note in watcher.notes)
+    for name in ("SIGKILL", "40"):
+        (note,) = (note for note in watcher.notes if f"its worker process ended with signal {name};" in note)
+        assert "goes on from its last checkpoint" in note
     assert same(local, expected)
 
 
@@ -141,11 +141,11 @@ def test_interrupted_and_resumed(problem: Callable[..., Setup], tmp_path: Path) 
     expected = train_local(p, InProcess(), Progress())
     workspace = Workspace(tmp_path, p.fingerprint)
     with listening(), Processes(2, threads=1) as engine:
-        watcher = Watcher(lambda: INTERRUPTION.request(signal.SIGTERM))
+        watcher = Watcher(lambda stage: INTERRUPTION.request(signal.SIGTERM))
         with pytest.raises(InterruptionError, match="SIGTERM"):
             train_local(p, engine, watcher, workspace)
     before = float((tmp_path / "local.seconds").read_text())
-    with Processes(2, threads=1) as engine:
+    with Processes(1, threads=1) as engine:
         resumed = train_local(p, engine, Progress(), workspace)
     assert same(resumed, expected)
     assert resumed.stage.seconds > resumed.stage.earlier_seconds == before > 0
@@ -154,18 +154,11 @@ def test_interrupted_and_resumed(problem: Callable[..., Setup], tmp_path: Path) 
 def test_workers_end_with_their_parent(source: str, tmp_path: Path) -> None:
     options = ["--data", source, "--model", "tests.engines.broken:tiny", "--epochs", "5000", "--batch-size", "20",
                "--backend", "fused", "--precision", "float32", "--engine", "processes", "--workers", "1"]  # fmt: skip
-    parent = subprocess.Popen(
-        [sys.executable, "-m", "ddcnn", "train", *options, "--out", str(tmp_path / "run")],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert parent.stderr is not None
-    while "epoch 1/" not in parent.stderr.readline():
-        assert parent.poll() is None
+    (parent,) = start(1, "-m", "ddcnn", "train", *options, "--out", str(tmp_path / "run"))
+    parent.wait_for("epoch 1/")
     (pid,) = _children(parent.pid)
     parent.kill()
-    parent.wait()
-    parent.stderr.close()
+    ended([parent])
     deadline = time.monotonic() + 20
     while Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes():
         assert time.monotonic() < deadline, "the worker outlived its parent"
@@ -196,23 +189,17 @@ def test_ctrl_c_ends_all_and_the_run_resumes(source: str, tmp_path: Path) -> Non
     options = ["--data", source, "--model", "tests.engines.broken:tiny", "--epochs", "150", "--batch-size", "20",
                "--backend", "fused", "--precision", "float32", "--engine", "processes", "--workers", "2"]  # fmt: skip
     out = tmp_path / "run"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ddcnn", "train", *options, "--out", str(out)], stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "local/subdomains 2-3" in line:
-            break
+    (process,) = start(1, "-m", "ddcnn", "train", *options, "--out", str(out))
+    process.wait_for("local/subdomains 2-3")
     workers = _children(process.pid)
     assert len(workers) == 2
-    start = time.monotonic()
+    begin = time.monotonic()
     process.send_signal(signal.SIGINT)
-    told = process.stderr.read()
-    assert process.wait() == 130
-    assert time.monotonic() - start < 5
+    ((code, _, told),) = ended([process])
+    assert code == 130
+    assert time.monotonic() - begin < 5
     assert f"go on with: ddcnn train --resume {out}" in told
     assert not any(_parent(Path(f"/proc/{pid}")) == process.pid for pid in workers)
-    process.stderr.close()
     before = len((out / "metrics.jsonl").read_text().splitlines())
     assert before > 0
     run = ddcnn.resume(out, trust=True, compute={"engine": "in_process"})
@@ -233,24 +220,31 @@ def _parent(process: Path) -> int:
     return 0 if fields[0] == "Z" else int(fields[1])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("engine", ["processes", "ray"])
-def test_the_same_table_in_every_engine(source: str, tmp_path: Path, engine: str) -> None:
-    if engine == "ray" and importlib.util.find_spec("ray") is None:
-        pytest.skip("the extra ray is not installed")
-    files = []
-    for name in ("in_process", engine):
-        options = ["--data", source, "--model", "tests.strategies.tiny:tiny", "--epochs", "2", "--batch-size", "20",
-                   "--backend", "fused", "--precision", "float32", "--device", "cpu", "--out", str(tmp_path / name),
-                   "--engine", name, "--set", "compute.group=2", "--set", "compute.threads=1"]  # fmt: skip
-        workers = [] if name == "in_process" else ["--workers", "2"]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        subprocess.run(
-            [sys.executable, "-m", "ddcnn", "compare", *options, *workers], check=True, env=environment, timeout=200
-        )
-        files.append({p.name: p.read_bytes() for p in (tmp_path / name).rglob("*.safetensors")})
-        rows = json.loads((tmp_path / name / "comparison.json").read_text())["strategies"]
-        files[-1] |= {
+@pytest.fixture(scope="module")
+def table(source: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Any]]:
+    """Compare; return the files with parameters, and the rows of the table."""
+
+    def compare(engine: str, *options: str) -> dict[str, Any]:
+        out = tmp_path_factory.mktemp("table") / engine
+        command = ("-m", "ddcnn", "compare", "--data", source, "--model", "tests.strategies.tiny:tiny", "--epochs", "2",
+                   "--batch-size", "20", "--backend", "fused", "--precision", "float32", "--device", "cpu", "--out",
+                   str(out), "--engine", engine, "--set", "compute.group=2", "--set", "compute.threads=1")  # fmt: skip
+        ((code, _, err),) = ended(start(1, *command, *options))
+        assert code == 0, err
+        rows = json.loads((out / "comparison.json").read_text())["strategies"]
+        return {path.name: path.read_bytes() for path in out.rglob("*.safetensors")} | {
             row["name"]: [row[k] for k in sorted(row) if k.endswith(("accuracy", "auc", "f1"))] for row in rows
         }
-    assert files[0] == files[1]
+
+    return cache(compare)
+
+
+@pytest.mark.slow
+def test_the_same_table_from_worker_processes(table: Callable[..., dict[str, Any]]) -> None:
+    assert table("processes", "--workers", "2") == table("in_process")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra ray is not installed")
+def test_the_same_table_from_a_cluster(table: Callable[..., dict[str, Any]], cluster: str) -> None:
+    assert table("ray", "--workers", "2", "--ray-address", cluster) == table("in_process")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,13 +42,18 @@ def below(prefix: str, found: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
 
 
+@cache
+def alone(name: str, subdomains: int) -> dict[str, Tensor]:
+    with torch.random.fork_rng(devices=[]):
+        return trained(CASES[name], subdomains, ALONE)
+
+
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize(("count", "subdomains"), [(2, 4), (2, 5), (4, 4)])
 def test_equal_to_one_process(results: Results, count: int, subdomains: int, name: str) -> None:
     """Within what rounding in float32 (6e-8 of a number) becomes over 20 steps at these rates: below 1e-5 here."""
     found = below(f"{subdomains}/{name}/", results(count))
-    with torch.random.fork_rng(devices=[]):
-        expected = trained(CASES[name], subdomains, ALONE)
+    expected = dict(alone(name, subdomains))
     losses = expected.pop("losses")
     assert float(losses[-4:].mean()) < float(losses[:4].mean()) - 0.05  # it does learn, or equality shows little
     for rank in range(count):
@@ -75,9 +81,9 @@ def test_dropout_differs_in_the_local_cnns_and_is_the_same_in_the_aggregation(re
     assert torch.equal(first, second)  # of the decision, drawn after the local CNNs
     assert all(torch.equal(v, found[n.replace("rank 0", "rank 1")]) for n, v in found.items() if "rank 0 aggr" in n)
     with torch.random.fork_rng(devices=[]):
-        alone = trained(DROPOUT, 5, ALONE)["losses"]
-    assert not torch.equal(first, alone)
-    assert float((first - alone).abs().max()) < 2.0
+        undivided = trained(DROPOUT, 5, ALONE)["losses"]
+    assert not torch.equal(first, undivided)
+    assert float((first - undivided).abs().max()) < 2.0
 
 
 def test_values_and_aggregation_are_those_of_rank_0(results: Results) -> None:
@@ -98,8 +104,8 @@ def test_a_rank_reads_its_own_subdomains_of_a_store(source: str, tmp_path: Path)
         owned = [found[f"rank {rank} opened"].tolist() for rank in range(count)]
         assert owned == ([[0, 1, 2, 3, 4, 5]] if count == 1 else [[0, 1, 2], [3, 4, 5]])
         read[count] = [int(found[f"rank {rank} bytes"]) for rank in range(count)]
-    (alone,) = read[1]
-    assert all(0.4 * alone < part < 0.6 * alone for part in read[2])
+    (every,) = read[1]
+    assert all(0.4 * every < part < 0.6 * every for part in read[2])
 
 
 def test_shares() -> None:

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import ddcnn
-from tests.engines.on_ranks import ended, start
+from tests.engines.on_ranks import RAY, ended, start
+from tests.forked import Program
 
 pytest.importorskip("ray.train", reason="the extra ray is not installed")
 pytestmark = pytest.mark.slow
@@ -18,17 +19,19 @@ pytestmark = pytest.mark.slow
 TRAIN = ("-m", "ddcnn", "train", "--strategy", "coherent", "--device", "cpu", "--precision", "float32", "--quiet")
 NETWORK = ("--backend", "looped", "--model", "tests.engines.failing:network", "--batch-size", "4", "--epochs", "2")
 SECONDS = 300
-# Ray lets its workers wait for whatever else the machine does, such as other tests.
-RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 ON_RAY = ("--engine", "ray", "--workers", "2", "--set", "compute.threads=1")
+NO_RANK = dict.fromkeys(("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"), "")
 
 
-def on_ray(source: str, out: Path, **environment: str) -> tuple[int, str, str]:
-    """Train over two ranks that Ray Train starts; return exit code, stdout and stderr of who asks for them."""
-    command = (*TRAIN, *NETWORK, *ON_RAY, "--data", source, "--out", str(out))
-    no_rank = dict.fromkeys(("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"), "")
-    (process,) = start(1, *command, **no_rank, **RAY, **environment)
-    return ended([process], SECONDS)[0]
+def on_ray(source: str, out: Path, *options: str) -> Program:
+    """Train over two ranks that Ray Train starts, on a cluster of its own unless there is an address."""
+    command = (*TRAIN, *NETWORK, *ON_RAY, "--data", source, "--out", str(out), *options)
+    return start(1, *command, **NO_RANK, **RAY)[0]
+
+
+def at(cluster: str, how: str) -> tuple[str, ...]:
+    """Return the options of a training on a cluster that is there, and of how it ends."""
+    return ("--ray-address", cluster, "--set", f"model.options.how={how}")
 
 
 def state(run: Path) -> dict[str, torch.Tensor]:
@@ -50,7 +53,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, t
 
 def test_the_same_bits_as_torchrun(expected: tuple[str, dict[str, torch.Tensor]], tmp_path: Path) -> None:
     source, trained = expected
-    code, out, err = on_ray(source, tmp_path / "run")
+    ((code, out, err),) = ended([on_ray(source, tmp_path / "run")], SECONDS)
     assert code == 0, err
     assert "coherent" in out  # shown by who asked for it
     torch.testing.assert_close(state(tmp_path / "run"), trained, rtol=0, atol=0)
@@ -58,33 +61,31 @@ def test_the_same_bits_as_torchrun(expected: tuple[str, dict[str, torch.Tensor]]
 
 
 def test_a_rank_that_is_killed_costs_a_new_start_and_nothing_else(
-    expected: tuple[str, dict[str, torch.Tensor]], tmp_path: Path
+    expected: tuple[str, dict[str, torch.Tensor]], cluster: str, tmp_path: Path
 ) -> None:
     source, trained = expected
     mark = tmp_path / "killed"
-    code, _, err = on_ray(source, tmp_path / "run", HOW_TO_END=f"kill once {mark}")
+    ((code, _, err),) = ended([on_ray(source, tmp_path / "run", *at(cluster, f"kill once {mark}"))], SECONDS)
     assert mark.exists()
     assert code == 0, err
     torch.testing.assert_close(state(tmp_path / "run"), trained, rtol=0, atol=0)
 
 
 def test_an_error_of_a_rank_ends_all_with_its_message(
-    expected: tuple[str, dict[str, torch.Tensor]], tmp_path: Path
+    expected: tuple[str, dict[str, torch.Tensor]], cluster: str, tmp_path: Path
 ) -> None:
-    code, _, err = on_ray(expected[0], tmp_path / "run", HOW_TO_END="error")
+    ((code, _, err),) = ended([on_ray(expected[0], tmp_path / "run", *at(cluster, "error"))], SECONDS)
     assert code == 2
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
     assert errors == ["error: rank 1: image 7 cannot be read"]
 
 
 def test_a_signal_ends_all_ranks_and_the_run_goes_on(
-    expected: tuple[str, dict[str, torch.Tensor]], tmp_path: Path
+    expected: tuple[str, dict[str, torch.Tensor]], cluster: str, tmp_path: Path
 ) -> None:
     source, trained = expected
-    run = tmp_path / "run"
-    command = (*TRAIN, *NETWORK, *ON_RAY, "--data", source, "--out", str(run))
-    no_rank = dict.fromkeys(("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"), "")
-    (process,) = start(1, *command, **no_rank, **RAY, HOW_TO_END="slow")
+    run, mark = tmp_path / "run", tmp_path / "quick"
+    process = on_ray(source, run, *at(cluster, f"slow until {mark}"))
     deadline = time.monotonic() + 120
     while not list(run.glob("checkpoints/coherent-*/*.safetensors")) and process.poll() is None:
         assert time.monotonic() < deadline
@@ -94,8 +95,9 @@ def test_a_signal_ends_all_ranks_and_the_run_goes_on(
     assert code == 75, err
     assert "interrupted" in err
     assert "go on with: ddcnn train --resume" in err
+    mark.touch()
     resume = ("-m", "ddcnn", "train", "--resume", str(run), "--trust", "--quiet")
-    (process,) = start(1, *resume, **no_rank, **RAY)
+    (process,) = start(1, *resume, **NO_RANK, **RAY)
     ((code, _, err),) = ended([process], SECONDS)
     assert code == 0, err
     torch.testing.assert_close(state(run), trained, rtol=0, atol=0)

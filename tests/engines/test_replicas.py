@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -35,14 +36,19 @@ def below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tens
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
+@cache
+def alone(name: str, samples: int) -> dict[str, torch.Tensor]:
+    with torch.random.fork_rng(devices=[]):
+        return trained(CASES[name], 4, ALONE, samples=samples, norm=False)
+
+
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("samples", [B, B - 1])
 @pytest.mark.parametrize("count", [2, 4])
 def test_equal_to_one_process(found: dict[int, dict[str, torch.Tensor]], count: int, samples: int, name: str) -> None:
     """Within what rounding in float32 becomes over 20 steps; also where a replica has a sample less than the other."""
     mine = below(f"{samples}/{name}/", found[count])
-    with torch.random.fork_rng(devices=[]):
-        expected = trained(CASES[name], 4, ALONE, samples=samples, norm=False)
+    expected = dict(alone(name, samples))
     losses = expected.pop("losses")
     assert float(losses[-4:].mean()) < float(losses[:4].mean()) - 0.05
     for rank in range(count):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import ddcnn.runs.files
 from ddcnn import experiments
 from ddcnn.config import Config
 from ddcnn.training import Progress
+from tests.forked import context
 
 
 class Moments(Progress):
@@ -72,10 +72,8 @@ def run(values: dict[str, Any], last: int, counted: Any, *, resuming: bool) -> N
 
 def in_process(values: dict[str, Any], last: int = 0, *, resuming: bool = False) -> tuple[int | None, int]:
     """Do it elsewhere; return the exit code, negative for a signal, and the number of moments if it came to its end."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.experiments.killed"])
-    counted = context.Value("i", 0)
-    process = context.Process(target=run, args=(values, last, counted), kwargs={"resuming": resuming})
+    counted = context().Value("i", 0)
+    process = context().Process(target=run, args=(values, last, counted), kwargs={"resuming": resuming})
     process.start()
     process.join(120)
     return process.exitcode, int(counted.value)

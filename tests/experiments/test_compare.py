@@ -271,12 +271,12 @@ def test_a_network_that_cannot_be_fused_runs_in_turn_and_says_so(make_config, mo
         ddcnn.compare(make_config("other", model=model))
 
 
-def test_auto_is_measured_and_recorded(make_config):
+def test_auto_is_decided_and_recorded(make_config):
     notes = Notes()
     config = make_config(compute={"precision": "auto", "backend": "auto"}, training={"epochs": 1})
     comparison = ddcnn.train(config, progress=notes)
     saved = ddcnn.Config.read(comparison.run / "config.yaml").compute
-    assert saved.precision in ("float32", "bfloat16")
-    assert saved.backend in ("fused", "vmapped", "looped")
-    assert all("measured" in comparison.results["details"]["choices"][what] for what in ("precision", "backend"))
+    assert (saved.precision, saved.backend) == ("float32", "fused")
+    why = "the run is too short to measure others"
+    assert comparison.results["details"]["choices"] == {"precision": f"float32: {why}", "backend": f"fused: {why}"}
     assert len(notes.lines) == 2

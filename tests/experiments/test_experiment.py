@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -115,7 +117,7 @@ def test_one_variant_first_and_the_others_later(values: dict, rates: str, tmp_pa
     both = ddcnn.experiment(rates, values, seeds=1, out=tmp_path / "e", progress=watched)
     assert [arm["name"] for arm in both.summary["arms"]] == ["slow", "fast"]
     assert watched.stages == ["local", "dnn"]  # those of the other alone
-    with pytest.raises(ConfigError, match="^experiment rates has no variant 'fats'; use slow, fast, fine$"):
+    with pytest.raises(ConfigError, match=r"^experiment rates has no variant 'fats'; use slow, fast, fine$"):
         ddcnn.experiment(rates, values, seeds=1, variants=["fats"], out=tmp_path / "e")
 
 
@@ -140,6 +142,47 @@ def test_what_is_said_follows_from_the_runs(values: dict, rates: str, tmp_path: 
     assert any("cell 3 of 4: slow, seed 1; about " in note for note in watched.notes)
     assert found.summary["command"] == "the command"
     assert json.loads((tmp_path / "e" / "summary.json").read_text()) == json.loads(json.dumps(found.summary))
+
+
+@pytest.mark.parametrize("what", ["images", "labels", "fewer"])
+def test_cells_of_other_images_are_not_compared(rates: str, values: dict, tmp_path: Path, what: str) -> None:
+    """More seeds later, after the file was changed: half of the cells would have learned from other images."""
+    source = write_bars(tmp_path, (8, 8))
+    mine = values | {"data": {"source": source}}
+    ddcnn.experiment(rates, mine, seeds=1, out=tmp_path / "e")
+    before = (tmp_path / "e" / "cells.jsonl").read_text()
+    arrays = dict(np.load(tmp_path / "d.npz"))
+    if what == "fewer":
+        arrays = {name: array[:-3] for name, array in arrays.items()}
+    elif what == "images":
+        arrays["images"][7, 0, 0] ^= 1
+    else:
+        arrays["labels"][:2] = arrays["labels"][1::-1]
+    np.savez(tmp_path / "d.npz", **arrays)
+    with pytest.raises(RunError, match=r"is not what .*slow-s0 was trained on: .*; put them back, or begin anew"):
+        ddcnn.experiment(rates, mine, seeds=2, out=tmp_path / "e")
+    assert (tmp_path / "e" / "cells.jsonl").read_text() == before
+    write_bars(tmp_path, (8, 8))
+    assert ddcnn.experiment(rates, mine, seeds=2, out=tmp_path / "e").summary["units"] == [0, 1]
+
+
+def test_what_lies_in_the_folder_of_an_experiment(rates: str, values: dict, tmp_path: Path) -> None:
+    (tmp_path / "images" / "a").mkdir(parents=True)
+    (tmp_path / "images" / "a" / "x.png").touch()
+    mine = values | {"data": {"source": f"folder:{tmp_path / 'images'}"}}
+    for out, message in ((tmp_path / "images" / "e", "among the images"), (tmp_path, "would be read, but lies in")):
+        with pytest.raises(RunError, match=message):
+            ddcnn.experiment(rates, mine, seeds=1, out=out)
+    assert [path.name for path in (tmp_path / "images").iterdir()] == ["a"]
+    out = tmp_path / "e"
+    out.mkdir()
+    (out / "experiment.json").write_text('{"format": 2, "experiment": "rates"}')
+    with pytest.raises(RunError, match=r"is of format 2, this version of ddcnn reads 1; go on with the version that"):
+        ddcnn.experiment(rates, values, seeds=1, out=out)
+    (out / "experiment.json").write_text('{"format": 1, "experiment": "rates"}')
+    os.mkfifo(out / "cells.jsonl")
+    with pytest.raises(RunError, match=r"cells\.jsonl cannot be read: .*a named pipe, not a file"):
+        ddcnn.experiment(rates, values, seeds=1, out=out)
 
 
 def test_decisions_are_those_of_the_network(values: dict, tmp_path: Path) -> None:

@@ -49,5 +49,5 @@ def test_one_that_did_not_finish_is_refused_with_a_clear_word(tmp_path: Path) ->
     (run / "manifest.json").unlink()
     (run / "checkpoints").mkdir()
     (run / "checkpoints" / "run.json").write_text(json.dumps({"job": "compare", "fingerprint": "0", "choices": {}}))
-    with pytest.raises(RunError, match="was begun by an earlier version of ddcnn, whose checkpoints this one does not"):
+    with pytest.raises(RunError, match="was begun by another version of ddcnn, whose checkpoints this one does not"):
         ddcnn.resume(run)

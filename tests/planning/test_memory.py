@@ -18,6 +18,8 @@ from ddcnn.data.store import write_store
 from ddcnn.decomposition import Grid
 from ddcnn.engines import ALONE
 from ddcnn.errors import ConfigError, DataError
+from ddcnn.models import Normalization
+from ddcnn.network_factory import NetworkFactory
 from ddcnn.planning import MemoryPlan, Setup, choose_fastest, memory, prepare, setup
 from ddcnn.planning.memory import largest
 from ddcnn.strategies import LocalProbabilities
@@ -215,7 +217,8 @@ def test_a_plan_from_real_measurements(problem: Callable[..., Setup]) -> None:
         plan_memory(problem("1MB", store=False), ())
 
 
-def test_a_network_is_checked_against_its_input_without_being_computed(problem: Callable[..., Setup]) -> None:
+@pytest.mark.parametrize(("size", "where"), [(128, "meta"), (16, "cpu")])
+def test_a_network_is_checked_against_large_input_without_being_computed(size: int, where: str) -> None:
     computed: list[str] = []
 
     def forward(self: torch.nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
@@ -225,8 +228,9 @@ def test_a_network_is_checked_against_its_input_without_being_computed(problem: 
     original = torch.nn.Conv2d.forward
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.nn.Conv2d, "forward", forward)
-        problem(None)
-    assert set(computed) == {"meta"}  # the global CNN on the image, local CNNs on each shape of subimage
+        config = Config.parse({"model": {"name": "tests.strategies.tiny:tiny"}, "decomposition": {"grid": "1x1"}})
+        NetworkFactory(config, 1, 2, (size, size), Normalization(torch.zeros(1), torch.ones(1))).check()
+    assert set(computed) == {where}
 
 
 def test_groups_in_turn_are_the_same_networks(problem: Callable[..., Setup], measured: list[int]) -> None:

@@ -58,6 +58,22 @@ def test_the_page_is_one_file_and_escaped(tmp_path: Path, summary: dict[str, Any
     assert "fine: too fine" in page
 
 
+STEERING = "\x1b[31m\u202eabc\u2066\x9b"  # colours of a terminal, and letters in another order than there are
+
+
+def test_nothing_steers_who_reads_the_page(tmp_path: Path, summary: dict[str, Any]) -> None:
+    def everywhere(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: everywhere(one) for key, one in value.items()}
+        if isinstance(value, list):
+            return [everywhere(one) for one in value]
+        return value + STEERING if isinstance(value, str) and value not in ("seed", "test_accuracy") else value
+
+    page = written(tmp_path, everywhere(summary))
+    assert not [char for char in STEERING if not char.isprintable() and char in page]
+    assert "\\x1b[31m\\u202eabc" in page
+
+
 def test_the_numbers_are_there(tmp_path: Path, summary: dict[str, Any]) -> None:
     page = re.sub(r"<[^>]*>", "|", written(tmp_path, summary))
     for shown in (

@@ -5,8 +5,6 @@ import os
 import pickle
 import shutil
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -201,6 +199,7 @@ def test_a_disk_that_is_full_in_truth(folder):
 import resource, signal, sys
 from ddcnn.errors import RunError
 from ddcnn.runs.folder import RunFolder
+from tests.forked import Program
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 try:
@@ -208,7 +207,7 @@ try:
 except RunError as error:
     print(error)
 """
-    said = subprocess.run([sys.executable, "-c", code, folder.path], capture_output=True, text=True, check=True).stdout
+    said, _ = Program(("-c", code, str(folder.path))).communicate()
     assert "data.json cannot be written: File too large; raise the limit" in said
     assert not [p for p in folder.path.iterdir() if p.name.startswith(".")]
     folder.check()

@@ -2,69 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import pickle
 import random
-import resource
-import shutil
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-import yaml
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import ddcnn
 from ddcnn.errors import DdcnnError, RunError
 from ddcnn.report import write_report
-from ddcnn.report.read import read_run
 from ddcnn.runs.folder import RunFolder
-from ddcnn.runs.manifest import sha256
+from tests.runs.edits import change, put
 
 ALL = 2500  # bytes: of a larger file, so many are tried
 STRATEGIES = ["cnn-dnn", "transfer"]
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two strategies, trained for an epoch, with its report."""
-    folder = tmp_path_factory.mktemp("hostile")
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (60, 16, 18), dtype=np.uint8)
-    np.savez(folder / "data.npz", images=images, labels=np.arange(60) % 3)
-    config = {
-        "strategy": "transfer",
-        "data": {"source": f"npz:{folder / 'data.npz'}"},
-        "model": {"width_factor": 0.05},
-        "training": {"epochs": 1, "batch_size": 16},
-        "aggregation": {"epochs": 1, "hidden": [4]},
-        "compute": {"device": "cpu", "precision": "float32", "backend": "looped"},
-        "out": folder / "run",
-    }
-    run = ddcnn.train(ddcnn.Config.parse(config)).run
-    write_report(run)
-    return run
-
-
-@pytest.fixture
-def run(finished: Path, tmp_path: Path) -> RunFolder:
-    """A copy of it, to be changed; and no memory for what a hostile one asks for."""
-    return RunFolder(shutil.copytree(finished, tmp_path / "run"))
-
-
-@pytest.fixture
-def little_memory() -> Iterator[None]:
-    """Let no test have more than 2 GiB beyond what the process has now."""
-    limits = resource.getrlimit(resource.RLIMIT_AS)
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**31, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 def test_a_run_that_nobody_touched(run: RunFolder) -> None:
@@ -110,25 +63,6 @@ def test_whoever_reads_the_run_is_told(run: RunFolder, name: str) -> None:
             read(run.path)
         assert str(path) in str(caught.value)
     assert (run.path / "report.html").read_bytes() == page
-
-
-def change(run: RunFolder, name: str, edit: Callable[[Any], Any]) -> None:
-    """Change a file as somebody does who computes the manifest anew."""
-    path = run.path / name
-    if name.endswith(".yaml"):
-        values = yaml.safe_load(path.read_text())
-        path.write_text(yaml.safe_dump(edit(values) or values))
-    else:
-        values = json.loads(path.read_text())
-        path.write_text(json.dumps(edit(values) or values))
-    RunFolder(run.path).seal()
-
-
-def put(section: str, field: str, value: Any) -> Callable[[Any], None]:
-    def edit(values: dict[str, Any]) -> None:
-        values[section][field] = value
-
-    return edit
 
 
 CONFIGS = [
@@ -235,6 +169,27 @@ def test_what_is_said_to_be_missing_costs_little(run: RunFolder, monkeypatch: An
     assert ddcnn.load(run.path, "cnn-dnn", trust=True).missing == (1, 2, 3)
 
 
+MASKED = ["voronoi:6", "triangles", "rings:4", "sectors:5"]
+
+
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize("name", MASKED)
+def test_masks_that_no_memory_holds_are_not_made(run: RunFolder, name: str) -> None:
+    """Masks are as large as the images, once per subdomain, and no file shows that somebody had them."""
+    change(run, "data.json", lambda values: values | {"image_shape": [1, 2**15, 2**15]})
+    change(run, "config.yaml", lambda values: values | {"decomposition": {"name": name}})
+    with pytest.raises(RunError, match=r"masks of [0-9,]+ pixels in all are too large, .*; if you trust the run"):
+        ddcnn.load(run.path, "cnn-dnn")
+
+
+def test_masks_of_a_run_that_is_trusted(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    change(run, "config.yaml", lambda values: values | {"decomposition": {"name": "voronoi:4"}})
+    monkeypatch.setattr("ddcnn.runs.run_validation._MOST_MASKED", 4 * 16 * 18 - 1)
+    with pytest.raises(RunError, match=r"masks of 1,152 pixels in all are too large"):
+        ddcnn.load(run.path, "cnn-dnn")
+    assert ddcnn.load(run.path, "cnn-dnn", trust=True).local_cnns.members == 4
+
+
 def retensor(run: RunFolder, name: str, edit: Callable[[dict], Any]) -> None:
     tensors = load_file(run.path / name)
     edit(tensors)
@@ -263,159 +218,3 @@ def test_parameters_of_no_part(run: RunFolder) -> None:
     retensor(run, "transfer.safetensors", lambda t: t.update({"locals.7.x": torch.ones(1)}))
     with pytest.raises(RunError, match=r"holds 'locals\.7\.x', which is no part of transfer"):
         ddcnn.load(run.path, "transfer")
-
-
-class Bomb:
-    """What unpickling would do."""
-
-    def __reduce__(self) -> tuple:
-        return Path.touch, (Path("exploded"),)
-
-
-@pytest.mark.parametrize("name", ["locals/0.safetensors", "data.json", "comparison.json", "config.yaml"])
-def test_a_pickle_is_refused_by_name(run: RunFolder, name: str, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.chdir(tmp_path)
-    (run.path / name).write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(RunError, match=name):
-        ddcnn.load(run.path, "cnn-dnn")
-    sums = RunFolder(run.path).manifest().with_sum(name, sha256((run.path / name).read_bytes()))
-    run.write_text("manifest.json", sums.to_text())
-    with pytest.raises(RunError, match=name):
-        ddcnn.load(run.path, "cnn-dnn")
-    assert not (tmp_path / "exploded").exists()
-
-
-def test_a_tag_of_yaml_makes_no_object(run: RunFolder, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.chdir(tmp_path)
-    text = (run.path / "config.yaml").read_text()
-    (run.path / "config.yaml").write_text(f"{text}x: !!python/object/apply:os.system ['touch exploded']\n")
-    run.seal()
-    with pytest.raises(RunError, match=r"config\.yaml cannot be used: is not valid YAML: could not determine a constr"):
-        ddcnn.load(run.path)
-    assert not (tmp_path / "exploded").exists()
-
-
-@pytest.fixture
-def with_code(run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
-    """A run whose network is a module that lies in the folder from which it is loaded."""
-    (tmp_path / "theirs.py").write_text(
-        "from pathlib import Path\nfrom ddcnn.models import VGG9\nPath('exploded').touch()\nnetwork = VGG9\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    change(run, "config.yaml", put("model", "name", "theirs:network"))
-    return run
-
-
-def test_code_is_imported_only_with_trust(with_code: RunFolder, tmp_path: Path) -> None:
-    message = "import the module 'theirs' and call 'network' of it, which runs whatever code it holds; if you trust"
-    for read in (ddcnn.load, ddcnn.evaluate):
-        with pytest.raises(RunError, match=message):
-            read(with_code.path)
-    write_report(with_code.path)
-    assert not (tmp_path / "exploded").exists()
-    assert ddcnn.load(with_code.path, trust=True).local_cnns.members == 4
-    assert (tmp_path / "exploded").exists()
-
-
-def test_nothing_is_written_where_the_run_says(run: RunFolder, tmp_path: Path) -> None:
-    there = tmp_path / "there"
-    there.mkdir()
-    change(run, "config.yaml", put("data", "directory", str(there)))
-    with pytest.raises(RunError, match=r"names the folder of its data, .*there.*name it with --data-dir, or say --tr"):
-        ddcnn.evaluate(run.path)
-    change(run, "config.yaml", lambda values: values | {"out": str(tmp_path / "out")})
-    assert ddcnn.evaluate(run.path, trust=True)["samples"] == 12
-    assert not list(there.iterdir())
-    assert not (tmp_path / "out").exists()
-
-
-def test_images_are_not_resized_to_what_the_run_never_had(run: RunFolder) -> None:
-    change(run, "config.yaml", put("data", "image_size", [10**6, 10**6]))
-    with pytest.raises(
-        RunError, match=r"data\.image_size = \(1000000, 1000000\) does not fit the images of data\.json"
-    ):
-        ddcnn.evaluate(run.path)
-
-
-_SCALARS = st.none() | st.booleans() | st.integers() | st.integers(2**62, 2**70) | st.floats() | st.text(max_size=4)
-_VALUES = st.recursive(
-    _SCALARS | st.sampled_from([10**400, "../x", "vote", "1e999", 10**9, -1, 0]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=5,
-)
-
-
-def _places(value: Any, path: tuple = ()) -> Iterator[tuple]:
-    yield path
-    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in list(entries)[:4]:
-        yield from _places(inner, (*path, key))
-
-
-def _set(value: Any, path: tuple, new: Any) -> Any:
-    if not path:
-        return new
-    copy = dict(value) if isinstance(value, dict) else list(value)
-    copy[path[0]] = _set(value[path[0]], path[1:], new)
-    return copy
-
-
-READERS = {
-    "config.yaml": lambda path: ddcnn.load(path, "cnn-dnn"),
-    "data.json": lambda path: ddcnn.load(path, "cnn-dnn"),
-    "comparison.json": ddcnn.load,
-    "split.json": ddcnn.evaluate,
-    "environment.json": read_run,
-}
-
-
-@pytest.mark.usefixtures("little_memory")
-@pytest.mark.parametrize("name", READERS)
-@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-@given(data=st.data())
-def test_any_value_anywhere(finished: Path, tmp_path: Path, name: str, data: st.DataObject) -> None:
-    """Whatever a stranger writes into a run and seals, only errors of ours come out."""
-    copy = tmp_path / "fuzz"
-    if not copy.exists():
-        shutil.copytree(finished, copy)
-    original = (finished / name).read_text()
-    values = yaml.safe_load(original) if name.endswith(".yaml") else json.loads(original)
-    changed = _set(values, data.draw(st.sampled_from(list(_places(values)))), data.draw(_VALUES))
-    (copy / name).write_text(yaml.safe_dump(changed) if name.endswith(".yaml") else json.dumps(changed))
-    RunFolder(copy).seal()
-    for read in (READERS[name], read_run):
-        assert "\n" not in _said(read, copy)
-
-
-DRAWN = [
-    ("strategies", 0, "test_accuracy", None),
-    ("strategies", 0, "seconds", 1e15),
-    ("strategies", 0, "parameters", 1e15),
-    ("strategies", 0, "name", "$\\frac{$<script>\x00"),
-    ("subdomains", 0, "box", [[0, 10**12], [0, 10**12]]),
-    ("subdomains", 0, "index", 10**30),
-    ("grid", [10**9, 10**9]),
-    ("details", "samples", {"test": 0}),
-    ("details", "classes", ["x" * 10**5] * 3),
-    ("details", "confusion", {"transfer": [[10**15] * 3] * 3}),
-    ("details", "mistakes", "$\\frac{$<script>\x00"),
-    ("details", "plane", [0, 0]),
-]
-
-
-@pytest.mark.usefixtures("little_memory")
-@pytest.mark.parametrize("path", DRAWN, ids=map(str, range(len(DRAWN))))
-def test_a_report_of_anything(run: RunFolder, path: tuple) -> None:
-    *place, value = path
-    change(run, "comparison.json", lambda values: _set(values, tuple(place), value))
-    assert "\n" not in _said(write_report, run.path)
-    assert "<script>" not in (run.path / "report.html").read_text()
-
-
-def _said(read: Callable[[Path], object], run: Path) -> str:
-    try:
-        read(run)
-    except DdcnnError as error:
-        return str(error)
-    return ""

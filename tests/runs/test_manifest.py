@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from ddcnn.runs.manifest import Manifest
+from ddcnn.runs.manifest import Manifest, NewerError
 
 DIGEST = "0123456789abcdef" * 4
 MANIFEST = Manifest({"config.yaml": DIGEST, "locals/0.safetensors": DIGEST[::-1]}, ("folds/0",))
@@ -49,6 +49,11 @@ def test_there_is_one_form_only(change):
     assert changed != MANIFEST.to_text()
     with pytest.raises(ValueError, match="it is not as it was written"):
         Manifest.parse(changed)
+
+
+def test_one_of_a_version_to_come_is_called_so():
+    with pytest.raises(NewerError, match="it is of version 3, this ddcnn reads 2"):
+        Manifest.parse('{"version": 3, "files": []}')
 
 
 @pytest.mark.parametrize(

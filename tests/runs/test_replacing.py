@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import torch
 
 from ddcnn.errors import RunError
 from ddcnn.runs.folder import RunFolder
+from tests.forked import Program
 
 NOT_A_RUN = "is not a run of ddcnn and is not replaced; choose another --out"
 
@@ -90,12 +90,27 @@ def test_only_a_run_is_replaced(tmp_path: Path, make: Callable[[Path], None]) ->
 
 
 @pytest.mark.parametrize("kind", ["complete", "unfinished"])
-@pytest.mark.parametrize("name", ["thesis.tex", "locals/notes.txt", "figures/a/b.png", "x/checkpoints/data.csv"])
+@pytest.mark.parametrize(
+    "name",
+    ["thesis.tex", "locals/notes.txt", "figures/a/b.png", "x/checkpoints/data.csv", ".thesis.chapter1", ".nfs-notes"],
+)
 def test_what_somebody_put_into_a_run_is_not_lost(request: pytest.FixtureRequest, kind: str, name: str) -> None:
     run = request.getfixturevalue(kind)
     (run / name).parent.mkdir(parents=True, exist_ok=True)
     (run / name).write_text("years of work")
     refuse(run, rf"{name} is not of the run in .*; move it elsewhere first")
+    RunFolder(run).sweep()
+    assert (run / name).read_text() == "years of work"
+
+
+def test_what_a_killed_process_left_half_written_is_removed(unfinished: Path) -> None:
+    names = [".config.yaml.0123abcd", "locals/.0.safetensors.0123abcd", "checkpoints/.local.bin.0123abcd"]
+    for name in names:
+        (unfinished / name).touch()
+    RunFolder(unfinished).sweep()
+    assert not [name for name in names if (unfinished / name).exists()]
+    (unfinished / names[0]).touch()
+    finish(write(unfinished, 1))  # it is nothing that could be lost
 
 
 def test_a_link_in_a_run_is_not_lost(complete: Path, tmp_path: Path) -> None:
@@ -230,17 +245,15 @@ def test_a_name_that_cannot_be(tmp_path: Path, name: str, message: str) -> None:
 
 
 HOLD = """
-import sys; from ddcnn.runs.folder import RunFolder
-folder = RunFolder(sys.argv[1]); folder.hold(); print("held", flush=True); sys.stdin.read()
+import signal, sys; from ddcnn.runs.folder import RunFolder
+folder = RunFolder(sys.argv[1]); folder.hold(); print("held", flush=True); signal.pause()
 """
 
 
 def test_a_run_that_another_process_trains(unfinished: Path) -> None:
-    other = subprocess.Popen([sys.executable, "-c", HOLD, unfinished], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert other.stdin is not None
-    assert other.stdout is not None
-    with other.stdin, other.stdout:
-        assert other.stdout.readline() == b"held\n"
+    other = Program(("-c", HOLD, str(unfinished)))
+    try:
+        other.wait_for("held", "stdout")
         before = content(unfinished)
         folder = RunFolder(unfinished)
         calls: list[Callable[[], None]] = [
@@ -252,8 +265,9 @@ def test_a_run_that_another_process_trains(unfinished: Path) -> None:
             with pytest.raises(RunError, match="is being trained by another process; wait for its end"):
                 call()
         assert content(unfinished) == before
-        other.send_signal(signal.SIGKILL)  # a dead process holds nothing
-        other.wait()
+    finally:
+        other.kill()  # a dead process holds nothing
+        other.communicate()
     folder.hold()
     folder.release()
     folder.create(force=True)

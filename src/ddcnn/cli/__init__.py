@@ -1,4 +1,4 @@
-"""The command line: `ddcnn compare`, `train`, `evaluate`, `predict`, `explain`, `export`, `experiment`, `data`.
+"""The command line: `ddcnn compare`, `train`, `plan`, `evaluate`, `predict`, `explain`, `export`, `experiment`, ...
 
 torch is imported inside the commands only, so that ``ddcnn --help`` is fast.
 """
@@ -15,9 +15,23 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from ddcnn.atomic import advice
-from ddcnn.cli import data, doctor, evaluate, experiment, explain, export, predict, prepare, run_commands, web
+from ddcnn.cli import (
+    config,
+    data,
+    doctor,
+    evaluate,
+    experiment,
+    explain,
+    export,
+    plan,
+    predict,
+    prepare,
+    run_commands,
+    web,
+)
+from ddcnn.cli.neighbours import of_command, of_option
 from ddcnn.cli.options import completed
-from ddcnn.cli.streams import endure, escaped_warnings, lost
+from ddcnn.cli.streams import endure, escaped_warnings, lost, without_colors
 from ddcnn.errors import DdcnnError, EndedError, InterruptionError
 from ddcnn.text import printable
 
@@ -27,11 +41,13 @@ app = typer.Typer(
     name="ddcnn",
     help="Train image and volume classifiers by domain decomposition: one small CNN per subdomain.",
     epilog="Start with: ddcnn compare --data mnist5k --epochs 8",
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
 run_commands.add_to(app)
+plan.add_to(app)
+config.add_to(app)
 evaluate.add_to(app)
 predict.add_to(app)
 explain.add_to(app)
@@ -65,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except InterruptionError as error:
         code = 130 if error.signal == signal.SIGINT else 75
     except Exception as error:
-        message = _message(error)
+        message = _message(error, arguments)
         if message is None:
             raise
         if not isinstance(error, EndedError):  # another rank has said it
@@ -81,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _invoke(arguments: list[str]) -> int:
+    without_colors()
     command = typer.main.get_command(app)
     typed = completed(arguments) or ["--help"]
     result = command.main(typed, prog_name="ddcnn", standalone_mode=False, obj=arguments)
@@ -97,20 +114,46 @@ def _rank() -> str:
     return "" if count == "1" else f"rank {os.environ.get('RANK', '?')} of {count}: "
 
 
-def _message(error: Exception) -> str | None:
+def _message(error: Exception, arguments: Sequence[str]) -> str | None:
     """Return the line for an error that the user can do something about; None for a bug."""
     if isinstance(error, DdcnnError):
         return str(error)
+    command, path = _command(arguments)
     if hasattr(error, "format_message"):  # of typer, or of click for older versions of typer
-        context = getattr(error, "ctx", None)
-        path = context.command_path if context is not None else "ddcnn"
-        return f"{error.format_message().rstrip('.')}; see {path} --help"
+        return f"{_usage(error, command).rstrip('.')}; see {path} --help"
     if isinstance(error, OSError) and error.errno is not None:  # of the file system, where no better line was found
         names = [str(name) for name in (error.filename, error.filename2) if name is not None]
         return f"{' and '.join(names) or 'a file'} cannot be used: {advice(error)}"
     if isinstance(error, MemoryError) or _is_out_of_memory(error):
-        return "not enough memory; use a smaller --batch-size, fewer images (--limit-train) or a smaller image size"
+        ways = {"--batch-size": "a smaller --batch-size", "--limit-train": "fewer images (--limit-train)"}
+        ways |= {"--image-size": "a smaller --image-size", "--memory": "a limit (--memory)"}
+        can = [way for option, way in ways.items() if option in _options(command)]
+        return f"not enough memory; {'use ' + ' or '.join(can) if can else 'end other programs, or give fewer images'}"
     return None
+
+
+def _usage(error: Any, command: Any) -> str:
+    """Return what is wrong with a command line, and what was meant."""
+    if option := getattr(error, "option_name", None) if hasattr(error, "possibilities") else None:
+        return of_option(option, _options(command))
+    message = str(error.format_message())
+    return of_command(message, getattr(command, "commands", ())) or message
+
+
+def _command(arguments: Sequence[str]) -> tuple[Any, str]:
+    """Return the command that was meant, as far as there is one, and how it is called."""
+    command: Any = typer.main.get_command(app)
+    path = "ddcnn"
+    for word in arguments:
+        inside = getattr(command, "commands", {})
+        if word not in inside:
+            break
+        command, path = inside[word], f"{path} {word}"
+    return command, path
+
+
+def _options(command: Any) -> list[str]:
+    return [option for parameter in command.params for option in parameter.opts if option.startswith("--")]
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -19,20 +18,19 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from ddcnn.cli.streams import colors, print_json
 from ddcnn.text import printable
 from ddcnn.training.progress import Progress
 
+__all__ = ["AnimatedProgress", "Pace", "PlainProgress", "print_json", "print_path", "print_table", "watching"]
+
+_SHORT = 2.0  # seconds of an epoch
 _REFRESH = 0.25  # seconds; to ask for the loss waits for the device
-
-
-def print_json(value: Any) -> None:
-    """Print one JSON object on stdout."""
-    print(json.dumps(value, indent=2, allow_nan=False))
 
 
 def print_table(table: Table) -> None:
     """Print a table on stdout: denser where the terminal is narrow, but never cut."""
-    console = Console()
+    console = Console(color_system=colors())
     if not console.is_terminal:
         console.width = max(80, _width(table, console))
     elif _width(table, console) > console.width:
@@ -55,7 +53,7 @@ def watching(*, quiet: bool) -> Iterator[Progress]:
     """Provide the progress that suits stderr: silent, animated, or plain lines."""
     if quiet:
         yield Progress()
-    elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+    elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and colors() is not None:
         progress = AnimatedProgress(Console(stderr=True))
         try:
             yield progress
@@ -109,6 +107,11 @@ class Pace:
         return f"{self._images / max(self._now - self._epoch_began, 1e-9):,.0f} images/s"
 
     @property
+    def epoch_seconds(self) -> float:
+        """How long the present epoch has taken."""
+        return time.perf_counter() - self._epoch_began
+
+    @property
     def seconds_left(self) -> float:
         """Time until the last epoch ends, at the pace of the stage so far, validation included."""
         elapsed = time.perf_counter() - self._began
@@ -116,18 +119,19 @@ class Pace:
 
 
 class PlainProgress(Progress):
-    """One line per epoch on stderr."""
+    """One line per epoch on stderr; where epochs are short, one per ten, and the last."""
 
     def begin(self, stage: str, *, epochs: int, steps: int, members: int) -> None:
         """Start counting."""
         self._pace = Pace(stage, epochs=epochs, steps=steps, members=members)
+        self._unsaid = ""
 
     def advance(self, images: int, mean: Callable[[], tuple[float, float]]) -> None:  # noqa: ARG002
         """Count."""
         self._pace.advance(images)
 
     def epoch(self, row: dict[str, Any]) -> None:
-        """Print the line."""
+        """Print the line, or keep it."""
         pace = self._pace
         parts = [
             f"{pace.stage}: epoch {pace.epoch}/{pace.epochs}",
@@ -137,8 +141,19 @@ class PlainProgress(Progress):
             pace.rate,
             f"{_clock(pace.seconds_left)} left",
         ]
-        self.note(", ".join(parts))
+        self._unsaid = ", ".join(parts)
+        if pace.epoch_seconds >= _SHORT or pace.epoch % 10 == 0 or pace.epoch == pace.epochs:
+            self._say()
         pace.end_epoch()
+
+    def end(self) -> None:
+        """Print the line of the last epoch, if the stage ended early."""
+        self._say()
+
+    def _say(self) -> None:
+        if self._unsaid:
+            self.note(self._unsaid)
+        self._unsaid = ""
 
     def resumed(self, rows: Sequence[dict[str, Any]]) -> None:
         """Tell where it goes on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,9 +17,12 @@ from ddcnn.cli.options import (
     JsonOption,
     OfflineOption,
     RunArgument,
+    SetDataOption,
     StrategyOption,
+    ThreadsOption,
     TrustOption,
 )
+from ddcnn.cli.waiting import let_threads_sleep, with_threads
 from ddcnn.text import printable
 
 if TYPE_CHECKING:
@@ -51,6 +54,8 @@ def evaluate(
     onnx: Annotated[
         Path | None, typer.Option("--onnx", metavar="FILE", help="This file of ddcnn export answers, not the run.")
     ] = None,
+    assignments: SetDataOption = None,
+    threads: ThreadsOption = None,
     trust: TrustOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -62,11 +67,14 @@ def evaluate(
     ddcnn evaluate runs/c10 --strategy transfer --data npz:new.npz --json
     ddcnn evaluate runs/c10 --onnx c10-transfer.onnx
     """  # noqa: D301
+    let_threads_sleep()
+
     from ddcnn import experiments
     from ddcnn.cli.display import print_json, print_table
 
-    with redirect_stdout(sys.stderr) if as_json else nullcontext():
-        images = _data(run, data, trust=trust, directory=data_dir, offline=offline or None, image_size=image_size)
+    given = {"directory": data_dir, "offline": offline or None, "image_size": image_size}
+    with redirect_stdout(sys.stderr) if as_json else nullcontext(), with_threads(threads):
+        images = _data(run, data, assignments or (), trust=trust, **given)
         deployed = {} if onnx is None else {"deployed": _onnx(onnx)}
         result = experiments.evaluate(run, data=images, strategy=strategy, trust=trust, **deployed)
     if as_json:
@@ -82,7 +90,7 @@ def _onnx(file: Path) -> OnnxNetwork:
     return OnnxNetwork(file)
 
 
-def _data(run: Path, source: str | None, *, trust: bool, **given: Any) -> DataConfig:
+def _data(run: Path, source: str | None, assignments: Sequence[str], *, trust: bool, **given: Any) -> DataConfig:
     """Return which images are meant: those of the run, perhaps found elsewhere, or others.
 
     Files of another folder are resized if those of the run were.
@@ -94,9 +102,9 @@ def _data(run: Path, source: str | None, *, trust: bool, **given: Any) -> DataCo
     given = {name: value for name, value in given.items() if value is not None}
     own = own_data(folder, trust=True)
     if source not in (None, own.source):
-        return data_config(source=source, **given)
+        return data_config(assignments, source=source, **given)
     own = own_data(folder, trust=trust or "directory" in given)
-    return data_config(**own.model_dump() | given)
+    return data_config(assignments, **own.model_dump() | given)
 
 
 def _tables(result: dict[str, Any]) -> list[Table]:

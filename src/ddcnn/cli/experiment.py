@@ -22,7 +22,7 @@ from ddcnn.cli.options import (
     put,
     with_fields,
 )
-from ddcnn.cli.run_commands import use_huge_pages
+from ddcnn.cli.waiting import let_threads_sleep, use_huge_pages
 from ddcnn.errors import ConfigError, InterruptionError
 from ddcnn.text import printable
 
@@ -76,6 +76,8 @@ def experiment(
     ddcnn experiment strategies --data mnist5k --seeds 3
     ddcnn experiment subdomains --data cifar10 --seeds 5 --epochs 20 --out runs/scaling
     """  # noqa: D301
+    let_threads_sleep()
+
     with in_words_of_options(given.fields, assignments or []):
         values = _values(given.fields, config, assignments or [], seed)
         if listing:
@@ -140,13 +142,14 @@ def _run(
 
 def _list(name: str | None, values: dict[str, Any], seeds: int, variants: list[str], *, as_json: bool) -> None:
     from ddcnn.cli.display import print_json, print_table
-    from ddcnn.experiments.cost import HOW, StepTimes
     from ddcnn.experiments.experiment import plan_experiment
+    from ddcnn.experiments.plan import HOW
     from ddcnn.experiments.questions import EXPERIMENTS
+    from ddcnn.experiments.trials import Trials
 
     names = list(EXPERIMENTS) if name is None else [name]
-    times = StepTimes()
-    plans = [plan_experiment(one, values, seeds=seeds, variants=variants, times=times) for one in names]
+    trials = Trials(careful=False)
+    plans = [plan_experiment(one, values, seeds=seeds, variants=variants, trials=trials) for one in names]
     rows: list[dict[str, Any]] = [
         {
             "name": plan.name,
@@ -173,7 +176,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from ddcnn.experiments.experiment import duration
+    from ddcnn.text import duration
 
     table = Table("experiment", "question")
     for column in ("runs", "time here"):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddcnn.cli.options import JsonOption, RunArgument, StrategyOption, TrustOption
+from ddcnn.cli.options import JsonOption, RunArgument, StrategyOption, ThreadsOption, TrustOption
+from ddcnn.cli.waiting import let_threads_sleep, with_threads
 from ddcnn.errors import DataError, ExplanationError, nearest
 from ddcnn.text import printable
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 8
 _MOST_DRAWN = 16
+_MADE_BY = "ddcnn explain"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -43,51 +45,66 @@ def explain(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="PNG", help="Draw heat maps over the images, up to 16.")
     ] = None,
+    threads: ThreadsOption = None,
     trust: TrustOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Explain decisions: what each subdomain says, what the decision would lose without it, where it looks.
+
+    Files that cannot be read are named on stderr, the others are explained; the exit code is then 1. Files of another
+    size are resized as in training, which is said once.
 
     \b
     For example:
     ddcnn explain runs/c10 cat.png --out cat-explained.png
     ddcnn explain runs/c10 photos/ --class dog --json
     """  # noqa: D301
+    let_threads_sleep()
+
     from ddcnn.cli.display import print_json, print_path, print_table
-    from ddcnn.cli.inputs import Wanted, find_files, read_batches
+    from ddcnn.cli.inputs import Wanted, end_with, find_files, read_batches
+    from ddcnn.data.images import bombs_are_errors
     from ddcnn.runs.folder import RunFolder
     from ddcnn.runs.networks import best_strategy, load
+    from ddcnn.runs.run_validation import read_data
 
     folder = RunFolder(run)
     folder.manifest()  # that there is a run is the first thing to know
-    data = folder.read_json("data.json")
+    data = read_data(folder, trust=trust)
     classes, wanted = data["classes"], Wanted.of(data)
-    paths = find_files(files, volumes=wanted.volumes)
+    bad: list[str] = []
+    paths = find_files(files, bad, volumes=wanted.volumes)
     network = load(run, strategy, trust=trust)
+    network.input_check = None  # each file is looked at when it is read
     chosen = None if target is None else _index(target, classes)
     if out is not None:
         _check_drawing(out, len(paths))
     rows: list[dict[str, Any]] = []
     drawn: list[tuple[np.ndarray, np.ndarray]] = []
     notes: dict[str, None] = {}
-    for names, images in read_batches(paths, wanted, _AT_ONCE):
-        found = network.explain(images, chosen)
-        rows += _rows(found, names, classes, network)
-        notes |= dict.fromkeys(found.notes)
-        if out is not None and found.heat_map is not None:
-            drawn += list(zip(images, found.heat_map.numpy(), strict=True))
+    with bombs_are_errors():
+        for names, images in read_batches(paths, wanted, _AT_ONCE, bad):
+            with with_threads(threads):
+                found = network.explain(images, chosen)
+            rows += _rows(found, names, classes, network)
+            notes |= dict.fromkeys(found.notes)
+            if out is not None and found.heat_map is not None:
+                drawn += list(zip(images, found.heat_map.numpy(), strict=True))
     name = strategy or best_strategy(folder)
+    if not rows:
+        end_with(bad, wanted, answered=False)
     if out is not None:
         _draw(out, drawn, rows, network)
     if as_json:
         print_json({"strategy": name, "images": rows, "notes": list(notes)})
-        return
-    for row in rows:
-        print_table(_table(row, name))
-    for note in notes:
-        print(printable(note))
-    if out is not None:
-        print_path("heat maps", out)
+    else:
+        for row in rows:
+            print_table(_table(row, name))
+        for note in notes:
+            print(printable(note))
+        if out is not None:
+            print_path("heat maps", out)
+    end_with(bad, wanted, answered=True)
 
 
 def _index(name: str, classes: Sequence[str]) -> int:
@@ -171,6 +188,19 @@ def _check_drawing(out: Path, files: int) -> None:
         raise ExplanationError(f"{out.parent} is not a folder; make it, or choose another --out")
     if files > _MOST_DRAWN:
         raise ExplanationError(f"--out draws up to {_MOST_DRAWN} images, got {files}; give fewer")
+    if out.exists() and not _is_heat_map(out):
+        raise ExplanationError(f"{out} exists and is no heat map of ddcnn explain; choose another --out")
+
+
+def _is_heat_map(path: Path) -> bool:
+    """Tell whether a file may be replaced: only what this command has drawn."""
+    from ddcnn.data.files import open_regular
+
+    try:
+        with open_regular(path) as file:
+            return b"Software\0" + _MADE_BY.encode() in file.read(4096)  # of PNG: text before the pixels
+    except OSError:
+        return False
 
 
 def _draw(
@@ -178,6 +208,7 @@ def _draw(
 ) -> None:
     from ddcnn.atomic import advice, write_atomic
     from ddcnn.report.heat_map import draw_heat_maps, shown_boxes
+    from ddcnn.report.svg import style
 
     if not drawn:
         raise ExplanationError("there is no heat map to draw: no local CNN has a convolution; leave out --out")
@@ -189,7 +220,8 @@ def _draw(
     images, maps = zip(*drawn[most], strict=True)
     figure = draw_heat_maps(images, maps, titles[most], boxes)
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=150)
+    with style():
+        figure.savefig(file, format="png", dpi=150, metadata={"Software": _MADE_BY})
     try:
         write_atomic(out, file.getvalue())
     except OSError as error:

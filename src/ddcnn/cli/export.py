@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ddcnn.cli.options import JsonOption, RunArgument, StrategyOption, TrustOption
+from ddcnn.text import printable
 
 
 def add_to(app: typer.Typer) -> None:
@@ -28,7 +29,7 @@ def export(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Default: named after run and strategy.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that was exported before.")] = False,
     trust: TrustOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -53,4 +54,4 @@ def export(
         return
     size = sum(found.files.values()) / 2**20
     print_path(f"{found.strategy}, {len(found.files)} file{'s' * (len(found.files) > 1)}, {size:.1f} MiB", found.path)
-    print(f"checked on {found.checked_on}: probabilities differ by at most {found.difference:.1g}")
+    print(printable(f"checked on {found.checked_on}: probabilities differ by at most {found.difference:.1g}"))

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
+import typer
 
 from ddcnn.config import Resize
+from ddcnn.data.array_file import ArrayFile
 from ddcnn.data.arrays import arranged
 from ddcnn.data.description import InputDescription
 from ddcnn.data.dicom import is_dicom, read_dicom
-from ddcnn.data.files import open_file
-from ddcnn.data.images import SUFFIXES, bombs_are_errors, read_sized
+from ddcnn.data.images import SUFFIXES, read_sized
 from ddcnn.data.nifti import SUFFIXES as NIFTI
 from ddcnn.data.nifti import is_nifti, read_nifti
 from ddcnn.data.volumes import finished
 from ddcnn.data.walk import walk
 from ddcnn.errors import DataError
+from ddcnn.text import printable
 
 _ARRAYS = frozenset({".npy", ".npz"})
+_KINDS = {"uint8": "bui", "float32": "buif"}  # of numbers that may be those of the training
 _AHEAD = 64  # files that are read at once
 
 
@@ -41,6 +46,8 @@ class Wanted:
         What becomes of files of another size: ``"stretch"``, ``"crop"``, ``"pad"``, or ``"no"``: they are refused.
     window
         The values of volumes that became 0 and 255 in the training.
+    known
+        What else the run says of them; None: nothing, it was made by version 0.1.
     resized
         The files that were resized, as they are.
     """
@@ -49,6 +56,7 @@ class Wanted:
     kind: str
     resize: str = "stretch"
     window: tuple[float, float] | None = None
+    known: InputDescription | None = None
     resized: list[Path] = field(default_factory=list, compare=False)
 
     @classmethod
@@ -56,7 +64,7 @@ class Wanted:
         """Return what ``data.json`` of a run tells; ``resize`` is what was asked for, None: as in the training."""
         known = InputDescription.from_json(data["input"]) if "input" in data else None
         how = resize or (known and known.resize) or "stretch"
-        return cls(tuple(data["image_shape"]), data["image_type"], how, known.window if known else None)
+        return cls(tuple(data["image_shape"]), data["image_type"], how, known.window if known else None, known)
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -127,62 +135,104 @@ def read_batches(
 ) -> Iterator[tuple[list[str], np.ndarray]]:
     """Yield names and images (n, C, *S), n <= batch_size; of an .npz file with many images each has a name.
 
-    Files are read ahead by threads, a few at a time. Why one cannot be used is added to ``bad``; without it, the first
-    such file is an error.
+    Files are read ahead by threads, a few at a time, while what was read before is used; so it is used within
+    `ddcnn.data.images.bombs_are_errors`. Why one cannot be used is added to ``bad``; without it, the first such file is
+    an error.
     """
     names: list[str] = []
     images: list[np.ndarray] = []
     for found in _all(paths, wanted, min(batch_size, _AHEAD)):
-        if isinstance(found, DataError):
+        try:
+            for name, image in found:
+                names.append(name)
+                images.append(image)
+                if len(images) == batch_size:
+                    yield names, np.stack(images)
+                    names, images = [], []
+        except DataError as error:
             if bad is None:
-                raise found
-            bad.append(str(found))
-            continue
-        for name, image in found:
-            names.append(name)
-            images.append(image)
-            if len(images) == batch_size:
-                yield names, np.stack(images)
-                names, images = [], []
+                raise
+            bad.append(str(error))
     if images:
         yield names, np.stack(images)
 
 
-def _all(paths: Sequence[Path], wanted: Wanted, ahead: int) -> Iterator[list[tuple[str, np.ndarray]] | DataError]:
-    """Yield what each file holds, or what is wrong with it."""
+def end_with(bad: Sequence[str], wanted: Wanted, *, answered: bool) -> None:
+    """Say on stderr what was done to files, and which could not be used; the exit code is then 1, or 2 if none could.
 
-    def read(path: Path) -> list[tuple[str, np.ndarray]] | DataError:
+    Raises
+    ------
+    DataError
+        Nothing was answered: why, of the first file.
+    """
+    if wanted.note and answered:
+        print(f"note: {wanted.note}", file=sys.stderr)
+    for reason in bad if answered else bad[1:]:
+        print(f"error: {printable(reason)}", file=sys.stderr)
+    if bad and not answered:
+        raise DataError(bad[0])
+    if bad:
+        raise typer.Exit(1)
+
+
+_Named = Iterable[tuple[str, np.ndarray]]
+
+
+def _all(paths: Sequence[Path], wanted: Wanted, ahead: int) -> Iterator[_Named]:
+    """Yield what each file holds; what is wrong with it is raised when that is looked at."""
+
+    def read(path: Path) -> _Named:
         try:
             return _read(path, wanted)
         except DataError as error:
-            return error
+            return _raising(error)
 
     threads = ThreadPoolExecutor(min(8, os.cpu_count() or 1))  # decoding releases the interpreter lock
+    waiting: deque[Future[_Named]] = deque()
     try:
-        for start in range(0, len(paths), ahead):
-            with bombs_are_errors():  # not across a yield: filters of warnings are those of the whole process
-                found = list(threads.map(read, paths[start : start + ahead]))
-            yield from found
+        for path in paths:
+            waiting.append(threads.submit(read, path))
+            if len(waiting) > ahead:  # a batch is used while the next one is read
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
     finally:
         threads.shutdown(cancel_futures=True)
 
 
-def _read(path: Path, wanted: Wanted) -> list[tuple[str, np.ndarray]]:
+def _raising(error: DataError) -> _Named:
+    def fail() -> NoReturn:
+        raise error
+
+    return (fail() for _ in range(1))
+
+
+def _read(path: Path, wanted: Wanted) -> _Named:
     if path.is_dir() or is_nifti(path):
         return [(str(path), _read_volume(path, wanted))]
     if path.suffix.lower() not in _ARRAYS:
         return [(str(path), _read_image(path, wanted))]
-    arrays = _load(path)
-    if path.suffix.lower() == ".npy":
-        return [(str(path), _fitted(path, arrays[""], wanted))]
-    if "images" in arrays:
-        if not arrays["images"].size or arrays["images"].ndim < 2:
-            raise DataError(f"{path}: expected images under the key images, got shape {arrays['images'].shape}")
-        return [(f"{path}[{i}]", _fitted(path, image, wanted)) for i, image in enumerate(arrays["images"])]
-    if len(arrays) == 1:
-        return [(str(path), _fitted(path, next(iter(arrays.values())), wanted))]
-    found = ", ".join(arrays) or "none"
-    raise DataError(f"{path} should hold one image, or many under the key images; got the keys {found}")
+    return _read_arrays(path, wanted)
+
+
+def _read_arrays(path: Path, wanted: Wanted) -> _Named:
+    """Yield the images of an array file, piece by piece; of one with another shape or type only the header is read."""
+    with ArrayFile(path, alone=True) as file:
+        key = "images" if "images" in file.arrays else next(iter(file.arrays), "")
+        if key != "images" and len(file.arrays) != 1:
+            found = ", ".join(file.arrays) or "none"
+            raise DataError(f"{path} should hold one image, or many under the key images; got the keys {found}")
+        declared = file.arrays[key]
+        if key != "images":
+            _check_declared(path, declared.shape, declared.dtype, wanted)
+            yield str(path), _fitted(path, file.read(key, most=declared.nbytes), wanted)
+            return
+        if not declared.nbytes or len(declared.shape) < 2:
+            raise DataError(f"{path}: expected images under the key images, got shape {declared.shape}")
+        _check_declared(path, declared.shape[1:], declared.dtype, wanted)
+        rows = (image for piece in file.pieces(key) for image in piece)
+        for i, image in enumerate(rows):
+            yield f"{path}[{i}]", _fitted(path, image, wanted)
 
 
 def _read_image(path: Path, wanted: Wanted) -> np.ndarray:
@@ -224,40 +274,43 @@ def _read_volume(path: Path, wanted: Wanted) -> np.ndarray:
         if wanted.resize in ("crop", "pad"):
             raise DataError(f"{path}: --resize {wanted.resize} is for images; volumes are stretched, leave it out")
         _tell_size(path, volume.shape[1:], wanted)
-    return finished(path, volume[0], wanted.size, wanted.window)
+    return _checked(path, finished(path, volume[0], wanted.size, wanted.window), wanted)
 
 
-def _load(path: Path) -> dict[str, np.ndarray]:
+def _check_declared(path: Path, shape: tuple[int, ...], dtype: np.dtype, wanted: Wanted) -> None:
+    """Raise a `DataError` if an image of this shape and type cannot be one that is wanted, whatever is in it."""
     try:
-        with open_file(path) as file:
-            loaded = np.load(file, allow_pickle=False)
-            return dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else {"": np.asarray(loaded)}
+        arranged(np.broadcast_to(np.zeros((), dtype), (1, *shape)), wanted.shape, str(path))  # takes no memory
     except DataError:
-        raise
-    except Exception as error:  # a damaged file raises anything, from EOFError to zlib.error
-        raise DataError(f"{path} cannot be read: {error}; write it with numpy.save or numpy.savez") from None
+        raise DataError(f"{path}: expected an array of shape {wanted.shape} as in training, got {shape}") from None
+    if dtype.kind not in _KINDS[wanted.kind]:
+        expected = "integers in 0..255" if wanted.kind == "uint8" else "finite float32 numbers"
+        raise DataError(f"{path}: expected {expected} as in training, got {dtype}")
 
 
 def _fitted(path: Path, image: np.ndarray, wanted: Wanted) -> np.ndarray:
-    """Return the image as (C, *S) of the wanted type; channels may be absent, if there is one, or come last."""
-    if image.shape != wanted.shape:
-        try:
-            image = arranged(image[None], wanted.shape, str(path))[0]
-        except DataError:
-            raise DataError(
-                f"{path}: expected an array of shape {wanted.shape} as in training, got {image.shape}"
-            ) from None
+    """Return an image that `_check_declared` has let pass as (C, *S) of the wanted type."""
+    image = arranged(image[None], wanted.shape, str(path))[0]
     if wanted.kind == "uint8":
-        if image.dtype.kind not in "bui" or int(image.min()) < 0 or int(image.max()) > 255:
+        if int(image.min()) < 0 or int(image.max()) > 255:
             raise DataError(f"{path}: expected integers in 0..255 as in training, got {image.dtype} {_range(image)}")
-        return np.ascontiguousarray(image, np.uint8)
-    if image.dtype.kind in "buif":
-        with np.errstate(over="ignore"):  # becomes infinite, which is found below
-            single = np.ascontiguousarray(image, np.float32)
-        if np.isfinite(single).all():
-            return single
-    raise DataError(f"{path}: expected finite float32 numbers as in training, got {image.dtype} {_range(image)}")
+        return _checked(path, np.ascontiguousarray(image, np.uint8), wanted)
+    with np.errstate(over="ignore"):  # becomes infinite, which is found below
+        single = np.ascontiguousarray(image, np.float32)
+    if not np.isfinite(single).all():
+        raise DataError(f"{path}: expected finite float32 numbers as in training, got {image.dtype} {_range(image)}")
+    return _checked(path, single, wanted)
+
+
+def _checked(path: Path, image: np.ndarray, wanted: Wanted) -> np.ndarray:
+    """Return an image, unless its values are on another scale than those of the training: then this file is named.
+
+    Of image files that is not asked: they say themselves what their values mean, however dark they are.
+    """
+    if wanted.known is not None:
+        wanted.known.check_array(image[None], str(path))
+    return image
 
 
 def _range(image: np.ndarray) -> str:
-    return f"in {image.min()}..{image.max()}" if image.dtype.kind in "buif" else ""
+    return f"in {image.min():g}..{image.max():g}"

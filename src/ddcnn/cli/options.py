@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from ddcnn.errors import DdcnnError
+from ddcnn.errors import ConfigError, DdcnnError
 
 if TYPE_CHECKING:
     from ddcnn.config import Config
@@ -85,6 +85,7 @@ FIELDS = (
     Field("--offline", "data.offline", bool, DATA, "Never download."),
     Field("--limit-train", "data.limit_train", str, DATA, "Use so many training images only.", "N"),
     Field("--limit-val", "data.limit_val", str, DATA, "Use so many validation images only.", "N"),
+    Field("--image-size", "data.image_size", str, DATA, "Resize image files to this size: 64 or 64x48.", "HxW"),
     Field("--folds", "data.folds", str, DATA, "Cross-validate, folds x repeats: 5x2.", "FOLDS"),
     Field("--group-pattern", "data.group_pattern", str, DATA, "Of a folder: (...) in paths names a patient.", "REGEX"),
     Field("--on-bad-file", "data.on_bad_file", str, DATA, "error (default), warn or skip: leave it out.", "WORD"),
@@ -108,6 +109,9 @@ FIELDS = (
     Field("--epochs", "training.epochs", str, TRAINING, "Epochs of each stage.", "N"),
     Field("--batch-size", "training.batch_size", str, TRAINING, "Images per step: auto, 128 or fewer.", "N"),
     Field("--lr", "training.lr", str, TRAINING, "Peak learning rate; auto goes with the batch size.", "X"),
+    Field("--patience", "training.patience", str, TRAINING, "Stop after so many epochs without improvement.", "N"),
+    Field("--augment", "training.augment", str, TRAINING, "Flip, shift, rotate as the data allow: yes or no.", "WORD"),
+    Field("--class-weights", "training.class_weights", str, TRAINING, "balanced: each class counts the same.", "WORD"),
     Field("--seed", "seed", str, TRAINING, "Of everything random; default 0.", "N"),
     Field("--device", "compute.device", str, COMPUTE, "auto (default), cpu, cuda or cuda:1.", "NAME"),
     Field("--precision", "compute.precision", str, COMPUTE, "auto (default), float32 or bfloat16.", "NAME"),
@@ -148,6 +152,18 @@ ResumeOption = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+TimeLimitOption = Annotated[
+    str | None,
+    typer.Option(
+        "--time-limit",
+        metavar="TIME",
+        help="As many epochs as fit into 90s, 30m or 2h, as the plan has it; instead of --epochs.",
+        rich_help_panel=TRAINING,
+    ),
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Print the plan, as ddcnn plan does, and end.", rich_help_panel=OUTPUT)
+]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.", show_default=False)]
 StrategyOption = Annotated[
     str | None,
@@ -179,6 +195,9 @@ SetDataOption = Annotated[
     typer.Option(
         "--set", metavar="data.FIELD=VALUE", help="Any field of the data: data.window=[-1000,400]. May be repeated."
     ),
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", metavar="N", min=1, max=1024, help="Of this process; default all cores.")
 ]
 OfflineOption = Annotated[bool, typer.Option("--offline", help="Never download.")]
 
@@ -262,6 +281,26 @@ def in_words_of_options(given: Mapping[str, Any], assignments: Sequence[str] = (
             if start and field.field in given and field.field not in assigned:
                 raise type(error)(f"{field.option} {str(error)[start.end() :]}") from None
         raise
+
+
+def seconds_of(time_limit: str | None) -> float | None:
+    """Return a time limit in seconds.
+
+    >>> seconds_of("90s"), seconds_of("30m"), seconds_of("1.5h"), seconds_of(None)
+    (90.0, 1800.0, 5400.0, None)
+    """
+    if time_limit is None:
+        return None
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) *([smh]?)", time_limit.strip().lower())
+    if found is None or not float(found[1]):
+        raise ConfigError(f"--time-limit {time_limit:.40} should be a time, such as 90s, 30m or 2h")
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def without_epochs(given: Mapping[str, Any], time_limit: str | None) -> None:
+    """Raise a `ConfigError` if both a time limit and a number of epochs were given."""
+    if time_limit is not None and "training.epochs" in given:
+        raise ConfigError("--time-limit chooses the number of epochs; leave out --epochs")
 
 
 def completed(arguments: Sequence[str]) -> list[str]:

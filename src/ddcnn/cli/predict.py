@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddcnn.cli.options import JsonOption, RunArgument, StrategyOption, TrustOption
+from ddcnn.cli.options import JsonOption, RunArgument, StrategyOption, ThreadsOption, TrustOption
+from ddcnn.cli.waiting import let_threads_sleep, with_threads
 from ddcnn.errors import DataError
 from ddcnn.text import printable
 
-_MANY = 5_000  # files: for fewer, to prove a fused network exact takes longer than it saves
-
 if TYPE_CHECKING:
+    import numpy as np
     from rich.table import Table
 
-    from ddcnn.cli.inputs import Wanted
-    from ddcnn.fusion import Backend
     from ddcnn.network import CNNDNN
 
 
@@ -32,6 +30,13 @@ class Resizing(StrEnum):
     CROP = "crop"
     PAD = "pad"
     NO = "no"
+
+
+class Precision(StrEnum):
+    """How probabilities are computed."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
 
 
 class Format(StrEnum):
@@ -70,6 +75,15 @@ def predict(
             help="Files of another size: stretch, crop, pad, or no to refuse them; default as in training.",
         ),
     ] = None,
+    threads: ThreadsOption = None,
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            "--precision",
+            metavar="WORD",
+            help="auto: bfloat16 for images whose class that does not change, faster, with rounder probabilities.",
+        ),
+    ] = Precision.FLOAT32,
     trust: TrustOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -84,27 +98,33 @@ def predict(
     ddcnn predict runs/c10 cat.png dog.jpg
     ddcnn predict runs/c10 photos/ --resize crop --format csv > votes.csv
     """  # noqa: D301
+    if len(files) > 1 or not Path(files[0]).is_file() or Path(files[0]).suffix.lower() in (".npy", ".npz"):
+        let_threads_sleep()  # one image is answered sooner than the load of the machine is known
+
     from ddcnn.cli.display import print_json, print_table
-    from ddcnn.cli.inputs import Wanted, find_files
+    from ddcnn.cli.inputs import Wanted, end_with, find_files, read_batches
+    from ddcnn.data.images import bombs_are_errors
     from ddcnn.runs.folder import RunFolder
     from ddcnn.runs.networks import best_strategy, load
+    from ddcnn.runs.run_validation import read_data
 
     if as_json and form is Format.CSV:
         raise DataError("--json and --format csv exclude each other; leave one out")
     folder = RunFolder(run)
     folder.manifest()  # that there is a run is the first thing to know
     bad: list[str] = []
-    data = folder.read_json("data.json")
+    data = read_data(folder, trust=trust)
     wanted = Wanted.of(data, resize=resize)
     paths = find_files(files, bad, volumes=wanted.volumes)
     name = strategy or best_strategy(folder)
-    backend: Backend = "looped" if len(paths) < _MANY else "auto"
-    network = load(run, name, trust=trust, backend=backend)
-    rows = _predict(network, wanted, data["classes"], paths, batch_size, bad)
+    with with_threads(threads):
+        network = load(run, name, trust=trust, backend="looped")
+        network.input_check = None  # each file is looked at when it is read
+        with bombs_are_errors():
+            batches = read_batches(paths, wanted, batch_size, bad)
+            rows = _predict(network, data["classes"], batches, len(paths), quick=precision is Precision.AUTO)
     if not rows:
-        for reason in bad[1:]:
-            _name(reason)
-        raise DataError(bad[0])
+        end_with(bad, wanted, answered=False)
     if as_json:
         about = {"run": str(run), "strategy": name, "classes": data["classes"], "resized": len(wanted.resized)}
         about |= {} if network.thresholds is None else {"thresholds": list(network.thresholds)}
@@ -117,12 +137,7 @@ def predict(
         print_table(_table(rows, name))
     if network.thresholds:
         print(f"note: {printable(_said(network.thresholds, data['classes']))}", file=sys.stderr)
-    if wanted.note:
-        print(f"note: {wanted.note}", file=sys.stderr)
-    for reason in bad:
-        _name(reason)
-    if bad:
-        raise typer.Exit(1)
+    end_with(bad, wanted, answered=True)
 
 
 def _said(thresholds: Sequence[float], classes: Sequence[str]) -> str:
@@ -132,23 +147,21 @@ def _said(thresholds: Sequence[float], classes: Sequence[str]) -> str:
     return "decides by the thresholds of the classes that were chosen in the training: --json shows them"
 
 
-def _name(reason: str) -> None:
-    print(f"error: {printable(reason)}", file=sys.stderr)
-
-
 def _predict(
-    network: CNNDNN, wanted: Wanted, classes: Sequence[str], paths: Sequence[Path], batch_size: int, bad: list[str]
+    network: CNNDNN, classes: Sequence[str], batches: Iterator[tuple[list[str], np.ndarray]], files: int, *, quick: bool
 ) -> list[dict[str, Any]]:
     import torch
 
-    from ddcnn.cli.inputs import read_batches
+    from ddcnn.inference import Decider
 
     rows: list[dict[str, Any]] = []
-    for names, images in read_batches(paths, wanted, batch_size, bad):
-        with torch.inference_mode():
-            local, handed = network.said(torch.from_numpy(images))
-            scores = network.decide(handed)
-        for name, p, k, votes in zip(names, scores.softmax(1), network.decided(scores), local, strict=True):
+    decider: Decider | None = None
+    for names, arrays in batches:
+        images = torch.from_numpy(arrays)
+        if decider is None:
+            decider = Decider(network.for_inference(images, count=files), images if quick else None)
+        together, local = decider(images)
+        for name, p, k, votes in zip(names, together, network.decided(together.log()), local, strict=True):
             rows.append({"file": name, "class": classes[int(k)], "probability": round(float(p[k]), 6)})
             rows[-1]["probabilities"] = {c: round(v, 6) for c, v in zip(classes, p.tolist(), strict=True)}
             parts = enumerate(votes.tolist()) if network.local_cnns.members > 1 else ()  # of global, there are none

@@ -22,10 +22,11 @@ from ddcnn.cli.options import (
     OfflineOption,
     SetDataOption,
 )
+from ddcnn.cli.streams import colors
 from ddcnn.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ddcnn.data.store.write import Advance
+    from ddcnn.data.store.blocks import Advance
 
 
 def add_to(app: typer.Typer) -> None:
@@ -124,7 +125,7 @@ def prepare(
 @contextmanager
 def _watching(*, quiet: bool) -> Iterator[Advance | None]:
     """Provide a bar on stderr, if that is a terminal."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or not sys.stderr.isatty() or colors() is None:
         yield None
         return
     from rich.console import Console

@@ -13,31 +13,34 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ddcnn.cli.first_words import first_words
 from ddcnn.cli.options import (
     FIELDS,
     ConfigOption,
+    DryRunOption,
     Given,
     JsonOption,
     QuietOption,
     ResumeOption,
     RunArgument,
     SetOption,
+    TimeLimitOption,
     TrustOption,
     build_config,
     in_words_of_options,
+    seconds_of,
     with_fields,
+    without_epochs,
 )
-from ddcnn.cli.waiting import let_threads_sleep
+from ddcnn.cli.waiting import let_threads_sleep, use_huge_pages
 from ddcnn.errors import ConfigError, InterruptionError, RankError
 from ddcnn.text import printable
 
 if TYPE_CHECKING:
-    from ddcnn.config import Config
     from ddcnn.experiments import Comparison
     from ddcnn.training import Progress
 
 _CHECKPOINTS = "checkpoints"
-_HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # of PyTorch, which reads it when it makes the first tensor
 
 _ENGINE = ("compute.engine", "compute.workers", "compute.threads", "compute.ray_address")
 _DIRECTORY = "data.directory"
@@ -59,6 +62,8 @@ def compare(
     assignments: SetOption = None,
     resume: ResumeOption = None,
     trust: TrustOption = False,
+    time_limit: TimeLimitOption = None,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -72,11 +77,11 @@ def compare(
     For example:
     ddcnn compare --data mnist5k --epochs 8
     ddcnn compare --data cifar10 --model resnet20 --grid 4x4 --epochs 20 --out runs/c10
-    ddcnn compare --data folder:flowers --set data.image_size=64
+    ddcnn compare --data folder:flowers --image-size 64 --time-limit 30m
     ddcnn compare --resume runs/c10
     """  # noqa: D301
-    source = Source(given, config, assignments or [], resume, trust=trust)
-    _run("compare", source, as_json=as_json, quiet=quiet)
+    source = Source(given, config, assignments or [], resume, trust=trust, time_limit=time_limit)
+    _run("compare", source, dry_run=dry_run, as_json=as_json, quiet=quiet)
 
 
 @with_fields(FIELDS)
@@ -87,6 +92,8 @@ def train(
     assignments: SetOption = None,
     resume: ResumeOption = None,
     trust: TrustOption = False,
+    time_limit: TimeLimitOption = None,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -100,8 +107,8 @@ def train(
     ddcnn train --config runs/t/config.yaml --seed 1 --out runs/t1
     ddcnn train --resume runs/t1
     """  # noqa: D301
-    source = Source(given, config, assignments or [], resume, trust=trust)
-    _run("train", source, as_json=as_json, quiet=quiet)
+    source = Source(given, config, assignments or [], resume, trust=trust, time_limit=time_limit)
+    _run("train", source, dry_run=dry_run, as_json=as_json, quiet=quiet)
 
 
 def report(run: RunArgument, *, as_json: JsonOption = False) -> None:
@@ -130,10 +137,18 @@ class Source:
     assignments: list[str]
     resume: Path | None
     trust: bool
+    time_limit: str | None = None
 
 
-def _run(command: str, source: Source, *, as_json: bool, quiet: bool) -> None:
+def _run(command: str, source: Source, *, dry_run: bool, as_json: bool, quiet: bool) -> None:
     let_threads_sleep()
+    without_epochs(source.given.fields, source.time_limit)
+    if dry_run:
+        _plan(command, source, as_json=as_json, quiet=quiet)
+        return
+    if source.resume is None:
+        with in_words_of_options(source.given.fields, source.assignments):
+            first_words(build_config(source.given.fields, source.file, source.assignments).data, quiet=quiet)
 
     from ddcnn.training.interruption import listening
 
@@ -159,6 +174,17 @@ def _run(command: str, source: Source, *, as_json: bool, quiet: bool) -> None:
         _show(comparison.results, comparison.run, as_json=as_json, quiet=quiet)
 
 
+def _plan(command: str, source: Source, *, as_json: bool, quiet: bool) -> None:
+    """Print what the run would cost."""
+    from ddcnn.cli.plan import show_plan
+
+    if source.resume is not None:
+        raise ConfigError("--dry-run plans a run that has not begun; leave out --resume")
+    with in_words_of_options(source.given.fields, source.assignments):
+        config = build_config(source.given.fields, source.file, source.assignments)
+        show_plan(config, command, source.time_limit, as_json=as_json, quiet=quiet)
+
+
 def _begun(command: str, source: Source) -> tuple[Callable[[Progress], Comparison], Path]:
     given, file = source.given, source.file
     config = build_config(given.fields, file, source.assignments)
@@ -174,7 +200,8 @@ def _begun(command: str, source: Source) -> tuple[Callable[[Progress], Compariso
         if file is not None and "recipe" in given.fields:
             progress.note(f"--recipe {config.recipe} fills only what {file} leaves out")
         run: Callable[..., Comparison] = getattr(experiments, command)
-        return run(config, progress=progress, command=given.line)
+        limit = {} if source.time_limit is None else {"time_limit": seconds_of(source.time_limit)}
+        return run(config, progress=progress, command=given.line, **limit)
 
     return job, out
 
@@ -186,6 +213,7 @@ def _resumed(command: str, source: Source) -> tuple[Callable[[Progress], Compari
     )
     others += ["--config"] if source.file else []
     others += ["--set"] if source.assignments else []
+    others += ["--time-limit"] if source.time_limit else []
     if others:
         raise ConfigError(f"--resume goes on with the run as it is; leave out {', '.join(others)}")
     assert source.resume is not None
@@ -210,18 +238,6 @@ def _resumed(command: str, source: Source) -> tuple[Callable[[Progress], Compari
         )
 
     return job, run
-
-
-def use_huge_pages(config: Config) -> None:
-    """Let PyTorch, here and in workers, ask for pages of 2 MiB where images are volumes.
-
-    Their tensors are so large that the C library returns them to the system at once, which has to clear the same pages
-    in every step, half of the time: `benchmarks/huge_pages.py`. With small images there is nothing to gain.
-    """
-    cuts = config.decomposition
-    given = (cuts.grid, cuts.coarse, cuts.options.get("parts"))
-    if any(isinstance(one, list | tuple) and len(one) == 3 for one in given):
-        os.environ.setdefault(_HUGE_PAGES, "1")
 
 
 def _show(results: Mapping[str, Any], run: Path, *, as_json: bool, quiet: bool) -> None:

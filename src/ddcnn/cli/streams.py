@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO, cast
+from typing import Any, Literal, TextIO, cast
 
 from ddcnn.text import printable
 
@@ -27,6 +28,24 @@ class _Enduring(io.FileIO):
             except OSError as error:
                 self.error = error
         return memoryview(data).nbytes
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object on stdout."""
+    print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def colors() -> Literal["auto"] | None:
+    """Return which colours rich may use; None, where NO_COLOR is set: none, and no other escapes."""
+    return None if os.environ.get("NO_COLOR") else "auto"
+
+
+def without_colors() -> None:
+    """Let typer's help have no escapes where NO_COLOR is set: bold and dim letters are escapes, too."""
+    if colors() is None or "typer.rich_utils" in sys.modules:
+        from typer import rich_utils
+
+        rich_utils.COLOR_SYSTEM = colors()
 
 
 def endure() -> None:

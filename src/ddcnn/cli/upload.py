@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ddcnn.cli.inputs import Wanted, read_batches
-from ddcnn.data.images import SUFFIXES
+from ddcnn.data.images import SUFFIXES, bombs_are_errors
 from ddcnn.errors import DdcnnError
 from ddcnn.report.heat_map import draw_heat_maps, shown_boxes
 from ddcnn.text import printable
@@ -89,7 +89,8 @@ class Answering:
         size = path.stat().st_size
         if size > MOST_BYTES:
             raise DdcnnError(f"{path} has {size / 2**20:.0f} MiB; {MOST_BYTES // 2**20} MiB are the most, give less")
-        ((_, images),) = read_batches([path], self.wanted, 1)
+        with bombs_are_errors():
+            ((_, images),) = read_batches([path], self.wanted, 1)
         return images
 
     def _explained(self, image: np.ndarray) -> Answer:

@@ -59,19 +59,33 @@ class Config(Section):
     """
 
     recipe: str = "fast"
+    """Fills what you do not set: fast, or paper, as published."""
     strategy: str = "local"
+    """What ddcnn train trains, in which order: global, local, coherent, transfer, or module:name of your own."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Everything random follows from it."""
     out: Path | None = None
+    """Folder of the run; None: runs/COMMAND-DATA-MODEL-GRID-sSEED."""
     force: bool = False
+    """Whether a run that is in that folder is replaced."""
     track: Literal["tensorboard", "mlflow"] | None = None
+    """Who shows epochs and results beside metrics.jsonl: tensorboard, mlflow, or nobody."""
     data: DataConfig = DataConfig()
+    """Which images, and how they are split."""
     decomposition: DecompositionConfig = DecompositionConfig()
+    """Where images are cut."""
     model: ModelConfig = ModelConfig()
+    """The network."""
     aggregation: AggregationConfig = AggregationConfig()
+    """How what local CNNs say becomes the global decision."""
     training: TrainingConfig = TrainingConfig()
+    """How a network is trained."""
     coherent: CoherentConfig = CoherentConfig()
+    """How the CNN-DNN is trained as one model from scratch."""
     transfer: TransferConfig = TransferConfig()
+    """The second phase of transfer."""
     compute: ComputeConfig = ComputeConfig()
+    """Where and how it is computed."""
 
     @model_validator(mode="before")
     @classmethod

@@ -31,40 +31,52 @@ from ddcnn.errors import ConfigError
 
 
 class DataConfig(Section):
-    """Which images, and how they are split.
-
-    ``validation`` None means the source's official validation set, or else a tenth of the training samples, at most
-    2,500. ``test`` is the fraction set aside where the source has no official test set; 0: none. ``folds`` 5x2 divides
-    all samples into 5 parts, twice, each the test part of one fold; ``fold`` is the one to train on, from 0, and None
-    means all of them. ``image_size`` None means: as they are.
-
-    ``resize`` says how image files of other proportions get that size: ``stretch`` (None) changes their proportions,
-    ``crop`` cuts off what is too much on two sides, ``pad`` adds black on two sides. ``group_pattern`` is a regular
-    expression for files of `folder`: images for whose path below the folder its first group in parentheses (or, without
-    one, the whole match) is the same text belong together, such as those of a patient, and stay in one part.
-
-    ``classes`` puts labels (of `mosmed` and `csv`) into classes, for example ``{healthy: [CT-0], ill: [CT-2, CT-3]}``;
-    other labels are left out. ``window`` maps these two values of a volume to 0 and 255 and clips beyond, for CT in
-    Hounsfield units. ``on_bad_file``: stop, leave it out and tell, or leave it out; files that were left out are listed
-    in the run's ``bad_files.json``.
-    """
+    """Which images, and how they are split."""
 
     source: str = "mnist5k"
+    """A name, such as mnist5k or cifar10, or a kind and a path, such as folder:photos; or module:function of your own.
+    """
     directory: Path | None = None
+    """Where the files of the data set are, or are downloaded to; None: ddcnn's cache folder."""
     offline: bool = False
+    """Whether nothing is ever downloaded."""
     validation: Fraction | None = None
+    """Share of the training samples that chooses the epoch; None: the official validation set, or else a tenth, at most
+    2,500.
+    """
     test: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Share that is set aside where the source has no official test set; 0: none."""
     folds: Axes | None = None
+    """Cross-validation, folds x repeats: 5x2 divides all samples into 5 parts, twice, each the test part of one fold.
+    """
     fold: Annotated[int, Field(ge=0)] | None = None
+    """The fold to train on, from 0; None: all of them."""
     limit_train: PositiveInt | None = None
+    """Use so many training samples only."""
     limit_val: PositiveInt | None = None
+    """Use so many validation samples only."""
     limit_test: PositiveInt | None = None
+    """Use so many test samples only."""
     image_size: Axes | None = None
+    """Size to which image files are resized, height x width; None: as they are."""
     resize: Resize | None = None
+    """How files of other proportions get that size: stretch (None) changes their proportions, crop cuts off what is too
+    much on two sides, pad adds black on two sides.
+    """
     group_pattern: str | None = None
+    """Regular expression for files of a folder: those for whose path below it the first group in parentheses (or,
+    without one, the whole match) is the same text belong together, such as those of a patient, and stay in one part.
+    """
     classes: dict[str, tuple[str, ...]] | None = None
+    """Puts labels of mosmed and csv into classes, such as {healthy: [CT-0], ill: [CT-2, CT-3]}; other labels are left
+    out.
+    """
     window: tuple[float, float] | None = None
+    """The two values of a volume that become 0 and 255, clipped beyond: for CT in Hounsfield units."""
     on_bad_file: Literal["error", "warn", "skip"] = "error"
+    """What to do with a file that cannot be read: stop, leave it out and tell, or leave it out. Those that were left
+    out are listed in bad_files.json of the run.
+    """
 
     @model_validator(mode="after")
     def _check(self) -> DataConfig:
@@ -92,19 +104,22 @@ class DataConfig(Section):
 
 
 class DecompositionConfig(Section):
-    """Where images are cut. ``name`` is registered, or ``module:function`` of your own, called with the ``options``.
-
-    A grid has subdomains in rows x columns (or depth x rows x columns) that overlap by some pixels per side.
-    Options may stand behind a registered name: ``voronoi:6,seed=3`` is read as ``voronoi`` with the options
-    ``parts: 6, seed: 3``. ``coarse`` adds a local CNN for the whole image, reduced to so many pixels by area averaging;
-    ``auto`` is a sensible size (`ddcnn.WithCoarse`), None no coarse level.
-    """
+    """Where images are cut."""
 
     name: str = "grid"
+    """A registered decomposition, perhaps with options behind it (voronoi:6,seed=3 is voronoi with parts: 6, seed: 3),
+    or module:function of your own, called with the options.
+    """
     grid: Axes = (2, 2)
+    """Of a grid: subdomains along rows x columns, or depth x rows x columns."""
     overlap: Axes = (0,)
+    """Of a grid: pixels by which each subdomain grows into its neighbours, per side."""
     options: dict[str, Any] = Field(default_factory=dict)
+    """What the decomposition is called with."""
     coarse: Annotated[tuple[int, ...] | Literal["auto"] | None, BeforeValidator(coarse_size)] = None
+    """One more local CNN, for the whole image reduced to so many pixels by area averaging; auto: a sensible size
+    (ddcnn.WithCoarse); None: no coarse level.
+    """
 
     @model_validator(mode="before")
     @classmethod
@@ -125,54 +140,68 @@ class DecompositionConfig(Section):
 
 
 class ModelConfig(Section):
-    """The network. ``name`` is registered, or ``module:function``, a factory of your own.
-
-    ``width_factor`` scales the channels of the local CNNs; None means 1 / sqrt(N) for N subdomains.
-    """
+    """The network."""
 
     name: str = "vgg9"
+    """A registered network, or module:function, a factory of your own."""
     width_factor: Annotated[float, Field(gt=0)] | None = None
+    """Scales the channels of the local CNNs; None: 1 / sqrt(N) for N subdomains."""
     options: dict[str, Any] = Field(default_factory=dict)
+    """What the factory is called with."""
 
 
 class AggregationConfig(Section):
-    """How what local CNNs say becomes the global decision, and how the dense network (DNN) for it is trained.
-
-    ``aggregate_on`` says from which probabilities the DNN learns. ``train``: those of the training images.
-    ``holdout``: those of a part, ``holdout_fraction`` of the training images, that the local CNNs never saw.
-    ``crossfit``: those of all training images, each computed by local CNNs that did not see it, which trains the
-    local CNNs ``folds`` more times. ``name`` is registered, or ``module:function`` of your own, called with the number
-    of subdomains, the number of classes and the ``options``. ``hidden``, ``shortcut`` and ``subdomain_dropout`` are
-    those of `ddcnn.aggregation.Dense`.
-
-    ``features`` is what local CNNs hand over: their ``probability`` for each class, as published, its ``log``, the
-    ``logit`` before the softmax, or the ``penultimate`` features that their last linear layer sees. Average, vote and
-    weighted average use probabilities. ``calibrate`` finds a temperature for each local CNN, before the aggregation
-    learns, and one for the decision, both on the validation images.
-
-    ``threshold`` says how probable a class must be to be decided for; None: the most probable class is. ``f1`` and
-    ``youden`` choose thresholds by which the mean F1 or the mean recall of the classes is best on the validation
-    images, ``cost`` those by which mistakes cost least: `ddcnn.training.thresholds`. A number, with two classes, is the
-    probability above which the second one is decided for. ``costs`` are those of mistakes, true class first:
-    ``{ill: {healthy: 10}}``; of others 1.
-    """
+    """How what local CNNs say becomes the global decision, and how the dense network (DNN) for it is trained."""
 
     name: str = "dense"
+    """A registered aggregation, or module:function of your own, called with the number of subdomains, the number of
+    classes and the options.
+    """
     options: dict[str, Any] = Field(default_factory=dict)
+    """What the aggregation is called with."""
     aggregate_on: Literal["train", "holdout", "crossfit"] = "train"
+    """From which probabilities the DNN learns. train: those of the training images. holdout: those of a part of them
+    that the local CNNs never saw. crossfit: those of all, each computed by local CNNs that did not see it, which
+    trains the local CNNs as often again as there are folds.
+    """
     holdout_fraction: Fraction = 0.2
+    """With holdout: the share of the training images that the local CNNs never see."""
     folds: Annotated[int, Field(ge=2)] = 3
+    """With crossfit: the number of parts."""
     hidden: Annotated[Axes, Field(max_length=64)] = (256, 128)
+    """Of the DNN: neurons of its hidden layers."""
     features: Features = "probability"
+    """What local CNNs hand over: their probability for each class, as published, its log, the logit before the softmax,
+    or the penultimate features that their last linear layer sees. Average, vote and weighted average use
+    probabilities.
+    """
     shortcut: bool = True
+    """Of the DNN: whether the sum of the logarithms of the probabilities is added to its scores, so that it starts as a
+    product of experts.
+    """
     subdomain_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Of the DNN: probability with which a subdomain says nothing while it is trained, so that it learns to do without
+    some.
+    """
     epochs: PositiveInt = 30
+    """Epochs of the training of the DNN."""
     batch_size: PositiveInt = 256
+    """Images per step of the training of the DNN."""
     lr: Annotated[float, Field(gt=0)] = 1e-3
+    """Peak learning rate of the training of the DNN, by AdamW."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    """Weight decay of the training of the DNN."""
     calibrate: bool = False
+    """Find a temperature for each local CNN, before the aggregation learns, and one for the decision, both on the
+    validation images.
+    """
     threshold: Threshold | None = None
+    """How probable a class must be to be decided for; None: the most probable class is. f1 and youden choose thresholds
+    by which the mean F1 or the mean recall of the classes is best on the validation images, cost those by which
+    mistakes cost least. A number, with two classes, is the probability above which the second one is decided for.
+    """
     costs: Costs | None = None
+    """With threshold cost: what mistakes cost, true class first, such as {ill: {healthy: 10}}; of others 1."""
 
     @model_validator(mode="after")
     def _check(self) -> AggregationConfig:
@@ -192,48 +221,65 @@ class SubdomainConfig(Section):
     """What one local CNN has of its own; None means: as all others."""
 
     lr: Annotated[float, Field(gt=0)] | None = None
+    """Peak learning rate."""
     weight_decay: Annotated[float, Field(ge=0)] | None = None
+    """Weight decay."""
 
 
 class TrainingConfig(Section):
-    """How a network is trained.
-
-    ``lr`` is the peak of the schedule. ``auto`` is decided once the data are known: `ddcnn.planning.batch_size`.
-    ``warmup`` is the fraction of all steps in which a one-cycle schedule rises.
-    ``milestones`` are fractions of all epochs at which a step schedule multiplies the rate by ``gamma``; a plateau
-    schedule does so after ``plateau_patience`` epochs without a better validation loss. ``patience`` stops a
-    subdomain that has not improved its validation accuracy for so many epochs; None never stops. ``select`` keeps
-    the parameters of the epoch with the best validation accuracy, or of the last one. ``shift`` is in pixels,
-    ``rotation`` in degrees; these two and ``flip`` None mean: as the data set allows. Against imbalance,
-    ``class_weights`` weights the loss, and ``sampling`` balanced shows each class equally often per epoch.
-    ``clip_norm`` is the largest norm that the gradient of one network may have: a longer one is shortened to it, each
-    local CNN's for itself. ``subdomains`` gives local CNNs, by the index of their subdomain, a learning rate or a
-    weight decay of their own, as in ``--set training.subdomains.3.lr=0.05``; it plays no part where one model is
-    trained (global, coherent, the second phase of transfer).
-    """
+    """How a network is trained."""
 
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    """What moves the parameters."""
     lr: AutoFloat = 0.1
+    """Peak learning rate of the schedule; auto goes with the batch size."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Of sgd."""
     nesterov: bool = True
+    """Of sgd: Nesterov's form of momentum."""
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    """How strongly parameters are drawn to 0."""
     epochs: PositiveInt = 10
+    """How often each training image is seen, in each stage."""
     batch_size: AutoInt = 128
+    """Images per step; auto: 128, or fewer where images are few or large."""
     schedule: Literal["constant", "onecycle", "cosine", "step", "plateau"] = "onecycle"
+    """How the learning rate changes."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Of onecycle: share of all steps in which the rate rises."""
     milestones: tuple[Fraction, ...] = (0.5, 0.75)
+    """Of step: shares of all epochs after which the rate is multiplied by gamma."""
     gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Of step and plateau: what the rate is multiplied by."""
     plateau_patience: PositiveInt = 5
+    """Of plateau: epochs without a better validation loss after which the rate is multiplied by gamma."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the target that is spread over all classes."""
     class_weights: Literal["balanced"] | None = None
+    """Against imbalance: balanced weights the loss so that all classes count the same."""
     sampling: Literal["shuffled", "balanced"] = "shuffled"
+    """Against imbalance: balanced shows each class equally often per epoch."""
     patience: PositiveInt | None = None
+    """Stop a subdomain that has not improved its validation accuracy for so many epochs; None: never."""
     select: Literal["best", "last"] = "best"
+    """Keep the parameters of the epoch with the best validation accuracy, or of the last one."""
+    augment: bool = True
+    """Whether training images are flipped, shifted and rotated; no: not at all, whatever the next three say."""
     flip: bool | None = None
+    """Whether training images are mirrored; None: as the data set allows."""
     shift: Annotated[int, Field(ge=0)] | None = None
+    """Most pixels by which training images are shifted; None: as the data set allows."""
     rotation: Annotated[float, Field(ge=0, le=180)] | None = None
+    """Most degrees by which training images are rotated; None: as the data set allows."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
+    """Largest norm that the gradient of one network may have: a longer one is shortened to it, each local CNN's for
+    itself. None: no limit.
+    """
     subdomains: Annotated[dict[int, SubdomainConfig], BeforeValidator(by_index)] = Field(default_factory=dict)
+    """For local CNNs, by the index of their subdomain: lr or weight_decay of their own, as in
+    training.subdomains.3.lr=0.05. It plays no part where one model is trained (global, coherent, the second phase of
+    transfer).
+    """
 
     @property
     def peak_lr(self) -> float:
@@ -253,52 +299,55 @@ class TrainingConfig(Section):
 
 
 class CoherentConfig(Section):
-    """How the CNN-DNN is trained as one model from scratch.
-
-    ``local_weight`` is the weight of each local CNN's own loss beside the global one, at the start; it falls to 0 in
-    the course of the training. 0 from the start is as published.
-    """
+    """How the CNN-DNN is trained as one model from scratch."""
 
     local_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of each local CNN's own loss beside the global one, at the start; it falls to 0 in the course of the
+    training. 0 from the start is as published.
+    """
 
 
 class TransferConfig(Section):
-    """The second phase of transfer: the coherent model, started from the local CNNs.
-
-    ``carry_aggregation`` starts from the trained DNN as well. ``epochs`` None means as many as the local CNNs had;
-    ``lr_factor`` multiplies the recipe's learning rate.
-    """
+    """The second phase of transfer: the coherent model, started from the local CNNs."""
 
     carry_aggregation: bool = True
+    """Whether it starts from the trained DNN as well."""
     epochs: PositiveInt | None = None
+    """Its epochs; None: as many as the local CNNs had."""
     lr_factor: Annotated[float, Field(gt=0)] = 0.5
+    """Multiplies the learning rate of the training."""
 
 
 class ComputeConfig(Section):
-    """Where and how it is computed. ``auto`` is decided once, by a measurement, and recorded in the run.
-
-    ``memory``, in bytes or as ``8GB``, is how much of the device, or of this process on a CPU, may be used at most. It
-    decides how many local CNNs are trained at once, and whether images are resident. None: no limit. ``group`` is how
-    many at once; None: as memory and workers have it.
-
-    ``engine`` says where local CNNs are trained: here one group after the other, in ``processes`` of this machine, on a
-    ``ray`` cluster (at ``ray_address``; None starts one here), or by ``module:function`` of your own. ``workers`` is
-    how many groups are trained at the same time, with ``threads`` each; None: one per GPU, or per core. Without
-    workers, ``threads`` are those of this process; None: as many as cores, or fewer beside other programs. ``retries``
-    is how often a task that fails goes on from its checkpoint.
-
-    ``replicas`` is for the coherent model over ranks: so many groups of them each have all subdomains, and compute a
-    share of each batch.
-    """
+    """Where and how it is computed. What is auto is decided once, by a measurement, and recorded in the run."""
 
     device: str = "auto"
+    """auto: a GPU where there is one; or cpu, cuda, cuda:1."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Number format of the training."""
     backend: Literal["auto", "fused", "vmapped", "looped"] = "auto"
+    """How several local CNNs run at once: as one grouped network, by vmap, or in turn."""
     memory: Bytes | None = None
+    """How much of the device, or of this process on a CPU, may be used at most, in bytes or as 8GB: it decides how many
+    local CNNs are trained at once, and whether images are resident. None: no limit.
+    """
     group: PositiveInt | None = None
+    """How many local CNNs are trained at once; None: as memory and workers have it."""
     engine: str = "in_process"
+    """Where local CNNs are trained: here one group after the other (in_process), in processes of this machine, on a ray
+    cluster, or by module:function of your own.
+    """
     workers: PositiveInt | None = None
+    """How many groups are trained at the same time; None: one per GPU, or per core."""
     threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] | None = None
+    """Threads of each worker, or without workers of this process; None: as many as cores, or fewer beside other
+    programs.
+    """
     ray_address: str | None = None
+    """Address of the cluster; None starts one here."""
     retries: Annotated[int, Field(ge=0)] = 1
+    """How often a task that fails goes on from its checkpoint."""
     replicas: PositiveInt = 1
+    """For the coherent model over ranks: so many groups of them each have all subdomains, and compute a share of each
+    batch.
+    """

@@ -135,7 +135,9 @@ _LONGEST = 200  # characters of a value in a message
 class Section(BaseModel):
     """A part of a configuration: complete, unchangeable, without unknown fields."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,16 @@
-"""The arrays of an ``.npz`` file: their shapes before one is read, then whole, in pieces, or mapped."""
+"""The arrays of an ``.npz`` or ``.npy`` file: their shapes before one is read, then whole, in pieces, or mapped."""
 
 from __future__ import annotations
 
 import math
+import os
 import struct
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from jaxtyping import Shaped
@@ -17,6 +19,9 @@ from numpy.lib import format as npy
 from ddcnn.data.files import open_file
 from ddcnn.errors import DataError, in_one_line
 
+ALONE = ""  # key of the array of an .npy file
+
+_MAGIC = b"\x93NUMPY"
 _PIECE = 2**24  # bytes read at once
 _MOST = 2**36  # bytes that are believed to be declared
 _SMALL = 2**30  # of an array that holds no images
@@ -40,6 +45,14 @@ class Declared:
 class ArrayFile:
     """An ``.npz`` file; not safe to be used by several threads.
 
+    Parameters
+    ----------
+    path
+        The file.
+    alone
+        Whether it may be an ``.npy`` file as well; its array has the key `ALONE`. What it is tells its content, not its
+        name.
+
     Attributes
     ----------
     arrays
@@ -51,13 +64,14 @@ class ArrayFile:
         The file is none, or is damaged, or holds Python objects.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, alone: bool = False) -> None:
         self.path = path
         self._file = open_file(path)
         self._archive: zipfile.ZipFile | None = None
+        self._members: dict[str, zipfile.ZipInfo] = {}
         try:
             with self._named():
-                self._open()
+                self._open(alone=alone)
         except BaseException:
             self.close()
             raise
@@ -102,7 +116,9 @@ class ArrayFile:
                 yield np.frombuffer(content, declared.dtype).reshape(rows, *declared.shape[1:])
 
     def mapped(self, key: str) -> Shaped[np.ndarray, "n *S"] | None:
-        """Return an array whose numbers stay on disk until they are used; None if it is compressed."""
+        """Return an array whose numbers stay on disk until they are used; None if it is compressed, or alone."""
+        if key not in self._members:
+            return None
         member, declared = self._members[key], self.arrays[key]
         if member.compress_type != zipfile.ZIP_STORED:
             return None
@@ -117,13 +133,18 @@ class ArrayFile:
             order="F" if declared.fortran else "C",
         )
 
-    def _open(self) -> None:
-        if self._file.read(6) == b"\x93NUMPY":
-            raise DataError(
-                f"{self.path} is not an .npz file but a single array, .npy; write images and labels with numpy.savez"
-            )
+    def _open(self, *, alone: bool) -> None:
+        if self._file.read(len(_MAGIC)) == _MAGIC:
+            if not alone:
+                raise DataError(
+                    f"{self.path} is not an .npz file but a single array, .npy; write images and labels with "
+                    "numpy.savez"
+                )
+            self.arrays = {ALONE: self._declared(ALONE)}
+            return
         if not zipfile.is_zipfile(self._file):
-            raise DataError(f"{self.path} is not an .npz file, or it is truncated; write it with numpy.savez")
+            wanted = "neither an .npz nor an .npy file" if alone else "not an .npz file"
+            raise DataError(f"{self.path} is {wanted}, or it is truncated; write it with numpy.savez")
         self._archive = zipfile.ZipFile(self._file)
         found = self._archive.infolist()
         if (declared := sum(member.file_size for member in found)) > _MOST:
@@ -134,25 +155,28 @@ class ArrayFile:
         self.arrays = {key: self._declared(key) for key in self._members}
 
     def _declared(self, key: str) -> Declared:
+        what = key or "it"
         with self._member(key) as file:
             version = npy.read_magic(file)
             read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
             shape, fortran, dtype = read(file)
             if dtype.hasobject:
                 raise DataError(
-                    f"{self.path} cannot be read: {key} holds Python objects; arrays of Python objects are not read, "
+                    f"{self.path} cannot be read: {what} holds Python objects; arrays of Python objects are not read, "
                     "use a numeric or string type"
                 )
             declared = Declared(tuple(map(int, shape)), dtype, bool(fortran), file.tell())
-        if declared.start + declared.nbytes > self._members[key].file_size:
-            raise DataError(f"{self.path} cannot be read: {key} declares more than it holds; write it again")
+        size = self._members[key].file_size if key in self._members else os.fstat(self._file.fileno()).st_size
+        if declared.start + declared.nbytes > size:
+            raise DataError(f"{self.path} cannot be read: {what} declares more than it holds; write it again")
         return declared
 
-    def _member(self, key: str) -> zipfile.ZipExtFile:
-        assert self._archive is not None
-        found = self._archive.open(self._members[key])
-        assert isinstance(found, zipfile.ZipExtFile)
-        return found
+    def _member(self, key: str) -> AbstractContextManager[IO[bytes]]:
+        """Return an array as a file that is read from its start."""
+        if self._archive is not None:
+            return self._archive.open(self._members[key])
+        self._file.seek(0)
+        return nullcontext(self._file)
 
     @contextmanager
     def _named(self) -> Iterator[None]:
@@ -166,7 +190,7 @@ class ArrayFile:
             ) from None
 
 
-def _exactly(file: zipfile.ZipExtFile, count: int) -> bytes:
+def _exactly(file: IO[bytes], count: int) -> bytes:
     content = file.read(count)
     if len(content) < count:
         raise EOFError("it is truncated")

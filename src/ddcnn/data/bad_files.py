@@ -170,7 +170,7 @@ def _other_size(example: Path, usual: tuple[int, ...], path: Path, size: tuple[i
     axes = " (H x W)" if len(usual) == 2 else ""
     return (
         f"images should have one size, but {example} is {ours}{axes} and {path} is {other}; "
-        f"give --set data.image_size={ours} to resize all"
+        f"give --image-size {ours} (data.image_size) to resize all"
     )
 
 

@@ -109,10 +109,28 @@ def read_labels(name: str, labels: np.ndarray, classes: np.ndarray | None) -> tu
             raise DataError(f"{name}: the label {unknown[0]!r} is not one of the classes {', '.join(names)}")
         return np.array([names.index(label) for label in words], dtype=np.int64), names
     if labels.dtype.kind not in "bui":
-        raise DataError(f"{name}: labels should be integers from 0 or strings, got {labels.dtype}; use astype(int)")
+        raise DataError(
+            f"{name}: labels should be integers from 0 or strings, got {labels.dtype}; {_type_hint(labels)}"
+        )
     if labels.size and int(labels.max()) >= 2**31:
         raise DataError(f"{name}: labels should be 0, 1, ..., K-1, got {labels.max()}; number the classes from 0")
     return labels.astype(np.int64), names or number_classes(name, labels)
+
+
+def _type_hint(labels: np.ndarray) -> str:
+    """Return what to do about labels that are neither integers nor strings.
+
+    >>> _type_hint(np.array([0.0, np.nan, 1.0]))
+    'NaN, of which there are 1, is no class: leave these images out'
+    >>> _type_hint(np.array([0.5, 1.0])), _type_hint(np.array([0.0, 1.0]))
+    ('0.5 is no number of a class: give classes', 'use astype(int)')
+    """
+    if labels.dtype.kind != "f":
+        return "use astype(int)"
+    if missing := int(np.isnan(labels).sum()):
+        return f"NaN, of which there are {missing:,}, is no class: leave these images out"
+    odd = labels[labels != np.floor(labels)]
+    return f"{odd[0]:g} is no number of a class: give classes" if len(odd) else "use astype(int)"
 
 
 def texts(values: np.ndarray) -> list[str]:

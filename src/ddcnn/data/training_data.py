@@ -108,6 +108,8 @@ class TrainingData:
     def augmentation(self) -> Augmentation | None:
         """What happens to training images; None: nothing."""
         training, dataset = self.training, self.dataset
+        if not training.augment:
+            return None
         flip_axes = () if training.flip is False else dataset.flip_axes
         if training.flip and not flip_axes:
             flip_axes = (len(dataset.image_size) - 1,)  # asked for: mirror left and right

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from ddcnn.config import Config
 from ddcnn.errors import RunError
 from ddcnn.experiments.compare import compare, resume, train
@@ -71,6 +74,29 @@ class Cell:
         if difference:
             raise RunError(
                 f"{folder.path} was begun with {difference}; ask for the same, or begin anew with another --out"
+            )
+
+    def check_images(self, content: Tensor) -> None:
+        """Make sure that its run, if it is complete, has seen the images that there are now: cells are compared.
+
+        Parameters
+        ----------
+        content
+            Their digests, as of `ddcnn.data.content.content_of`.
+
+        Raises
+        ------
+        RunError
+            Images or labels were changed, added or removed in between.
+        """
+        folder = self.folder
+        if not folder.is_complete() or not folder.has("content.safetensors"):
+            return
+        seen = folder.read_tensors("content.safetensors").get("digests", content[:0])
+        if not torch.equal(seen, content):
+            raise RunError(
+                f"{self.config.data.source} is not what {folder.path} was trained on: images or labels were changed, "
+                "added or removed since, so cells cannot be compared; put them back, or begin anew with another --out"
             )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from ddcnn.aggregation import AGGREGATIONS
 from ddcnn.config import Config
 from ddcnn.data import Dataset
 from ddcnn.data.sources import is_foreign
@@ -16,16 +16,15 @@ from ddcnn.engines import ENGINES, Engine, Ranks, RankStarter, build_engine, che
 from ddcnn.errors import ConfigError, RunError
 from ddcnn.experiments.folds import over_folds
 from ddcnn.experiments.given import Given, taken
+from ddcnn.experiments.job import Job
 from ddcnn.experiments.over_ranks import train_over_ranks
 from ddcnn.experiments.record import Comparison, read_results, reopened
 from ddcnn.experiments.session import RunOptions, Session, as_rank
 from ddcnn.planning import find_device
 from ddcnn.runs.folder import BEGUN, RunFolder, default_folder
 from ddcnn.runs.run_validation import foreign_code, untrusted
-from ddcnn.strategies import STRATEGIES, needed_for, run_strategies
+from ddcnn.strategies import STRATEGIES, run_strategies
 from ddcnn.training import Progress
-
-_COMPARED = ("average", "vote", "dense")
 
 
 def compare(
@@ -35,6 +34,7 @@ def compare(
     progress: Progress | None = None,
     command: str = "",
     engine: Engine | None = None,
+    time_limit: float | None = None,
 ) -> Comparison:
     """Train and compare the global CNN, the local CNNs under each aggregation, coherent and transfer.
 
@@ -54,6 +54,9 @@ def compare(
         How the run was started, recorded in it.
     engine
         Where local CNNs are trained; None: as ``config.compute`` says.
+    time_limit
+        Seconds that it may take: ``training.epochs`` becomes the largest number that fits, as `ddcnn.plan` predicts it
+        here, and the schedule is that of so many epochs. None: the epochs are what they are.
 
     Raises
     ------
@@ -61,9 +64,10 @@ def compare(
         Anything that cannot be used; found before the run's folder is made.
     """
     refuse_ranks("compare")
-    check_trainable(config, _compared())
+    Job.of("compare", config).check(config)
     config, dataset = taken(config, data)
-    return _compare(with_out(config, "compare"), RunOptions(progress or Progress(), command, engine), dataset)
+    options = RunOptions(progress or Progress(), command, engine, time_limit=time_limit)
+    return _compare(with_out(config, "compare"), options, dataset)
 
 
 def train(
@@ -73,6 +77,7 @@ def train(
     progress: Progress | None = None,
     command: str = "",
     engine: Engine | None = None,
+    time_limit: float | None = None,
 ) -> Comparison:
     """Train one strategy, ``config.strategy``, with the aggregation that the configuration names.
 
@@ -81,7 +86,8 @@ def train(
     An engine that starts ranks of its own, such as Ray, trains a coherent model over these.
     """
     config, dataset = taken(config, data)
-    return _train(with_out(config, "train"), RunOptions(progress or Progress(), command, engine), dataset)
+    options = RunOptions(progress or Progress(), command, engine, time_limit=time_limit)
+    return _train(with_out(config, "train"), options, dataset)
 
 
 def resume(
@@ -144,14 +150,14 @@ def with_out(config: Config, job: str) -> Config:
 
 def train_here(config: Config, options: RunOptions, dataset: Dataset | None = None) -> Comparison:
     """Train one strategy in this process, or as one of several ranks."""
-    with Session.of(config, "train", [config.strategy], options, dataset) as session:
-        results = run_strategies([config.strategy], session.context([config.aggregation.name]))
+    with Session.of(config, "train", options, dataset) as session:
+        results = run_strategies([config.strategy], session.context())
         return session.finish(results, list(results)[-1])
 
 
 def _train(config: Config, options: RunOptions, dataset: Dataset | None) -> Comparison:
     strategy = STRATEGIES.find(config.strategy)
-    check_trainable(config, [config.strategy])
+    Job.of("train", config).check(config)
     if config.data.folds is not None and config.data.fold is None:
         raise ConfigError("train trains one fold: give data.fold, or leave data.folds out; compare trains them all")
     if not launched() and strategy.over_ranks:
@@ -163,10 +169,12 @@ def _train(config: Config, options: RunOptions, dataset: Dataset | None) -> Comp
                         f"the ranks of engine {config.compute.engine} read the images themselves; give data.source "
                         "instead of images in memory, or use engine in_process"
                     )
+                _check_unlimited(options)
                 contexts.enter_context(engine)
                 return train_over_ranks(config, options, cast(RankStarter, engine))
     with joined(config.compute.device, config.compute.replicas) as ranks:
         if not ranks.alone:
+            _check_unlimited(options)
             _check_spreadable(config, options, ranks)
         return train_here(config, as_rank(options, ranks), dataset)
 
@@ -181,43 +189,27 @@ def _compare(config: Config, options: RunOptions, dataset: Dataset | None) -> Co
         if begun and begun.is_complete():
             return read_results(begun)
         resuming = bool(begun and (begun.path / BEGUN).is_file())
-        return _compare_one(config, dataset, replace(options, resuming=resuming))
+        limit = options.time_limit if config.data.fold == 0 else None  # its epochs are those of all folds
+        limit = None if limit is None else limit / math.prod(config.data.folds or (1,))
+        return _compare_one(config, dataset, replace(options, resuming=resuming, time_limit=limit))
 
     return over_folds(config, one, options.progress, dataset, resuming=options.resuming)
 
 
 def _compare_one(config: Config, dataset: Dataset | None, options: RunOptions) -> Comparison:
-    names = _compared()
-    aggregations = dict.fromkeys([*_COMPARED, config.aggregation.name])
-    with Session.of(config, "compare", names, options, dataset) as session:
-        return session.finish(run_strategies(names, session.context([*aggregations])), None)
-
-
-def _compared() -> list[str]:
-    return [name for name, strategy in STRATEGIES.items() if strategy.compared]
-
-
-def check_trainable(config: Config, names: list[str]) -> None:
-    """Raise a `ConfigError` if strategies cannot be trained as the configuration says."""
-    strategies = [STRATEGIES.find(name) for name in needed_for(names)]
-    aggregation = AGGREGATIONS.find(config.aggregation.name)
-    for strategy in strategies:
-        if strategy.trains == "coherent" and not aggregation.differentiable:
-            raise ConfigError(
-                f"a {strategy.label} model cannot be trained through {config.aggregation.name}: no gradient; use dense "
-                f"or average"
-            )
-    if config.training.subdomains and all(strategy.trains != "subdomains" for strategy in strategies):
-        raise ConfigError(
-            f"training.subdomains is for local CNNs, but strategy {config.strategy} trains one model; leave it out, or "
-            f"use local or transfer"
-        )
+    with Session.of(config, "compare", options, dataset) as session:
+        return session.finish(run_strategies(list(session.job.strategies), session.context()), None)
 
 
 def _foreign_in_training(config: Config) -> list[str]:
     """Return the names ``module:function`` that only a training imports."""
     names = [(config.strategy, STRATEGIES.is_foreign), (config.compute.engine, ENGINES.is_foreign)]
     return [name for name, foreign in [*names, (config.data.source, is_foreign)] if foreign(name)]
+
+
+def _check_unlimited(options: RunOptions) -> None:
+    if options.time_limit is not None:
+        raise ConfigError("a time limit is for one process: nobody has measured here what ranks take; give --epochs")
 
 
 def _check_spreadable(config: Config, options: RunOptions, ranks: Ranks) -> None:

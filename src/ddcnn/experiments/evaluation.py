@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -82,7 +83,7 @@ def evaluate(
     RunError, DataError
         The run cannot be read, or the data has other classes or another image shape than the run's.
     """
-    network = load(run, strategy, trust=trust) if deployed is None else None
+    network = load(run, strategy, trust=trust, backend="looped") if deployed is None else None
     folder = RunFolder(run)
     folder.manifest()
     expected = folder.read_json("data.json")
@@ -155,6 +156,10 @@ def _is_own(folder: RunFolder, found: Tensor) -> bool:
 def _scores(network: CNNDNN, batches: Batches) -> tuple[Tensor, Tensor]:
     """Return scores (n, K) and local probabilities (n, N, K) of all samples in order."""
     seen, over = replace(batches, subdomains=network.local_cnns.subdomains), network.handed
+    with closing(seen.in_order()) as read:
+        first = next(read).inputs
+    assert isinstance(first, Subimages)
+    network = network.for_inference(first, count=len(seen))
     outputs = predict_outputs(network.local_cnns, seen, features=over is not None and not over.by_class)
     with torch.no_grad():
         return network.decide(outputs.handed(over)), outputs.probabilities
@@ -178,6 +183,7 @@ def _check_deployed(deployed: Deployed, strategy: str | None, data: Mapping[str,
     for what, got, wanted in (
         ("classes", facts["classes"], data["classes"]),
         ("images", [given["channels"], *given["size"]], data["image_shape"]),
+        ("input", given, data.get("input", given)),  # type, range, window
         ("strategy", facts["strategy"], strategy or facts["strategy"]),
     ):
         if got != wanted:

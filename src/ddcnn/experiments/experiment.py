@@ -10,17 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from ddcnn.config import Config
+from ddcnn.data.content import content_of
+from ddcnn.data.files import named_paths, source_folder
 from ddcnn.engines import refuse_ranks
 from ddcnn.errors import ConfigError, DecompositionError, ModelError
 from ddcnn.experiments.cells import Cell, folder_of, run_cell
-from ddcnn.experiments.cost import StepTimes, seconds_of
 from ddcnn.experiments.experiment_folder import ExperimentFolder
+from ddcnn.experiments.job import Job
+from ddcnn.experiments.plan import costs_of, ready
 from ddcnn.experiments.questions import EXPERIMENTS, Experiment, Variant
 from ddcnn.experiments.summary import summarise
-from ddcnn.planning import open_images, prepare
+from ddcnn.experiments.trials import Trials
+from ddcnn.folders import check_apart
+from ddcnn.planning import Setup, open_images, prepare
 from ddcnn.runs.folder import default_folder
-from ddcnn.strategies import STRATEGIES
+from ddcnn.text import duration
 from ddcnn.training import Progress
 
 SEEDS, EPOCHS = 3, 8
@@ -60,6 +67,8 @@ class Plan:
         Those that fit the images.
     left_out
         The others, and why.
+    content
+        Digests of the images, as they are now: (n, 16).
     """
 
     name: str
@@ -70,6 +79,7 @@ class Plan:
     configs: Mapping[str, Config]
     seconds: Mapping[str, float]
     left_out: Mapping[str, str]
+    content: Tensor
 
     @property
     def all_seconds(self) -> float:
@@ -127,13 +137,15 @@ def experiment(
     progress = progress or Progress()
     path = Path(out) if out is not None else experiment_folder(name, values)
     folder = ExperimentFolder(path, name)
+    data = base_config(EXPERIMENTS.find(name), values).data
+    check_apart(path, named_paths(data), source_folder(data))
     folder.check()
     plan = plan_experiment(name, values, seeds=seeds, variants=variants)
     for variant, why in plan.left_out.items():
         progress.note(f"variant {variant} is left out: {why}")
     cells = plan.cells(path)
     with folder.held(command):
-        records = _done(folder, cells)
+        records = _done(folder, cells, plan.content)
         clock = _Clock([cell for cell in cells if cell.name not in records], plan.seconds)
         for number, cell in enumerate(cells, 1):
             if cell.name in records:
@@ -142,6 +154,7 @@ def experiment(
             progress.note(f"cell {number} of {len(cells)}: {what}; {clock.left} left in all")
             with clock.timing(cell):
                 records[cell.name] = run_cell(plan.found, cell, progress, command)
+            cell.check_images(plan.content)
             folder.write_records([records[one.name] for one in cells if one.name in records])
         summary = summarise(plan.found, name, [records[cell.name] for cell in cells], path / "cells", command)
         summary["left_out"] = dict(plan.left_out)
@@ -155,9 +168,9 @@ def plan_experiment(
     *,
     seeds: int = SEEDS,
     variants: Sequence[str] = (),
-    times: StepTimes | None = None,
+    trials: Trials | None = None,
 ) -> Plan:
-    """Return what an experiment would do, and what it would cost here: steps are timed, unless ``times`` has them."""
+    """Return what an experiment would do, and what it would cost here: steps are timed, unless ``trials`` has them."""
     if seeds < 1:
         raise ConfigError(f"seeds = {seeds} should be at least 1")
     found = EXPERIMENTS.find(name)
@@ -166,7 +179,7 @@ def plan_experiment(
     units = [("fold", n) for n in range(math.prod(base.data.folds))] if base.data.folds is not None else [
         ("seed", base.seed + n) for n in range(seeds)
     ]  # fmt: skip
-    dataset, times = open_images(base), times or StepTimes()
+    dataset, trials = open_images(base), trials or Trials(careful=False)
     chosen, configs, seconds, left_out = [], {}, {}, {}
     offered = {variant.name: variant for variant in found.variants(prepare(_at(base, *first), dataset))}
     for one in variants:
@@ -184,12 +197,17 @@ def plan_experiment(
                 raise
             left_out[variant.name] = str(error)
             continue
-        names = [config.strategy]
-        if variant.job == "compare":
-            names = [strategy for strategy, known in STRATEGIES.items() if known.compared]
         chosen.append(variant)
-        configs[variant.name], seconds[variant.name] = config, seconds_of(setup, names, times)
-    return Plan(name, found, base, tuple(units), tuple(chosen), configs, seconds, left_out)
+        configs[variant.name], seconds[variant.name] = config, _seconds(setup, variant.job, trials)
+    return Plan(name, found, base, tuple(units), tuple(chosen), configs, seconds, left_out, content_of(dataset))
+
+
+def _seconds(setup: Setup, job: str, trials: Trials) -> float:
+    """Return about how long one run takes."""
+    with contextlib.ExitStack() as contexts:
+        asked = Job.of(job, setup.config)
+        setup, _, hands = ready(setup, asked, contexts)
+        return sum(cost.seconds for cost in costs_of(setup, asked, hands, trials).values())
 
 
 def base_config(found: Experiment, values: Mapping[str, Any] | Config | None) -> Config:
@@ -227,10 +245,11 @@ def _at(config: Config, unit: str, number: int) -> Config:
     return config.model_copy(update={"data": config.data.model_copy(update={"fold": number})})
 
 
-def _done(folder: ExperimentFolder, cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
+def _done(folder: ExperimentFolder, cells: Sequence[Cell], content: Tensor) -> dict[str, dict[str, Any]]:
     """Return what is kept of the cells that are done; whatever was begun otherwise is found now."""
     for cell in cells:
         cell.check()
+        cell.check_images(content)
     known = folder.read_records()
     return {cell.name: known[cell.name] for cell in cells if cell.name in known and cell.folder.is_complete()}
 
@@ -257,14 +276,3 @@ class _Clock:
         """The time that is left, in words."""
         scale = self._needed / self._expected if self._expected else 1.0
         return "about " + duration(scale * sum(self._estimates[name] for name in self._left))
-
-
-def duration(seconds: float | int) -> str:
-    """Write a time for people.
-
-    >>> duration(40), duration(200), duration(9000)
-    ('40 s', '3 min', '2.5 h')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

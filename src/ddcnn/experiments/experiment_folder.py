@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ddcnn.atomic import advice, write_atomic
+from ddcnn.data.files import open_regular
 from ddcnn.errors import RunError
 from ddcnn.folders import FolderLock, entries
 from ddcnn.strict import parse_json
@@ -53,6 +54,11 @@ class ExperimentFolder:
                 raise RunError(f"{self.path} holds something that is no experiment; choose another --out")
             return
         mark = read_json(self.path / MARK)
+        if mark.get("format") != FORMAT:
+            raise RunError(
+                f"{self.path / MARK} is of format {mark.get('format')!r:.80}, this version of ddcnn reads {FORMAT}; "
+                "go on with the version that began it, or choose another --out"
+            )
         if mark.get("experiment") != self.name:
             raise RunError(f"{self.path} holds experiment {mark.get('experiment')!r:.80}; choose another --out")
 
@@ -77,7 +83,7 @@ class ExperimentFolder:
     def read_records(self) -> dict[str, dict[str, Any]]:
         """Return the lines of cells that are done, by the name of the cell."""
         path = self.path / CELLS
-        if not path.is_file():
+        if not path.exists():
             return {}
         lines = [
             _object(line, f"{path} line {n}") for n, line in enumerate(_read(path).splitlines(), 1) if line.strip()
@@ -113,9 +119,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> str:
     try:
-        if path.stat().st_size > _MOST:
+        with open_regular(path) as file:
+            content = file.read(_MOST + 1)
+        if len(content) > _MOST:
             raise RunError(f"{path} has more than {_MOST:,} bytes and is not read; begin anew with another --out")
-        return path.read_text(encoding="utf-8")
+        return content.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise RunError(f"{path} cannot be read: {error}; begin anew with another --out") from None
 

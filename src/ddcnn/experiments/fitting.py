@@ -15,9 +15,9 @@ from ddcnn.data.arrays import as_dataset
 from ddcnn.data.description import InputDescription
 from ddcnn.engines import build_engine
 from ddcnn.errors import ConfigError
-from ddcnn.experiments.compare import check_trainable, train
+from ddcnn.experiments.compare import train
 from ddcnn.experiments.given import taken
-from ddcnn.experiments.session import whole_images
+from ddcnn.experiments.job import Job
 from ddcnn.network import CNNDNN
 from ddcnn.planning import choose_threads, computing_with, decide, prepare
 from ddcnn.runs.folder import RunFolder
@@ -167,10 +167,11 @@ def fit_in_memory(config: Config, dataset: Dataset, progress: Progress | None = 
     """Train one strategy; nothing is written but, for an engine with workers, what these are told."""
     progress = progress or Progress()
     config, _ = taken(config, dataset)
-    check_trainable(config, [config.strategy])
+    job = Job.of("train", config)
+    job.check(config)
     setup = prepare(config, dataset)
     engine = build_engine(config.compute, setup.compute.device.type)
-    setup, choices, _ = decide(setup, whole_images([config.strategy]), engine)
+    setup, choices, _ = decide(setup, job.whole_images, engine.workers)
     for what, text in choices.items():
         progress.note(f"{what} {text}")
     with ExitStack() as contexts:
@@ -183,8 +184,8 @@ def fit_in_memory(config: Config, dataset: Dataset, progress: Progress | None = 
             folder = Path(contexts.enter_context(TemporaryDirectory(prefix="ddcnn-")))
             workspace = Workspace(folder, setup.fingerprint, progress.note)
         contexts.enter_context(engine)
-        context = StrategyContext(setup, engine, progress, workspace, (config.aggregation.name,))
-        results = run_strategies([config.strategy], context)
+        context = StrategyContext(setup, engine, progress, workspace, job.aggregations)
+        results = run_strategies(list(job.strategies), context)
     name, result = list(results.items())[-1]
     return _fitted(setup.config, describe_data(setup.data, setup.config.data), name, result)
 

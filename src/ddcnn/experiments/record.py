@@ -172,8 +172,8 @@ def _read_begun(folder: RunFolder) -> dict[str, Any]:
     begun = folder.read_json(BEGUN)
     if begun.get("format") != FORMAT or "fingerprint" not in begun:
         raise RunError(
-            f"{folder.path} was begun by an earlier version of ddcnn, whose checkpoints this one does not read; finish "
-            "it with that version, or start anew with another --out"
+            f"{folder.path} was begun by another version of ddcnn, whose checkpoints this one does not read; finish it "
+            "with that version, or start anew with another --out"
         )
     return begun
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -12,11 +12,15 @@ from ddcnn.data import Dataset
 from ddcnn.data.files import named_paths, source_folder
 from ddcnn.data.groups import groups_in_two
 from ddcnn.engines import ALONE, Engine, Ranks, build_engine
+from ddcnn.experiments.job import Job
+from ddcnn.experiments.plan import costs_of, epochs_within, in_one_line, works_of_job
 from ddcnn.experiments.record import Begun, Comparison, Recorder, finish_run, open_run, reopen_run, write_facts
+from ddcnn.experiments.trials import Trials, worth_trying
+from ddcnn.experiments.workers import Hands
 from ddcnn.machine import staying_below
 from ddcnn.planning import MemoryPlan, Setup, Threads, choose_threads, computing_with, decide, keep_threads, prepare
 from ddcnn.runs.folder import CHECKPOINTS, RunFolder
-from ddcnn.strategies import STRATEGIES, StrategyContext, StrategyResult, needed_for
+from ddcnn.strategies import StrategyContext, StrategyResult
 from ddcnn.tracking import open_tracker
 from ddcnn.training import Progress, Several, StageTimer, Workspace, peak_of_process
 
@@ -39,6 +43,10 @@ class RunOptions:
         Whether the run was begun before.
     ranks
         The processes over which a coherent model is spread.
+    time_limit
+        Seconds from `began` in which it is to be done, by as many epochs as fit; None: no limit.
+    began
+        When it began, by `time.monotonic`.
     """
 
     progress: Progress
@@ -46,6 +54,8 @@ class RunOptions:
     engine: Engine | None
     resuming: bool = False
     ranks: Ranks = ALONE
+    time_limit: float | None = None
+    began: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,7 @@ class Session:
     """A run that is under way. It is a context: workers end with it. Of several ranks one has the folder."""
 
     setup: Setup
+    job: Job
     folder: RunFolder | None
     recorder: Progress
     workspace: Workspace
@@ -63,28 +74,20 @@ class Session:
     contexts: ExitStack = field(default_factory=ExitStack)
 
     @classmethod
-    def of(
-        cls, config: Config, job: str, strategies: Sequence[str], options: RunOptions, dataset: Dataset | None = None
-    ) -> Session:
+    def of(cls, config: Config, job: str, options: RunOptions, dataset: Dataset | None = None) -> Session:
         """Begin a run, or go on with it; whatever cannot be used is found before its folder is made."""
         with ExitStack() as contexts:
-            return cls._of(config, job, strategies, options, dataset, contexts)
+            return cls._of(config, Job.of(job, config), options, dataset, contexts)
 
     @classmethod
     def _of(
-        cls,
-        config: Config,
-        job: str,
-        strategies: Sequence[str],
-        options: RunOptions,
-        dataset: Dataset | None,
-        contexts: ExitStack,
+        cls, config: Config, job: Job, options: RunOptions, dataset: Dataset | None, contexts: ExitStack
     ) -> Session:
         assert config.out is not None
         tracker = None if config.track is None else open_tracker(config.track)
         plan, ranks, command = None, options.ranks, options.command
         folder = RunFolder(config.out) if ranks.first else None
-        begun = None
+        begun = line = None
         if options.resuming:
             begun = reopen_run(folder or RunFolder(config.out), sweep=ranks.first)
         elif folder is not None:
@@ -96,10 +99,14 @@ class Session:
         contexts.enter_context(computing_with(threads.count))
         if begun is None:
             _tell_of_files(setup, options.progress)
-            setup, choices, plan = decide(setup, whole_images(strategies), engine)
+            options.progress.note(
+                f"data {_described(setup)}; now a few steps are timed, to choose what is fastest here"
+            )
+            setup, choices, plan = decide(setup, job.whole_images, engine.workers)
             choices |= threads.choices
+            setup, line = _planned(setup, job, options, engine)
             if folder is not None:
-                open_run(folder, setup, job=job, command=command, choices=choices, threads=threads.to_keep)
+                open_run(folder, setup, job=job.name, command=command, choices=choices, threads=threads.to_keep)
         else:
             begun.check(setup)
             choices, command = begun.choices | threads.choices, begun.command or command
@@ -109,6 +116,8 @@ class Session:
             choices["ranks"] = ranks.line(len(setup.networks.decomposition))
         for what, text in choices.items():
             options.progress.note(f"{what} {text}")
+        if line is not None:
+            options.progress.note(f"plan {line}")
         workspace = Workspace(config.out / CHECKPOINTS, setup.fingerprint, options.progress.note)
         recorder = options.progress
         if folder is not None:  # every epoch is written before others hear of it
@@ -116,7 +125,7 @@ class Session:
         if tracker is not None and ranks.first:
             contexts.enter_context(tracker.of_run(setup.config, recorder.note, resuming=options.resuming))
             recorder = Several(recorder, tracker)
-        return cls(setup, folder, recorder, workspace, engine, choices, plan, command, contexts.pop_all())
+        return cls(setup, job, folder, recorder, workspace, engine, choices, plan, command, contexts.pop_all())
 
     def __enter__(self) -> Session:
         """Open the engine, and look to it that the memory stays below its limit."""
@@ -136,9 +145,9 @@ class Session:
                 f"the run that was there before is kept in {self.folder.replaced} until this one is done"
             )
 
-    def context(self, aggregations: Sequence[str]) -> StrategyContext:
+    def context(self) -> StrategyContext:
         """Return what strategies are given."""
-        return StrategyContext(self.setup, self.engine, self.recorder, self.workspace, tuple(aggregations))
+        return StrategyContext(self.setup, self.engine, self.recorder, self.workspace, self.job.aggregations)
 
     def finish(self, results: dict[str, StrategyResult], trained: str | None) -> Comparison:
         """Evaluate what was trained, write everything, and seal the run.
@@ -148,6 +157,7 @@ class Session:
         trained
             The result that was asked for; None: all of them, to be compared.
         """
+        self.recorder.note(f"evaluating {', '.join(results)}")
         stages: dict[str, StageTimer] = {stage.name: stage for one in results.values() for stage in one.stages}
         choices = self.choices
         if self.plan is not None:
@@ -182,10 +192,33 @@ def _threads(setup: Setup, engine: Engine, begun: Begun | None) -> Threads:
     return keep_threads(asked, begun.threads, device, alone=alone)
 
 
-def whole_images(strategies: Sequence[str]) -> list[str]:
-    """Return what strategies train on whole images: the global CNN, the coherent model, or neither."""
-    trained = [STRATEGIES.find(name).trains for name in needed_for(list(strategies))]
-    return [what for what in dict.fromkeys(trained) if what != "subdomains"]
+def _planned(setup: Setup, job: Job, options: RunOptions, engine: Engine) -> tuple[Setup, str | None]:
+    """Return the run for as many epochs as the time allows, and its plan in one line; None: over ranks there is none.
+
+    Where trials would take more than a small part of the time, there are none, and the line has no times.
+    """
+    if not setup.ranks.alone:
+        return setup, None
+    hands, limit = Hands.of(setup.config.compute, setup.compute.device.type), options.time_limit
+    if options.engine is not None:
+        hands = Hands(engine.workers, None if engine.serial else 1)
+    trials = Trials(careful=limit is not None)
+    if limit is not None:
+        left = limit - (time.monotonic() - options.began)
+        setup = setup.with_epochs(epochs_within(setup, job, hands, trials, left))
+    works = works_of_job(setup, job)
+    if limit is None and not worth_trying(setup, works):
+        return setup, f"{sum(work.times * work.steps for work in works):,} short steps: not timed beforehand"
+    line = in_one_line(costs_of(setup, job, hands, trials).values())
+    return setup, line if limit is None else f"{setup.config.training.epochs} epochs fit: {line}"
+
+
+def _described(setup: Setup) -> str:
+    """Return what is trained on."""
+    dataset, split = setup.data.dataset, setup.data.split
+    size = "x".join(map(str, dataset.image_size))
+    parts = ", ".join(f"{len(getattr(split, part)):,} {part}" for part in ("train", "validation", "test"))
+    return f"{len(dataset.labels):,} images of {size} pixels in {len(dataset.classes)} classes: {parts}"
 
 
 def _tell_of_files(setup: Setup, progress: Progress) -> None:

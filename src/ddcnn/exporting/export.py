@@ -81,7 +81,7 @@ def export(
         One file per local CNN, from the raw pixels of its box to what it hands over, and one for the aggregation.
         ``parts.json`` says which is which.
     force
-        Replace the file. A folder is never replaced.
+        Replace a file that was exported in this format. Nothing else is replaced, and no folder.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def export(
     name = strategy or best_strategy(folder)
     kind = "-parts" if parts else form.suffix
     target = Path(out) if out is not None else Path(f"{folder.path.resolve().name}-{name}{kind}")
-    _check_free(target, parts=parts, force=force)
+    _check_free(target, form, parts=parts, force=force)
     sample = sample_of(folder, read_data(folder, trust=trust), trust=trust)
     assembly = (apart if parts else together)(network, sample.images)
     facts = _facts(folder, network, name, trust=trust)
@@ -163,7 +163,7 @@ def _index(assembly: Assembly, form: Format, facts: Mapping[str, Any]) -> bytes:
     return (json.dumps({**facts, "parts": pieces}, indent=1) + "\n").encode()
 
 
-def _check_free(target: Path, *, parts: bool, force: bool) -> None:
+def _check_free(target: Path, form: Format, *, parts: bool, force: bool) -> None:
     if not target.parent.is_dir():
         raise ExportError(f"{target.parent} is not a folder; make it, or choose another --out")
     if parts and target.exists() and not (target.is_dir() and not any(target.iterdir())):
@@ -172,6 +172,8 @@ def _check_free(target: Path, *, parts: bool, force: bool) -> None:
         raise ExportError(f"{target} is a folder; name a file with --out")
     if not parts and target.exists() and not force:
         raise ExportError(f"{target} exists; choose another --out, or --force to replace it")
+    if target.exists() and not parts and not form.wrote(target):
+        raise ExportError(f"{target} was not exported in this format and is not replaced; choose another --out")
 
 
 def _write(target: Path, files: Mapping[str, bytes], *, parts: bool) -> None:

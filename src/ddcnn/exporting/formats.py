@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from ddcnn.data.files import open_regular
 from ddcnn.errors import ExportError
 from ddcnn.exporting import onnx_format, safetensors_format, torch_export_format
 from ddcnn.exporting.pieces import Answers, Piece
@@ -29,12 +31,23 @@ class Format:
     read
         (that content, a copy of the piece) -> a function from an input to outputs by name, computed by what is in the
         file: it is what proves the file, before it is written.
+    metadata
+        (a file) -> its metadata, in which the facts are; whatever it raises, it is not of this format.
     """
 
     suffix: str
     sentence: str
     write: Callable[[Piece, Tensor, Mapping[str, str]], bytes]
     read: Callable[[bytes, Piece], Answers]
+    metadata: Callable[[Path], Mapping[str, Any]]
+
+    def wrote(self, path: Path) -> bool:
+        """Tell whether a file is one that was exported in this format."""
+        try:
+            open_regular(path).close()
+            return {"ddcnn", "strategy", "classes"} <= set(self.metadata(path))
+        except Exception:  # of whatever it is instead
+            return False
 
 
 def _adapted(name: str, found: Any) -> Format:
@@ -47,10 +60,26 @@ FORMATS: Registry[Format] = Registry(
     "format",
     ExportError,
     {
-        "onnx": Format(".onnx", "Runs with ONNX Runtime, in any language.", onnx_format.write, onnx_format.read),
-        "torch-export": Format(".pt2", "Runs with PyTorch alone.", torch_export_format.write, torch_export_format.read),
+        "onnx": Format(
+            ".onnx",
+            "Runs with ONNX Runtime, in any language.",
+            onnx_format.write,
+            onnx_format.read,
+            onnx_format.metadata,
+        ),
+        "torch-export": Format(
+            ".pt2",
+            "Runs with PyTorch alone.",
+            torch_export_format.write,
+            torch_export_format.read,
+            torch_export_format.metadata,
+        ),
         "safetensors": Format(
-            ".safetensors", "Parameters without code.", safetensors_format.write, safetensors_format.read
+            ".safetensors",
+            "Parameters without code.",
+            safetensors_format.write,
+            safetensors_format.read,
+            safetensors_format.metadata,
         ),
     },
     adapt=_adapted,

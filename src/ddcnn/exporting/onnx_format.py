@@ -7,14 +7,16 @@ import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Shaped
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
+from ddcnn.data.files import open_regular
 from ddcnn.errors import ExportError, in_one_line
 from ddcnn.exporting.pieces import Piece, WholeNetwork
 from ddcnn.exporting.quietly import quietly
@@ -83,6 +85,33 @@ def read(content: bytes, piece: Piece) -> Callable[[Tensor], dict[str, Tensor]]:
     return lambda x: _run(session, x)
 
 
+def metadata(path: Path) -> Mapping[str, Any]:
+    """Return the facts of a file."""
+    return {one.key: one.value for one in _package("onnx").load(path, load_external_data=False).metadata_props}
+
+
+class _Subdomain(BaseModel):
+    missing: bool
+
+
+class _Input(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    channels: int
+    size: list[int]
+
+
+class _Facts(BaseModel):
+    """What a file must say, so that its answers can be counted."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    strategy: str
+    classes: Annotated[list[str], Field(min_length=2)]
+    input: _Input
+    subdomains: Annotated[list[_Subdomain], Field(min_length=1)]
+
+
 class OnnxNetwork:
     """A whole network in an ONNX file, as `ddcnn.export` wrote it.
 
@@ -107,21 +136,34 @@ class OnnxNetwork:
     def __init__(self, file: Path | str) -> None:
         path = Path(file)
         try:
-            self._session = _session(path.read_bytes())
+            with open_regular(path) as content:
+                self._session = _session(content.read())
         except OSError as error:
             raise ExportError(f"{path} cannot be read: {error.strerror}; give a file of ddcnn export") from None
         found = self._session.get_modelmeta().custom_metadata_map
         outputs = [one.name for one in self._session.get_outputs()]
         if "classes" not in found or outputs != list(WholeNetwork.outputs):
             raise ExportError(f"{path} is no whole network of ddcnn export; give one that was exported without --parts")
-        self.path, self.facts = path, {name: json.loads(value) for name, value in found.items()}
-        rows = enumerate(self.facts["subdomains"])
-        self.missing = tuple(n for n, row in rows if row["missing"])
+        try:
+            self.facts = {name: json.loads(value) for name, value in found.items()}
+            facts = _Facts.model_validate(self.facts)
+        except (ValueError, RecursionError) as error:  # of JSON, or of pydantic
+            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else in_one_line(error)
+            raise ExportError(f"{path}: its metadata cannot be used: {reason}; export the run again") from None
+        self.path, self._count = path, (len(facts.subdomains), len(facts.classes))
+        self.missing = tuple(n for n, row in enumerate(facts.subdomains) if row.missing)
 
     def scores(self, images: Shaped[Tensor, "B C *S"]) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B N K"]]:
         """Return global scores and local probabilities."""
-        found = _run(self._session, images)
-        return found["scores"], found["local_probabilities"]
+        found, (N, K) = _run(self._session, images), self._count
+        scores, local = found["scores"], found["local_probabilities"]
+        if scores.shape != (len(images), K) or local.shape != (len(images), N, K):
+            raise ExportError(
+                f"{self.path} should answer scores of shape {(len(images), K)} and local probabilities of "
+                f"{(len(images), N, K)}, as its metadata say, got {tuple(scores.shape)} and {tuple(local.shape)}; "
+                "export the run again"
+            )
+        return scores, local
 
 
 def _session(content: bytes) -> Any:
@@ -137,8 +179,11 @@ def _session(content: bytes) -> Any:
 
 def _run(session: Any, x: Tensor) -> dict[str, Tensor]:
     names = [one.name for one in session.get_outputs()]
-    (given,) = session.get_inputs()
-    values = session.run(names, {given.name: np.ascontiguousarray(x.detach().cpu().numpy())})
+    given = session.get_inputs()[0]
+    try:
+        values = session.run(names, {given.name: np.ascontiguousarray(x.detach().cpu().numpy())})
+    except Exception as error:  # the runtime has a class of its own for each fault
+        raise ExportError(f"ONNX Runtime cannot run this on images {tuple(x.shape)}: {in_one_line(error)}") from None
     return {name: torch.from_numpy(value) for name, value in zip(names, values, strict=True)}
 
 

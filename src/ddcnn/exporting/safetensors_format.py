@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -16,6 +18,12 @@ def write(piece: Piece, example: Tensor, facts: Mapping[str, str]) -> bytes:  # 
     """Return a safetensors file."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in piece.saved().items()}
     return save(tensors, metadata=dict(facts))
+
+
+def metadata(path: Path) -> Mapping[str, Any]:
+    """Return the facts of a file."""
+    with safe_open(path, framework="numpy") as file:
+        return dict(file.metadata() or {})
 
 
 def read(content: bytes, piece: Piece) -> Callable[[Tensor], dict[str, Tensor]]:

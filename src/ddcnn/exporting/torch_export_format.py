@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +25,14 @@ def write(piece: Piece, example: Tensor, facts: Mapping[str, str]) -> bytes:
         file = io.BytesIO()
         torch.export.save(program, file, extra_files={FACTS: json.dumps(dict(facts))})
     return file.getvalue()
+
+
+def metadata(path: Path) -> Mapping[str, Any]:
+    """Return the facts of a file, none of whose code is run."""
+    with zipfile.ZipFile(path) as archive:
+        (name,) = (one for one in archive.namelist() if one.endswith(f"extra/{FACTS}"))
+        found: dict[str, Any] = json.loads(archive.read(name))
+        return found
 
 
 def read(content: bytes, piece: Piece) -> Callable[[Tensor], dict[str, Tensor]]:

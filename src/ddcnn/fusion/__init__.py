@@ -1,6 +1,7 @@
 """N equal CNNs <-> one grouped CNN: operator table, fuse, unfuse, the measured choice of a backend."""
 
 from ddcnn.fusion.fuse import Backend, BackendName, FusedCNN, fuse, unfuse
+from ddcnn.fusion.inference import for_inference
 from ddcnn.fusion.operators import fuses
 from ddcnn.fusion.proofs import Proofs
 from ddcnn.fusion.stacked import Stacked
@@ -14,6 +15,7 @@ __all__ = [
     "Proofs",
     "Stacked",
     "classifier_of",
+    "for_inference",
     "fuse",
     "fuses",
     "structure",

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,7 +53,9 @@ def measure(candidates: Mapping[Name, Callable[[], object]], *, rounds: int = 5)
     return times
 
 
-def fastest(candidates: Mapping[str, Callable[[], object]], about: Sequence[object]) -> tuple[str, dict[str, float]]:
+def fastest(
+    candidates: Mapping[str, Callable[[], object]], about: Sequence[object], *, rounds: int = 5
+) -> tuple[str, dict[str, float]]:
     """Return the name of the fastest candidate, and the seconds of each: measured, or remembered from another time.
 
     Parameters
@@ -62,16 +64,28 @@ def fastest(candidates: Mapping[str, Callable[[], object]], about: Sequence[obje
         Names and what to time.
     about
         All that the times depend on beside the machine and the versions: see `network_key`.
+    rounds
+        As in `measure`.
     """
-    facts = [*map(str, about), *sorted(candidates), torch.__version__, torch.get_num_threads()]
-    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
-    seconds = _remembered().get(key, {})
-    if not seconds or not seconds.keys() <= candidates.keys():
+    seconds = remembered(candidates, about)
+    if not seconds:
         gpus = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
         with torch.random.fork_rng(devices=gpus):
-            seconds = {name: min(times) for name, times in measure(candidates).items()}
-        _remember(key, seconds)
+            seconds = {name: min(times) for name, times in measure(candidates, rounds=rounds).items()}
+        _remember(_key(candidates, about), seconds)
     return min(seconds, key=lambda name: seconds[name]), seconds
+
+
+def remembered(candidates: Iterable[str], about: Sequence[object]) -> dict[str, float]:
+    """Return the seconds of candidates of these names, as `fastest` measured them another time; none if it did not."""
+    names = set(candidates)
+    seconds = _remembered().get(_key(names, about), {})
+    return seconds if seconds.keys() <= names else {}
+
+
+def _key(names: Iterable[str], about: Sequence[object]) -> str:
+    facts = [*map(str, about), *sorted(names), torch.__version__, torch.get_num_threads()]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
 def network_key(network: nn.Module, example: Tensor) -> list[object]:

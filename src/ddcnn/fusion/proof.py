@@ -23,7 +23,7 @@ from ddcnn.machine import return_freed_memory
 TOLERANCE = 1e-6  # relative, in float64
 _DISTURBANCE = 1e-12  # relative; thousands of times what rounding changes in float64
 _SAMPLES = (3, 12, 48)  # batch norm of few values amplifies rounding, that of many does not
-_LARGE = 2**22  # bytes of input: below, what a convolution unfolds is small
+LARGE = 2**22  # bytes of input: below, what a convolution unfolds is small
 _ANNOUNCED = 2**30  # bytes: a proof that takes more is announced
 _CHUNK = 2**20  # numbers that are compared at a time
 _SIZES = (8, 16, 32, 64, 224)  # of images that are made up
@@ -71,7 +71,7 @@ def find_mismatch(
         for samples in _SAMPLES:
             generator = torch.Generator().manual_seed(0)
             x = torch.randn((samples, *shape), generator=generator, dtype=torch.float64).to(device)
-            with contextlib.nullcontext() if x.nbytes <= _LARGE else SampleBySample():  # type: ignore[no-untyped-call]
+            with contextlib.nullcontext() if x.nbytes <= LARGE else SampleBySample():  # type: ignore[no-untyped-call]
                 try:
                     return _mismatch(candidate, network, x)
                 except _IllConditionedError as error:

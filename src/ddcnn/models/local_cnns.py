@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ddcnn.decomposition import Decomposition, Subdomain, Subimages
 from ddcnn.errors import FusionError
 from ddcnn.fusion.fuse import Backend, FusedCNN, fuse
+from ddcnn.fusion.inference import for_inference
 from ddcnn.fusion.proofs import Proofs
 from ddcnn.fusion.structural_equality import structure
 from ddcnn.fusion.tap import classifier_of
@@ -99,11 +100,34 @@ class LocalCNNs(nn.Module):
             if positions := tuple(position for position, n in enumerate(members) if n in group):
                 groups.append(positions)
                 fused.append(network.subset([group.index(members[position]) for position in positions]))
+        return self._with(tuple(self.subdomains[n] for n in members), groups, fused).train(self.training)
+
+    def for_inference(self, images: Subimages, *, measure: bool = False) -> LocalCNNs:
+        """Return local CNNs that give the same scores in eval mode, sooner: see `ddcnn.fusion.for_inference`.
+
+        Parameters
+        ----------
+        images
+            Raw subimages of real shape; few will do, but to measure, as many as there will be at once.
+        measure
+            Whether each backend is timed on them.
+        """
+        self._check(images)
+        fused = []
+        for number, network in enumerate(self._fused()):
+            seen = self._seen(images, number)
+            fused.append(for_inference(network, seen.shape[2:], example=seen if measure else None))
+        return self._with(self.subdomains, self.groups, fused).eval()
+
+    def _with(
+        self, subdomains: tuple[Subdomain, ...], groups: list[tuple[int, ...]], fused: list[FusedCNN]
+    ) -> LocalCNNs:
+        """Return local CNNs of the same images, made of other networks."""
         part = type(self).__new__(type(self))
         nn.Module.__init__(part)
         part.normalization = self.normalization
-        part._hold(self.image_size, tuple(self.subdomains[n] for n in members), groups, fused)
-        return part.train(self.training)
+        part._hold(self.image_size, subdomains, groups, fused)
+        return part
 
     @property
     def members(self) -> int:

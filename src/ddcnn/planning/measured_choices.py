@@ -14,7 +14,7 @@ from ddcnn.decomposition import Subimages
 from ddcnn.engines import Ranks
 from ddcnn.errors import FusionError
 from ddcnn.fusion import BackendName
-from ddcnn.fusion.choice import fastest, measure, network_key, training_step
+from ddcnn.fusion.choice import fastest, measure, network_key, remembered, training_step
 from ddcnn.models import LocalCNNs
 from ddcnn.network_factory import NetworkFactory
 from ddcnn.planning.compute import ComputePlan
@@ -23,6 +23,8 @@ from ddcnn.training import PrecisionName, autocast
 
 _BACKENDS: tuple[BackendName, ...] = ("fused", "vmapped", "looped")
 _PRECISIONS: tuple[PrecisionName, ...] = ("float32", "bfloat16")
+_ROUNDS = 5  # turns of all candidates
+_SHARE = 0.05  # of the time of a run that measuring may take
 
 
 class Candidate(NamedTuple):
@@ -42,6 +44,8 @@ def choose_fastest(
     compute: ComputePlan,
     ranks: Ranks,
     memory: MemoryPlan | None = None,
+    *,
+    steps: int | None = None,
 ) -> tuple[ComputePlan, dict[str, str]]:
     """Decide what is left at ``auto``: the precision, and the backend of the local CNNs.
 
@@ -49,10 +53,15 @@ def choose_fastest(
     candidate because it has the range of float32; where the processor has no instructions for it, it loses the
     measurement. Rank 0 decides for all ranks; each proves for its own local CNNs that they can do it.
 
+    In a short run, of which measuring would take more than a twentieth, nothing is measured: what was the fastest
+    another time is taken, or else float32, and fused where that is possible.
+
     Parameters
     ----------
     memory
         Backends for which it leaves no memory are no candidates.
+    steps
+        About how many such training steps the run will take; None: it is worth while to measure.
 
     Returns
     -------
@@ -69,14 +78,14 @@ def choose_fastest(
     reasons: dict[str, str] = {}
     decided = torch.zeros(2, dtype=torch.int64)
     if ranks.first:
-        compute, reasons = _chosen(data, networks, compute, ranks, memory)
+        compute, reasons = _chosen(data, networks, compute, ranks, memory, steps)
         backend = cast(BackendName, compute.backend)
         decided = torch.tensor([_PRECISIONS.index(compute.precision), _BACKENDS.index(backend)])
     ranks.broadcast_([decided])
     if not ranks.first:
         p, b = decided.tolist()
         asked = compute.with_(precision=_PRECISIONS[p], backend=_BACKENDS[b])
-        compute, reasons = _chosen(data, networks, asked, ranks, None)
+        compute, reasons = _chosen(data, networks, asked, ranks, None, None)
     return compute, reasons
 
 
@@ -90,32 +99,96 @@ def seconds_alone(
 
 
 def _chosen(
-    data: TrainingData, networks: NetworkFactory, compute: ComputePlan, ranks: Ranks, memory: MemoryPlan | None
+    data: TrainingData,
+    networks: NetworkFactory,
+    compute: ComputePlan,
+    ranks: Ranks,
+    memory: MemoryPlan | None,
+    steps: int | None,
 ) -> tuple[ComputePlan, dict[str, str]]:
     indices = compute.groups(ranks.owned(len(networks.decomposition)))[0]
     subdomains = [networks.subdomains[n] for n in indices]
     images = data.batches(data.split.train, subdomains, purpose="choices").first()
+    assert isinstance(images, Subimages)
+    key = network_key(networks.local_module(indices[0]), images.parts[0])
+    about = [networks.config.decomposition, indices, *key]
+    precisions = _PRECISIONS if compute.config.precision == "auto" else (compute.precision,)
+    backends = _candidates(networks, compute, memory)
+    named = [Candidate(p, b) for p in precisions for b in backends]
+    rounds = _affordable(len(named), steps)
+    if len(named) > 1 and not rounds:
+        return _unmeasured(networks, compute, indices, images, named, remembered(map(str, named), about))
     possible, obstacles = _possible(networks, compute, indices, images, memory)
-    precision = compute.config.precision
-    candidates = {
-        Candidate(p, b): _timed(p, network, images)
-        for p in (_PRECISIONS if precision == "auto" else [precision])
-        for b, network in possible.items()
-    }
+    candidates = {Candidate(p, b): _timed(p, network, images) for p in precisions for b, network in possible.items()}
     if len(candidates) == 1:
         measure(candidates, rounds=0)  # vmap does not know all operators in all precisions
         seconds = dict.fromkeys(candidates, 1.0)
     else:
-        assert isinstance(images, Subimages)
-        key = network_key(networks.local_module(indices[0]), images.parts[0])
-        seconds = _measured(candidates, [networks.config.decomposition, indices, *key])
+        seconds = _measured(candidates, about, rounds or 1)
     best = min(seconds, key=lambda candidate: seconds[candidate])
-    chosen = compute.with_(precision=best.precision, backend=best.backend, device=compute.device.type)
-    return chosen, _reasons(best, seconds, obstacles)
+    return _with(compute, best), _reasons(best, seconds, obstacles)
 
 
-def _measured(candidates: Mapping[Candidate, Callable[[], object]], about: Sequence[object]) -> dict[Candidate, float]:
-    _, seconds = fastest({str(candidate): run for candidate, run in candidates.items()}, about)
+def _affordable(candidates: int, steps: int | None) -> int:
+    """Return how many turns of all candidates, after one to warm up, take at most a twentieth of a run; 5 at most.
+
+    >>> _affordable(6, steps=28), _affordable(6, steps=480), _affordable(6, steps=None)
+    (0, 3, 5)
+    """
+    if steps is None:
+        return _ROUNDS
+    return max(0, min(_ROUNDS, int(_SHARE * steps / max(1, candidates)) - 1))
+
+
+def _candidates(networks: NetworkFactory, compute: ComputePlan, memory: MemoryPlan | None) -> tuple[BackendName, ...]:
+    """Return the backends to choose from, of which some may turn out not to be possible."""
+    if compute.backend != "auto":
+        return (compute.backend,)
+    if len(networks.decomposition) == 1:
+        return ("looped",)
+    return tuple(b for b in _BACKENDS if memory is None or b not in memory.too_large)
+
+
+def _unmeasured(
+    networks: NetworkFactory,
+    compute: ComputePlan,
+    indices: Sequence[int],
+    images: Subimages,
+    named: Sequence[Candidate],
+    seconds: Mapping[str, float],
+) -> tuple[ComputePlan, dict[str, str]]:
+    """Decide for a short run: the fastest of those remembered, or else float32, and fused where that is possible."""
+    known = sorted((one for one in named if str(one) in seconds), key=lambda one: seconds[str(one)])
+    why = "the fastest, measured before" if known else "the run is too short to measure others"
+    obstacles: list[str] = []
+    usual = sorted(named, key=lambda one: one.backend == "vmapped")  # which is slower than the loop as often as not
+    for candidate in (*known, *usual, Candidate(named[0].precision, "looped")):
+        chosen = _with(compute, candidate)
+        try:
+            (network,) = _possible(networks, chosen, indices, images, None)[0].values()
+            measure({candidate: _timed(candidate.precision, network, images)}, rounds=0)
+        except FusionError as error:
+            if compute.backend == candidate.backend:
+                raise
+            obstacles.append(str(error).partition("; use")[0])
+            continue
+        precision = why if compute.config.precision == "auto" else "as asked"
+        backend = "; ".join([why if compute.backend == "auto" else "as asked", *obstacles])
+        return chosen, {
+            "precision": f"{candidate.precision}: {precision}",
+            "backend": f"{candidate.backend}: {backend}",
+        }
+    raise AssertionError("the loop over local CNNs is always possible")
+
+
+def _with(compute: ComputePlan, best: Candidate) -> ComputePlan:
+    return compute.with_(precision=best.precision, backend=best.backend, device=compute.device.type)
+
+
+def _measured(
+    candidates: Mapping[Candidate, Callable[[], object]], about: Sequence[object], rounds: int
+) -> dict[Candidate, float]:
+    _, seconds = fastest({str(candidate): run for candidate, run in candidates.items()}, about, rounds=rounds)
     return {candidate: seconds[str(candidate)] for candidate in candidates if str(candidate) in seconds}
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
 
 import torch
-from torch import nn
 
 from ddcnn.data.lazy import OnHost, Resident, load
 from ddcnn.data.prefetch import DEPTH
@@ -21,6 +21,7 @@ from ddcnn.machine import resident_memory, return_freed_memory
 from ddcnn.models import LocalCNNs
 from ddcnn.network_factory import NetworkFactory
 from ddcnn.planning.compute import ComputePlan
+from ddcnn.planning.trial import copied, endless
 from ddcnn.training import (
     CrossEntropy,
     FadingLocalLosses,
@@ -232,11 +233,10 @@ class _Trial:
         precision: PrecisionName = "bfloat16" if self.compute.config.precision == "bfloat16" else "float32"
         objective: Objective = FadingLocalLosses(1.0) if isinstance(network, WholeNetwork) else CrossEntropy()
         step = Step(network, MemberOptimizer(network, data.training), precision, objective)
-        cast(nn.Module, network).train()
-        for epoch in (1, 2):
-            for samples in batches.shuffled(epoch):
-                step(samples)
-        _ = [{k: v.clone() for k, v in network.member_state(n).items()} for n in range(network.members)]
+        with closing(endless(step, batches)) as steps:
+            for _ in range(2):
+                next(steps)
+        _ = copied(network)
 
 
 def _placed(data: TrainingData, plan: MemoryPlan, trial: _Trial) -> tuple[TrainingData, MemoryPlan]:

@@ -12,7 +12,7 @@ from ddcnn.config import Config
 from ddcnn.data import Dataset, Split, make_split, open_data
 from ddcnn.data.store import Stored, reading
 from ddcnn.data.training_data import TrainingData
-from ddcnn.engines import ALONE, Engine, Ranks
+from ddcnn.engines import ALONE, Ranks
 from ddcnn.errors import ConfigError
 from ddcnn.fusion import Proofs
 from ddcnn.machine import resident_memory
@@ -68,6 +68,13 @@ class Setup:
         config = self.config.model_copy(update={"compute": compute.config})
         return replace(self, config=config, compute=compute, data=data or self.data)
 
+    def with_epochs(self, epochs: int) -> Setup:
+        """Return the same setup for another number of epochs of each stage."""
+        training = self.config.training.model_copy(update={"epochs": epochs})
+        config = self.config.model_copy(update={"training": training})
+        data, networks = replace(self.data, training=training), replace(self.networks, config=config)
+        return replace(self, config=config, data=data, networks=networks)
+
 
 def prepare(config: Config, dataset: Dataset | None = None, ranks: Ranks = ALONE, proofs: Sequence[str] = ()) -> Setup:
     """Read (or take) and split the data, place it on the device, and check that every network fits its subimages.
@@ -122,13 +129,15 @@ def network_factory(config: Config, data: TrainingData, proofs: Proofs) -> Netwo
     )
 
 
-def decide(setup: Setup, whole: Sequence[str], engine: Engine) -> tuple[Setup, dict[str, str], MemoryPlan | None]:
+def decide(setup: Setup, whole: Sequence[str], workers: int = 1) -> tuple[Setup, dict[str, str], MemoryPlan | None]:
     """Decide what depends on this machine: how many local CNNs at once, on which backend, in which precision.
 
     Parameters
     ----------
     whole
         What is trained on whole images: of ``"global"`` and ``"coherent"``.
+    workers
+        How many groups of local CNNs are trained at the same time.
 
     Returns
     -------
@@ -138,15 +147,23 @@ def decide(setup: Setup, whole: Sequence[str], engine: Engine) -> tuple[Setup, d
     networks, ranks = setup.networks, setup.ranks
     subdomains = len(networks.decomposition)
     data, compute, plan = plan_memory(setup.data, networks, setup.compute, whole)
-    if engine.workers > 1:
-        share = math.ceil(subdomains / engine.workers)
+    if workers > 1:
+        share = math.ceil(subdomains / workers)
         compute = compute.with_(group=min(compute.group or share, share))
-    compute, reasons = choose_fastest(data, networks, compute, ranks, plan)
+    compute, reasons = choose_fastest(data, networks, compute, ranks, plan, steps=_steps(setup, whole))
     if plan is not None:
         reasons["memory"] = plan.line(subdomains)
     if isinstance(data.images, Stored):
         reasons["store"] = reading(data.images.store, networks.decomposition)
     return setup.with_compute(compute, data), reasons, plan
+
+
+def _steps(setup: Setup, whole: Sequence[str]) -> int:
+    """Return about how many training steps the run takes, in those of the local CNNs: whole networks take longer."""
+    training = setup.config.training
+    assert training.batch_size is not None
+    an_epoch = max(1, len(setup.data.split.train) // training.batch_size)
+    return training.epochs * an_epoch * (1 + len(whole))
 
 
 def _digest(config: Config, dataset: Dataset, split: Split) -> bytes:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from rich.table import Table
@@ -29,6 +28,7 @@ from ddcnn.report.experiment_summary import (
     read_summary,
 )
 from ddcnn.report.labels_and_formats import by, count
+from ddcnn.report.page import page_environment
 from ddcnn.text import printable
 
 _PAGE = "report.html"
@@ -57,9 +57,8 @@ def write_experiment_report(folder: Path | str) -> Path:
 
 def render(summary: Summary, figures: Mapping[str, Figure]) -> str:
     """Return the page as text."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     folder = files("ddcnn.report")
-    template = environment.from_string(folder.joinpath("experiment.html").read_text("utf-8"))
+    template = page_environment().from_string(folder.joinpath("experiment.html").read_text("utf-8"))
     style = svg.theme() + folder.joinpath("style.css").read_text("utf-8")
     return template.render(_context(summary, figures), style=Markup(style)) + "\n"
 

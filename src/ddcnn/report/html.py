@@ -12,21 +12,20 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from ddcnn.report import classes, sections, svg, uncertainty
 from ddcnn.report.advice import advice, warning
 from ddcnn.report.curves import curves_of
-from ddcnn.report.labels_and_formats import STRATEGIES, by, count, percent, strategy_label
+from ddcnn.report.labels_and_formats import STRATEGIES, by, count, strategy_label
 from ddcnn.report.missing import missing_section
 from ddcnn.report.mistakes import gallery
+from ddcnn.report.page import page_environment
 from ddcnn.report.read import RunFiles, read_run
 from ddcnn.report.results import Results
 from ddcnn.report.tables import cells, columns, is_best, sureness_rows
 from ddcnn.report.verdict import number_of_subdomains, verdict
 from ddcnn.runs.folder import REPORT, RunFolder
-from ddcnn.text import printable
 
 _NBSP = "\N{NO-BREAK SPACE}"
 
@@ -52,12 +51,8 @@ def write_report(run_dir: Path | str) -> Path:
 
 def render(run: RunFiles) -> str:
     """Return the page as text."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_plain
-    )
-    environment.filters |= {"percent": percent, "count": count, "by": by}
     folder = files("ddcnn.report")
-    template = environment.from_string(folder.joinpath("template.html").read_text("utf-8"))
+    template = page_environment().from_string(folder.joinpath("template.html").read_text("utf-8"))
     style = svg.theme() + folder.joinpath("style.css").read_text("utf-8")
     script = folder.joinpath("page.js").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -82,13 +77,6 @@ def _with_contents(page: str) -> str:
 
 def _identifier(title: str) -> str:
     return re.sub(r"[^a-z]+", "-", title.lower())
-
-
-def _plain(value: Any) -> Any:
-    """Return what is put into the page: of text, such as a configuration that a stranger wrote, nothing steers it."""
-    if isinstance(value, Markup) or not isinstance(value, str):
-        return value
-    return "\n".join(map(printable, value.split("\n")))
 
 
 def _context(run: RunFiles) -> dict[str, Any]:

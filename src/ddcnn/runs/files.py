@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddcnn.atomic import advice, sync_folder, write_atomic
 from ddcnn.errors import RunError
-from ddcnn.runs.manifest import Manifest, is_own, is_safe, sha256
+from ddcnn.runs.manifest import Manifest, NewerError, is_own, is_safe, sha256
 from ddcnn.strict import MOST_YAML, parse_json
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ REPORT = "report.html"
 MISTAKES = "mistakes.safetensors"
 
 _SCRATCH = re.compile(rf"(folds/\d+/)?{CHECKPOINTS}/")
-_PARTLY = re.compile(r"\..+\.[a-z0-9_]{8}")  # as `write_atomic` calls what it has not renamed yet
+_PARTLY = re.compile(r"((?:.+/)?)\.([^/]+)\.[a-z0-9_]{8}")  # as `write_atomic` calls what it has not renamed yet
+_REMOVED = re.compile(r"(.+/)?\.nfs[0-9a-f]{16,}")  # as NFS calls what was removed and is still open
 
 _MOST_BYTES = {".yaml": MOST_YAML, ".json": 2**26, ".jsonl": 2**28}  # parsed text takes many times its size in memory
 _MOST = 2**36  # of any other file: far above what a network needs, far below what a sparse file may claim
@@ -101,13 +102,13 @@ class RunFiles:
     def sweep(self) -> None:
         """Remove what a killed process left half-written."""
         for path in list(self.path.rglob(".*")):
-            if path.is_file() and _PARTLY.fullmatch(path.name):
+            if path.is_file() and _is_partly(self.name_of(path)):
                 path.unlink(missing_ok=True)
 
     def is_scratch(self, path: Path) -> bool:
         """Tell whether a file is one that passes: below ``checkpoints/``, or left half-written."""
-        passing = _SCRATCH.match(self.name_of(path))
-        return passing is not None or _PARTLY.fullmatch(path.name) is not None or path.name.startswith(".nfs")
+        name = self.name_of(path)
+        return bool(_SCRATCH.match(name) or _REMOVED.fullmatch(name)) or _is_partly(name)
 
     def is_complete(self) -> bool:
         """Tell whether the run has its manifest, which is written last."""
@@ -136,6 +137,9 @@ class RunFiles:
                 raise RunError(self._damage(MANIFEST, f"not ASCII at byte {error.start}")) from None
             except RunError:
                 raise
+            except NewerError as error:
+                how = "update ddcnn, or copy the run anew if that is damage"
+                raise RunError(f"{self.path / MANIFEST} cannot be read: {error}; {how}") from None
             except ValueError as error:
                 raise RunError(self._damage(MANIFEST, str(error))) from None
         return self._known
@@ -300,6 +304,16 @@ class RunFiles:
 
     def _no_tensors(self, name: str, how: object) -> str:
         return f"{self.path / name} is not a safetensors file: {how}; copy it anew, or train again"
+
+
+def _is_partly(name: str) -> bool:
+    """Tell whether a file is what a killed process has left of one of a run; any other hidden file is the user's.
+
+    >>> [_is_partly(name) for name in (".data.json.0123abcd", "folds/1/.data.json.0123abcd", ".thesis.chapter1")]
+    [True, True, False]
+    """
+    match = _PARTLY.fullmatch(name)
+    return match is not None and (bool(_SCRATCH.match(name)) or is_own(match[1] + match[2]))
 
 
 def _utf8(text: str) -> bytes:

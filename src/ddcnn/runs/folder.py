@@ -14,7 +14,7 @@ from pathlib import Path
 from ddcnn.config import Config
 from ddcnn.decomposition import build_decomposition
 from ddcnn.errors import RunError
-from ddcnn.folders import FolderLock, entries, is_within, move_aside
+from ddcnn.folders import FolderLock, check_apart, entries, move_aside
 from ddcnn.runs.files import BEGUN, CHECKPOINTS, MANIFEST, MISTAKES, REPORT, RunFiles
 from ddcnn.runs.manifest import is_own
 
@@ -79,11 +79,7 @@ class RunFolder(RunFiles):
             It cannot, or something would be lost; the first such thing is named.
         """
         with self._usable():
-            for source in sources:
-                if is_within(source, self.path):
-                    raise RunError(f"{source} would be read, but lies in {self.path}; choose another --out")
-            if images is not None and is_within(self.path, images):
-                raise RunError(f"{self.path} would lie in {images}, among the images; choose another --out")
+            check_apart(self.path, sources, images)
             if not self.path.exists():
                 return
             if not self.path.is_dir():

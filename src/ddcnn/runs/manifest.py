@@ -17,6 +17,10 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _OWN = re.compile(r"(folds/\d+/)?([^/]+\.(yaml|json|jsonl|safetensors|html)|(locals|aggregations)/[^/]+\.safetensors)")
 
 
+class NewerError(ValueError):
+    """It was written by a version of ddcnn that this one does not know."""
+
+
 @dataclass(frozen=True)
 class Manifest:
     """What a complete run consists of.
@@ -56,10 +60,13 @@ class Manifest:
         Raises
         ------
         ValueError
-            One line: a byte of it differs from what `to_text` writes, or a name could lead out of the folder.
+            One line: a byte of it differs from what `to_text` writes, or a name could lead out of the folder; a
+            `NewerError` if it is of a version to come.
         """
         values = parse_json(text)
         version = values.get("version") if isinstance(values, dict) else None
+        if type(version) is int and version > _VERSION:
+            raise NewerError(f"it is of version {version}, this ddcnn reads {_VERSION}")
         if version != _VERSION:
             raise ValueError(f"it should be of version {_VERSION}, got {version!r:.40}")
         sums, runs = values.get("sha256"), values.get("runs")

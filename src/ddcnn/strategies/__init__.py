@@ -1,7 +1,7 @@
 """What is trained in which order: global, local (then an aggregation), coherent, transfer."""
 
 from ddcnn.strategies.local_probabilities import LocalProbabilities
-from ddcnn.strategies.registry import STRATEGIES, needed_for, run_strategies
+from ddcnn.strategies.registry import STRATEGIES, needed_for, run_strategies, works_of
 from ddcnn.strategies.strategy import Results, Strategy, StrategyContext, StrategyResult
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "StrategyResult",
     "needed_for",
     "run_strategies",
+    "works_of",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -10,7 +10,7 @@ from ddcnn.config import TrainingConfig
 from ddcnn.engines import RankCheckpoints, RankDistribution
 from ddcnn.models import LocalCNNs
 from ddcnn.network import CNNDNN
-from ddcnn.planning import Setup
+from ddcnn.planning import Setup, Work
 from ddcnn.strategies.calibration import calibrate_decision
 from ddcnn.strategies.local_probabilities import LocalProbabilities
 from ddcnn.strategies.strategy import Results, Strategy, StrategyContext, StrategyResult
@@ -23,7 +23,6 @@ from ddcnn.training import (
     StageTimer,
     WholeNetwork,
     cross_entropy_of,
-    fit,
 )
 
 
@@ -37,21 +36,66 @@ def train_coherent(context: StrategyContext, _earlier: Results) -> dict[str, Str
     setup = context.setup
     local_cnns = setup.networks.local_cnns(setup.owned, backend=setup.compute.backend)
     aggregation = setup.networks.aggregation(setup.config.aggregation.name)
-    data, weight = setup.data, setup.config.coherent.local_weight
-    cross_entropy = cross_entropy_of(data.training, data.labels[data.split.train.to(data.device)], data.classes)
-    objective = FadingLocalLosses(weight, cross_entropy) if weight else cross_entropy
-    checkpoints = context.checkpoints("coherent")
+    weight = setup.config.coherent.local_weight
     result = train_whole(
         context,
         local_cnns,
         aggregation,
-        data.training,
+        setup.data.training,
         "coherent",
-        checkpoints,
-        objective=objective,
+        context.checkpoints("coherent"),
+        objective=_objective(setup),
         with_local_scores=bool(weight),
     )
     return {"coherent": result}
+
+
+def coherent_works(setup: Setup, _aggregations: Sequence[str] = ()) -> list[Work]:
+    """Describe the one training."""
+    with_local_scores = bool(setup.config.coherent.local_weight)
+    objective = _objective(setup)
+    return [
+        whole_work(setup, "coherent", setup.data.training, objective=objective, with_local_scores=with_local_scores)
+    ]
+
+
+def whole_work(
+    setup: Setup,
+    stage: str,
+    training: TrainingConfig,
+    *,
+    objective: Objective | None = None,
+    with_local_scores: bool = False,
+    extras: Mapping[str, Tensor] | None = None,
+) -> Work:
+    """Describe a training of local CNNs and their aggregation as one model; see `train_whole`."""
+    data, networks, ranks = setup.data, setup.networks, setup.ranks
+    subdomains = [networks.subdomains[n] for n in setup.owned]
+    part = (ranks.replica, ranks.replicas)
+
+    def build() -> WholeNetwork:
+        local_cnns = networks.local_cnns(setup.owned, backend=setup.compute.backend)
+        aggregation = networks.aggregation(setup.config.aggregation.name)
+        return WholeNetwork(networks.network(local_cnns, aggregation), with_local_scores=with_local_scores)
+
+    return Work(
+        stage,
+        build,
+        data.batches(data.split.train, subdomains, augment=True, extras=extras, part=part),
+        data.batches(data.split.validation, subdomains, part=part),
+        training,
+        data.classes,
+        precision=setup.compute.precision,
+        objective=objective,
+        alike="whole",
+        exchanged=sum(networks.feature_widths or [data.classes] * len(networks.subdomains)),
+    )
+
+
+def _objective(setup: Setup) -> Objective:
+    data, weight = setup.data, setup.config.coherent.local_weight
+    cross_entropy = cross_entropy_of(data.training, data.labels[data.split.train.to(data.device)], data.classes)
+    return FadingLocalLosses(weight, cross_entropy) if weight else cross_entropy
 
 
 def train_whole(
@@ -77,29 +121,17 @@ def train_whole(
     extras
         What is known of all samples beside their labels, by name, (n, ...): a batch has those of its samples.
     """
-    setup, data, ranks = context.setup, context.setup.data, context.setup.ranks
+    setup, ranks = context.setup, context.setup.ranks
     network = setup.networks.network(local_cnns, aggregation)
     whole = WholeNetwork(network, with_local_scores=with_local_scores)
+    work = whole_work(setup, name, training, objective=objective, extras=extras)
     distribution = Distribution()
     store: CheckpointStore | None = checkpoints
     if not ranks.alone:
         distribution = ranked = RankDistribution(ranks, len(setup.networks.decomposition))
         store = None if checkpoints is None else RankCheckpoints(ranks, checkpoints, ranked.randomness)
-    part = (ranks.replica, ranks.replicas)
     with StageTimer(name, setup.compute.device) as stage:
-        history = fit(
-            whole,
-            data.batches(data.split.train, local_cnns.subdomains, augment=True, extras=extras, part=part),
-            data.batches(data.split.validation, local_cnns.subdomains, part=part),
-            training,
-            classes=data.classes,
-            stage=name,
-            precision=setup.compute.precision,
-            objective=objective,
-            distribution=distribution,
-            progress=context.progress,
-            checkpoints=store,
-        )
+        history = work.fit(whole, distribution=distribution, progress=context.progress, checkpoints=store)
         stage.add(history.earlier_seconds, history.peak_memory_bytes)
     stage.epochs = len(history.rows)
     stage.critical_path_seconds = stage.seconds
@@ -127,4 +159,5 @@ COHERENT = Strategy(
     "Local CNNs and DNN are trained from scratch as one model, all at the same time.",
     stages={"coherent": "coherent"},
     over_ranks=True,
+    works=coherent_works,
 )

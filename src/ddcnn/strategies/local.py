@@ -13,13 +13,13 @@ from ddcnn.data import folds, hold_out
 from ddcnn.engines import Failure, Task
 from ddcnn.errors import TrainingError
 from ddcnn.models import LocalCNNs
-from ddcnn.planning import seconds_alone
+from ddcnn.planning import Setup, Work, seconds_alone
 from ddcnn.seeds import derive_seed
 from ddcnn.strategies.calibration import calibrate_decision, calibrate_local
 from ddcnn.strategies.local_probabilities import LocalProbabilities
-from ddcnn.strategies.local_task import GroupResult, LocalInputs, collect_group, joined, train_group
+from ddcnn.strategies.local_task import GroupResult, LocalInputs, collect_group, group_work, joined, train_group
 from ddcnn.strategies.strategy import Results, Strategy, StrategyContext, StrategyResult
-from ddcnn.strategies.train_aggregation import train_aggregation
+from ddcnn.strategies.train_aggregation import aggregation_work, train_aggregation
 from ddcnn.training import History, StageTimer, elapsed_across_restarts
 
 
@@ -172,10 +172,44 @@ def _task(context: StrategyContext, group: tuple[int, ...], samples: Tensor, nam
     return Task(name, train_group, LocalInputs(context.setup), arguments, checkpoints, collect_group)
 
 
+def local_works(setup: Setup, aggregations: Sequence[str]) -> list[Work]:
+    """Describe the trainings of the local CNNs, and of the aggregations that learn by steps."""
+    config, data = setup.config.aggregation, setup.data
+    seed = derive_seed(setup.config.seed, "aggregate_on")
+    train = learned = data.split.train
+    labels, groups = data.dataset.labels, data.dataset.groups
+    if config.aggregate_on == "holdout":
+        train, learned = hold_out(train, labels, config.holdout_fraction, seed, groups)
+    works = _group_works(setup, train)
+    if config.aggregate_on == "crossfit":
+        for fold in folds(train, labels, config.folds, seed, groups):
+            works += _group_works(setup, train[~torch.isin(train, fold)])
+    first = len(learned) + len(data.split.validation)
+    for name in aggregations:
+        work = aggregation_work(setup, name, learned)
+        if work is not None:
+            works.append(replace(work, looked_at=first))
+            first = 0  # what was said is kept
+    return works
+
+
+def _group_works(setup: Setup, samples: Tensor) -> list[Work]:
+    """Describe the trainings of all groups; those of equal shapes once, with their number."""
+    alike: dict[tuple[object, ...], list[tuple[int, ...]]] = {}
+    for group in setup.compute.groups(setup.owned):
+        views = [setup.networks.subdomains[n] for n in group]
+        alike.setdefault(tuple(sorted((s.shape, s.added_channels) for s in views)), []).append(group)
+    return [
+        replace(group_work(setup, groups[0], samples, "local"), times=len(groups), alike=("local", shapes))
+        for shapes, groups in alike.items()
+    ]
+
+
 LOCAL = Strategy(
     train_local,
     "local",
     "The local CNNs are trained one by one, without communication; an aggregation of what they say decides.",
     stages={"local": "local CNNs", "dnn": "DNN"},
     trains="subdomains",
+    works=local_works,
 )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,9 +15,9 @@ from ddcnn.data.training_data import TrainingData
 from ddcnn.engines import TaskPayload
 from ddcnn.fusion import Proofs
 from ddcnn.machine import staying_below
-from ddcnn.planning import ComputePlan, Setup, find_device
+from ddcnn.planning import ComputePlan, Setup, Work, find_device
 from ddcnn.planning.setup import network_factory
-from ddcnn.training import Checkpoints, History, Progress, finished, fit
+from ddcnn.training import Checkpoints, History, Progress, finished
 
 
 @dataclass(frozen=True)
@@ -60,23 +61,30 @@ def train_group(
     arguments
         ``indices`` of the subdomains, ``samples`` to train on, and the name of the ``stage``.
     """
-    setup, data, indices = inputs.setup, inputs.setup.data, arguments["indices"]
+    setup, indices = inputs.setup, arguments["indices"]
+    work = group_work(setup, indices, torch.tensor(arguments["samples"]), arguments["stage"])
     with staying_below(setup.compute.limit):
-        network = setup.networks.local_cnns(indices, backend=setup.compute.backend)
-        history = fit(
-            network,
-            data.batches(torch.tensor(arguments["samples"]), network.subdomains, augment=True),
-            data.batches(data.split.validation, network.subdomains),
-            data.training,
-            classes=data.classes,
-            stage=arguments["stage"],
-            own=[data.training.of(index) for index in indices],
-            precision=setup.compute.precision,
-            progress=progress,
-            checkpoints=checkpoints,
-        )
+        network = work.network()
+        history = work.fit(network, progress=progress, checkpoints=checkpoints)
     states = [{k: v.cpu().clone() for k, v in network.member_state(n).items()} for n in range(network.members)]
     return GroupResult(states, history)
+
+
+def group_work(setup: Setup, indices: Sequence[int], samples: Tensor, stage: str) -> Work:
+    """Describe the training of the local CNNs of some subdomains together."""
+    data, networks = setup.data, setup.networks
+    subdomains = [networks.subdomains[n] for n in indices]
+    return Work(
+        stage,
+        partial(networks.local_cnns, indices, backend=setup.compute.backend),
+        data.batches(samples, subdomains, augment=True),
+        data.batches(data.split.validation, subdomains),
+        data.training,
+        data.classes,
+        own=[data.training.of(index) for index in indices],
+        precision=setup.compute.precision,
+        placed=True,
+    )
 
 
 def collect_group(checkpoints: Checkpoints) -> GroupResult | None:

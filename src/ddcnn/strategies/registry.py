@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ddcnn.aggregation import AGGREGATIONS
 from ddcnn.errors import ConfigError
+from ddcnn.planning import Setup, Work
 from ddcnn.registry import Registry
 from ddcnn.strategies.coherent import COHERENT
 from ddcnn.strategies.global_cnn import GLOBAL
@@ -20,6 +22,8 @@ def _adapted(name: str, found: Any) -> Strategy:
         raise ConfigError(f"strategy {name!r} is a {type(found).__name__}, not a ddcnn.strategies.Strategy")
     return found
 
+
+_OURS = (GLOBAL, LOCAL, COHERENT)
 
 STRATEGIES: Registry[Strategy] = Registry(
     "strategy",
@@ -41,6 +45,14 @@ def needed_for(names: list[str]) -> list[str]:
             if one not in ordered:
                 ordered.append(one)
     return ordered
+
+
+def works_of(name: str, setup: Setup, aggregations: Sequence[str]) -> list[Work]:
+    """Describe the trainings of a strategy, without those that it builds on."""
+    strategy = STRATEGIES.find(name)
+    describe = strategy.works or next(one.works for one in _OURS if one.trains == strategy.trains)
+    assert describe is not None
+    return describe(setup, aggregations)
 
 
 def run_strategies(names: list[str], context: StrategyContext) -> dict[str, StrategyResult]:

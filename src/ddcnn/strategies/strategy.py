@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from ddcnn.aggregation import AGGREGATIONS
 from ddcnn.engines import Engine
 from ddcnn.network import CNNDNN
-from ddcnn.planning import Setup
+from ddcnn.planning import Setup, Work
 from ddcnn.strategies.local_probabilities import LocalProbabilities
 from ddcnn.training import Checkpoints, History, Progress, StageTimer, Workspace
 
@@ -127,6 +127,9 @@ class Strategy:
         Whether it can be spread over ranks.
     compared
         Whether `ddcnn.compare` trains it.
+    works
+        Describes its trainings before they begin: (setup, names of the aggregations) -> one `Work` each, in order.
+        None: as those of the strategy of ours that trains the same.
     """
 
     run: Callable[[StrategyContext, Results], dict[str, StrategyResult]]
@@ -137,6 +140,7 @@ class Strategy:
     trains: str = "coherent"
     over_ranks: bool = False
     compared: bool = True
+    works: Callable[[Setup, Sequence[str]], list[Work]] | None = None
 
 
 def decision(results: Results, aggregation: str) -> StrategyResult:

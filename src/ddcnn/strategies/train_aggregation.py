@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,9 +16,10 @@ from ddcnn.data.batch import Inputs
 from ddcnn.data.batches import Batches
 from ddcnn.errors import AggregationError
 from ddcnn.network import CNNDNN
+from ddcnn.planning import Setup, Work
 from ddcnn.seeds import derive_seed
 from ddcnn.strategies.strategy import StrategyContext
-from ddcnn.training import History, Single, StageTimer, fit
+from ddcnn.training import History, Single, StageTimer
 from ddcnn.training.step import deterministic_layers
 
 if TYPE_CHECKING:
@@ -85,13 +86,35 @@ def _fit(
     context: StrategyContext, name: str, aggregation: nn.Module, learned: Tensor, validation: Tensor, local: LocalResult
 ) -> History:
     """Minimise the cross-entropy of the global decision, and keep the epoch that validates best."""
-    setup, data = context.setup, context.setup.data
-    config = setup.config.aggregation
-    inputs = torch.cat([learned, validation]).to(data.device)
-    chosen = torch.cat([local.samples, data.split.validation]).to(data.device)
-    labels, weights = data.labels[chosen], {name: values[chosen] for name, values in data.weights.items()}
+    about = {"missing": list(local.missing)} | ({} if name == "dense" else {"aggregation": name})
+    network = _Deciding(aggregation, local.missing)
+    work = _work(context.setup, name, torch.cat([learned, validation]), local.samples, lambda: network)
+    return work.fit(network, progress=context.progress, checkpoints=context.checkpoints("dnn", about))
+
+
+def aggregation_work(setup: Setup, name: str, samples: Tensor) -> Work | None:
+    """Describe the training of an aggregation that learns from ``samples``; None: it is not trained by steps."""
+    if AGGREGATIONS.find(name).fit is not None or not list(setup.networks.aggregation(name).parameters()):
+        return None
+    N, widths = len(setup.networks.decomposition), setup.networks.feature_widths
+    shape = (len(samples) + len(setup.data.split.validation), N, max(widths or [setup.data.classes]))
+    handed = torch.full((1, 1, 1), 1 / setup.data.classes).expand(shape)  # as if nothing were known of any sample
+
+    def build() -> _Deciding:
+        aggregation, _ = uncalibrated(setup.networks.aggregation(name), handed[:1])
+        return _Deciding(aggregation, ())
+
+    return _work(setup, name, handed, samples, build)
+
+
+def _work(setup: Setup, name: str, handed: Tensor, samples: Tensor, network: Callable[[], _Deciding]) -> Work:
+    """Describe the training on what was handed over for ``samples``, and then for those of the validation."""
+    data, config = setup.data, setup.config.aggregation
+    chosen = torch.cat([samples, data.split.validation]).to(data.device)
+    inputs, labels = handed.to(data.device), data.labels[chosen]
+    weights = {name: values[chosen] for name, values in data.weights.items()}
     seed = derive_seed(setup.config.seed, "dnn", "order")
-    index = torch.arange(len(inputs))
+    index, learned = torch.arange(len(inputs)), len(samples)
     balanced = data.training.sampling == "balanced"
     training = TrainingConfig(
         optimizer="adamw",
@@ -102,14 +125,11 @@ def _fit(
         schedule="onecycle",
         class_weights=data.training.class_weights,
     )
-    about = {"missing": list(local.missing)} | ({} if name == "dense" else {"aggregation": name})
-    return fit(
-        _Deciding(aggregation, local.missing),
-        Batches(inputs, labels, index[: len(learned)], config.batch_size, seed, balanced=balanced, extras=weights),
-        Batches(inputs, labels, index[len(learned) :], config.batch_size, seed),
+    return Work(
+        _stage(name),
+        network,
+        Batches(inputs, labels, index[:learned], config.batch_size, seed, balanced=balanced, extras=weights),
+        Batches(inputs, labels, index[learned:], config.batch_size, seed),
         training,
-        classes=data.classes,
-        stage=_stage(name),
-        progress=context.progress,
-        checkpoints=context.checkpoints("dnn", about),
+        data.classes,
     )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
+from ddcnn.config import Config, TrainingConfig
+from ddcnn.planning import Setup, Work
 from ddcnn.strategies.calibration import forget_decision
-from ddcnn.strategies.coherent import train_whole
+from ddcnn.strategies.coherent import train_whole, whole_work
 from ddcnn.strategies.strategy import Results, Strategy, StrategyContext, StrategyResult, decision
 
 
@@ -21,11 +24,7 @@ def train_transfer(context: StrategyContext, earlier: Results) -> dict[str, Stra
     if config.transfer.carry_aggregation:
         aggregation = copy.deepcopy(start.network.aggregation)
         forget_decision(aggregation, config)
-    changes = {
-        "epochs": config.transfer.epochs or config.training.epochs,
-        "lr": config.training.peak_lr * config.transfer.lr_factor,
-    }
-    training = config.training.model_copy(update=changes)
+    training = _second_phase(config)
     checkpoints = context.checkpoints("transfer", {"missing": list(start.network.missing)})
     second = train_whole(context, local_cnns, aggregation, training, "transfer", checkpoints)
     stages = [*start.stages, *second.stages]
@@ -36,10 +35,24 @@ def train_transfer(context: StrategyContext, earlier: Results) -> dict[str, Stra
     }
 
 
+def transfer_works(setup: Setup, _aggregations: Sequence[str] = ()) -> list[Work]:
+    """Describe the second phase."""
+    return [whole_work(setup, "transfer", _second_phase(setup.config))]
+
+
+def _second_phase(config: Config) -> TrainingConfig:
+    changes = {
+        "epochs": config.transfer.epochs or config.training.epochs,
+        "lr": config.training.peak_lr * config.transfer.lr_factor,
+    }
+    return config.training.model_copy(update=changes)
+
+
 TRANSFER = Strategy(
     train_transfer,
     "transfer",
     "The local CNNs are trained first; the coherent model starts from them and trains on.",
     stages={"transfer": "transfer (second phase)"},
     after=("local",),
+    works=transfer_works,
 )

@@ -10,6 +10,8 @@ from types import TracebackType
 
 import torch
 
+from ddcnn.machine import return_freed_memory
+
 
 class _Peak:
     """The largest memory of this process before the stage that began last: the kernel forgets it then."""
@@ -55,7 +57,9 @@ class StageTimer:
     earlier_seconds: float = 0.0
 
     def __enter__(self) -> StageTimer:
-        """Start the clock, and forget earlier peaks."""
+        """Start the clock, and forget earlier peaks; memory that was freed, but kept, is no part of this stage."""
+        if self.device.type == "cpu":
+            return_freed_memory()
         self._resettable = _reset_peak(self.device)
         self._start = time.perf_counter()
         return self

@@ -14,7 +14,7 @@ from ddcnn.data.batch import Batch
 from ddcnn.training.distribution import Distribution
 from ddcnn.training.member_optimizer import MemberOptimizer
 from ddcnn.training.members import TrainableMembers
-from ddcnn.training.objective import CrossEntropy, Objective
+from ddcnn.training.objective import CrossEntropy, Loss, Objective
 from ddcnn.training.precision import PrecisionName, autocast
 
 
@@ -35,15 +35,19 @@ class Step:
 
         ``schedule`` multiplies the learning rates; ``at`` says how much of the training is over, 0..1.
         """
-        with autocast(self.precision, batch.inputs.device):
-            scores = self.distribution.forward(self.network, batch.inputs)[: len(batch)]
-        loss = self.objective(scores, batch, at)
+        scores, loss = self.forward(batch, at)
         self.optimizer.zero_grad()
         loss.total.backward()
         self.distribution.reduce_gradients(self.network)
         self.optimizer.step(schedule)
         decided = scores.detach()[:, : self.network.members].argmax(2)
         return loss.members.detach(), (decided == batch.targets.unsqueeze(1)).sum(0)
+
+    def forward(self, batch: Batch, at: float = 0.0) -> tuple[Float[Tensor, "B M K"], Loss]:
+        """Return the scores of a batch, and what is minimised."""
+        with autocast(self.precision, batch.inputs.device):
+            scores = self.distribution.forward(self.network, batch.inputs)[: len(batch)]
+        return scores, self.objective(scores, batch, at)
 
     def subset(self, members: Sequence[int]) -> Step:
         """Return a step of some of the members alone, which go on as they would have; the others cost no time."""

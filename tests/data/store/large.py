@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -10,13 +12,17 @@ from ddcnn.data import Dataset
 from ddcnn.data.lazy import Lazy
 
 N, SIZE = 1908, (128, 128, 64)
+_PERIOD = 512
 
 
 def volumes(config: DataConfig) -> Dataset:
     """Return waves of two lengths, shifted from volume to volume."""
-    places = torch.arange(SIZE[0] * SIZE[1] * SIZE[2], dtype=torch.int32).view(1, *SIZE)
+    voxels = math.prod(SIZE)
+    places = torch.arange(voxels + _PERIOD, dtype=torch.int32)
+    waves = [(places // length).to(torch.uint8) for length in (1, 2)]
 
     def volume(i: int) -> Tensor:
-        return ((places + 97 * i) // (1 + i % 2)).to(torch.uint8)
+        first = 97 * i % _PERIOD
+        return waves[i % 2][first : first + voxels].view(1, *SIZE)
 
     return Dataset("waves", Lazy(volume, (N, 1, *SIZE), torch.uint8), torch.arange(N) % 2, ("short", "long"))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace as replace_fields
 from pathlib import Path
@@ -15,6 +13,7 @@ from ddcnn.config import DataConfig
 from ddcnn.data.store import Store, check_dest, write_store
 from ddcnn.decomposition import Grid
 from ddcnn.errors import DataError
+from tests.forked import Program
 
 from .helper import make_dataset
 
@@ -108,21 +107,19 @@ def test_an_empty_disk(tmp_path: Path) -> None:
 
 def test_a_store_that_another_process_writes(store: Path) -> None:
     code = """
-import sys; from pathlib import Path; from ddcnn.folders import FolderLock
-lock = FolderLock(Path(sys.argv[1]) / ".lock"); print(lock.acquire(), flush=True); sys.stdin.read()
+import signal, sys; from pathlib import Path; from ddcnn.folders import FolderLock
+lock = FolderLock(Path(sys.argv[1]) / ".lock"); print(lock.acquire(), flush=True); signal.pause()
 """
-    pipe = subprocess.PIPE
-    other = subprocess.Popen([sys.executable, "-c", code, store], stdin=pipe, stdout=pipe)
-    assert other.stdin is not None
-    assert other.stdout is not None
-    with other.stdin, other.stdout:
-        assert other.stdout.readline() == b"True\n"
+    other = Program(("-c", code, str(store)))
+    try:
+        other.wait_for("True", "stdout")
         before = content(store)
         with pytest.raises(DataError, match="is being written by another process"):
             replace(store)
         assert content(store) == before
+    finally:
         other.kill()  # a dead process holds nothing
-        other.wait()
+        other.communicate()
     replace(store)
     assert Store(store).layout.samples == 5
 

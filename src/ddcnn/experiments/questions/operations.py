@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ddcnn.network_factory import NetworkFactory
+from ddcnn.planning import Operations
 
 
 def operations(networks: NetworkFactory) -> tuple[int, int]:
@@ -26,7 +26,7 @@ def operations(networks: NetworkFactory) -> tuple[int, int]:
 
 
 def _counted(module: nn.Module, channels: int, size: tuple[int, ...]) -> int:
-    counter = FlopCounterMode(display=False)
+    counter = Operations()
     with counter, torch.no_grad(), torch.random.fork_rng(devices=[]):
         module.eval()(torch.zeros(1, channels, *size))
-    return int(counter.get_total_flops())
+    return counter.total

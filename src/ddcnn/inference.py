@@ -1,0 +1,85 @@
+"""Decisions about many images, in bfloat16 where they are the same as in float32."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from ddcnn.network import CNNDNN
+
+_ROOM = 8.0  # times the largest change of a probability that was seen: what is surer is not computed again
+_WORTH = 0.25  # of the images: if more have to be computed again, bfloat16 saves nothing
+
+
+class Decided(NamedTuple):
+    """What a network says of some images.
+
+    Attributes
+    ----------
+    probabilities
+        (B, K), of the classes.
+    local
+        (B, N, K), what each local CNN says.
+    """
+
+    probabilities: Tensor
+    local: Tensor
+
+
+class Decider:
+    """Decides by a network, without gradients; in bfloat16 where that is harmless.
+
+    On images that are known, both precisions are compared. An image whose two most probable classes are closer than
+    eight times the largest change of a probability is computed again in float32, there and later: no decision is
+    another one than in float32 unless bfloat16 changes a probability four times as much as it did. If that concerns
+    more than a quarter of the known images, everything is computed in float32.
+
+    Parameters
+    ----------
+    network
+        In eval mode; best what `CNNDNN.for_inference` returns.
+    known
+        Raw images such as those to come, 64 or more; None: all is computed in float32.
+
+    Attributes
+    ----------
+    margin
+        How far apart the two most probable classes are at least, to be decided in bfloat16; None: float32 throughout.
+    """
+
+    def __init__(self, network: CNNDNN, known: Shaped[Tensor, "B C *S"] | None = None) -> None:
+        self.network = network
+        self.margin: float | None = None
+        if known is None:
+            return
+        short, exact = (self._decided(known, half=half).probabilities for half in (True, False))
+        margin = _ROOM * float((short - exact).abs().max())
+        if float((_gap(short) < margin).float().mean()) <= _WORTH:
+            self.margin = margin
+
+    @torch.inference_mode()
+    def __call__(self, images: Shaped[Tensor, "B C *S"]) -> Decided:
+        """Return what the network says, in float32 numbers."""
+        if self.margin is None:
+            return self._decided(images, half=False)
+        found = self._decided(images, half=True)
+        unsure = _gap(found.probabilities) < self.margin
+        if unsure.any():
+            again = self._decided(images[unsure.to(images.device)], half=False)
+            for part, exact in zip(found, again, strict=True):
+                part[unsure] = exact
+        return found
+
+    @torch.inference_mode()
+    def _decided(self, images: Tensor, *, half: bool) -> Decided:
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=half):
+            local, handed = self.network.said(images)
+            return Decided(self.network.decide(handed).softmax(1), local.clone())
+
+
+def _gap(probabilities: Float[Tensor, "B K"]) -> Float[Tensor, "B"]:
+    first, second = probabilities.topk(2, 1).values.unbind(1)
+    return first - second

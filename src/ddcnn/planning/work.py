@@ -1,0 +1,77 @@
+"""`Work`: one training of a run, described before it begins; trained as it is described, and planned from the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ddcnn.config import TrainingConfig
+from ddcnn.data.batches import Batches
+from ddcnn.training import History, Objective, PrecisionName, TrainableMembers, fit
+
+
+@dataclass(frozen=True)
+class Work:
+    """A training: what is trained, on what, and how.
+
+    Attributes
+    ----------
+    stage
+        Name of the training, such as ``"local"``.
+    network
+        Makes such a network; whoever trains has perhaps another one, of the same form.
+    train, validation
+        What it is trained on, and what chooses the epoch.
+    training, own
+        As `ddcnn.training.fit` takes them.
+    classes
+        K.
+    precision, objective
+        As `ddcnn.training.fit` takes them.
+    times
+        How often such a training is done, one after the other.
+    looked_at
+        Samples that the local CNNs look at before it, for it to learn from.
+    placed
+        Whether an engine places it, so that several workers can share the ``times``.
+    alike
+        Trainings whose steps cost the same have the same; None: no other does.
+    exchanged
+        Numbers per image that ranks would exchange in a step.
+    """
+
+    stage: str
+    network: Callable[[], TrainableMembers]
+    train: Batches
+    validation: Batches
+    training: TrainingConfig
+    classes: int
+    own: Sequence[TrainingConfig] | None = None
+    precision: PrecisionName = "float32"
+    objective: Objective | None = None
+    times: int = 1
+    looked_at: int = 0
+    placed: bool = False
+    alike: object = None
+    exchanged: int = 0
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of one such training."""
+        return self.training.epochs * self.train.steps
+
+    def fit(self, network: TrainableMembers, **watched: Any) -> History:
+        """Train a network of this form in place; further arguments are those of `ddcnn.training.fit`."""
+        return fit(
+            network,
+            self.train,
+            self.validation,
+            self.training,
+            classes=self.classes,
+            stage=self.stage,
+            own=self.own,
+            precision=self.precision,
+            objective=self.objective,
+            **watched,
+        )
