@@ -131,8 +131,8 @@ def _tables(result: dict[str, Any]) -> list[Table]:
         chosen = "decides by thresholds chosen in the training"
         whole.caption = f"{whole.caption}; {chosen}" if whole.caption else chosen
     per_class = Table("class")
-    columns = _texts(classes) if len(classes) <= _MOST_CLASSES else []
-    for heading in ("samples", "recall %", "precision %", "F1 %", *columns):
+    columns: list[Text] = _texts(classes) if len(classes) <= _MOST_CLASSES else []
+    for heading in [*_texts(("samples", "recall %", "precision %", "F1 %")), *columns]:
         per_class.add_column(heading, justify="right")
     for (name, row), counts in zip(classes.items(), matrix, strict=True):
         shown = [str(count) for count in counts] if columns else []
