@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := $(VENV)/.ready-demo
 READY := $(VENV)/.ready
+READY_DOCS := $(VENV)/.ready-docs
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 RUN := runs/demo
 
-.PHONY: demo test test-fast lint wheel audit bench readme golden clean
+.PHONY: demo test test-fast lint wheel audit bench docs readme golden clean
 
 demo: $(DEMO)  ## train every strategy on 5,000 digits, print the table, write a report
 	$(BIN)/ddcnn compare --data mnist5k --model vgg9 --grid 2x2 --epochs 8 --out $(RUN) --force
@@ -35,6 +36,9 @@ bench: $(READY)  ## what a fused step saves, what the training loop costs
 	$(BIN)/python benchmarks/fusion.py
 	$(BIN)/python benchmarks/overhead.py
 
+docs: $(READY_DOCS)  ## the documentation as a site: build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 readme: $(READY)  ## put the table and the pictures of the demo's run into the README
 	$(BIN)/python docs/make_readme.py $(RUN)
 
@@ -57,3 +61,7 @@ $(READY): pyproject.toml constraints.txt | $(BIN)/pip
 $(BIN)/pip:
 	$(PYTHON) -c "import sys; sys.exit(None if sys.version_info >= (3, 11) else 'ddcnn needs Python 3.11 or later, this is ' + sys.version.split()[0] + '; try make PYTHON=python3.11')"
 	$(PYTHON) -m venv $(VENV)
+
+$(READY_DOCS): $(READY)  # beside the rest, so that the demo and the tests need not wait for it
+	$(INSTALL) --editable ".[docs]"
+	touch $@

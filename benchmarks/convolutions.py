@@ -1,8 +1,9 @@
-"""N convolutions at once on this machine: grouped, separate, dense with a block-diagonal weight, or in another layout.
+"""N convolutions at once on this machine: grouped, several merged, separate, all merged, or in another layout.
 
     python benchmarks/convolutions.py [--rounds 7]
 
-Forward and backward, milliseconds, medians; the candidates take turns. See docs/decisions/fusion.md.
+Forward and backward, milliseconds, medians; the candidates take turns. Merged: a block-diagonal weight for 2, 4 or 8 of
+the N; dense: for all. See docs/decisions/fusion.md.
 """
 
 from __future__ import annotations
@@ -14,46 +15,56 @@ import torch
 import torch.nn.functional as F
 from common import describe_machine, in_turns, write
 
+from ddcnn.fusion.loop import CHANNELS_LAST
+from ddcnn.fusion.merged import merged_convolution, merged_members
+
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-# N, channels in, channels out, pixels per axis
+# N, channels in, channels out, pixels per axis, axes
 SHAPES = [
-    (4, 3, 16, 16), (4, 16, 16, 16), (4, 16, 32, 8), (4, 32, 32, 8), (4, 32, 64, 4), (4, 64, 64, 4),
-    (16, 8, 8, 8), (16, 16, 16, 4),
+    (4, 3, 16, 16, 2), (4, 8, 8, 16, 2), (4, 16, 16, 16, 2), (4, 16, 32, 8, 2), (4, 32, 32, 8, 2), (4, 64, 64, 4, 2),
+    (16, 3, 4, 8, 2), (16, 4, 4, 8, 2), (16, 4, 8, 4, 2), (16, 8, 8, 8, 2), (16, 8, 8, 4, 2), (16, 16, 16, 4, 2),
+    (32, 6, 6, 8, 2), (64, 2, 2, 4, 2), (64, 2, 4, 2, 2), (64, 4, 4, 2, 2), (64, 8, 8, 1, 2),
+    (8, 4, 4, 16, 3), (8, 8, 8, 8, 3), (64, 2, 2, 8, 3), (64, 4, 4, 4, 3),
 ]  # fmt: skip
-BATCH, KERNEL = 64, 3
+BATCH, KERNEL = {2: 128, 3: 8}, 3
+MERGED = (2, 4, 8)
+COLUMNS = ("grouped", *(f"merged {several}" for several in MERGED), "dense", "separate", "channels first")
 
 
-def candidates(N, C, K, pixels, dtype):
-    x = torch.randn(BATCH, N * C, pixels, pixels, dtype=dtype, device=DEVICE)
-    x = x.to(memory_format=torch.channels_last).requires_grad_()
-    weight = torch.randn(N * K, C, KERNEL, KERNEL, dtype=dtype, device=DEVICE).requires_grad_()
+def candidates(N, C, K, pixels, axes, dtype):
+    x = torch.randn(BATCH[axes], N * C, *(pixels,) * axes, dtype=dtype, device=DEVICE)
+    x = x.to(memory_format=CHANNELS_LAST[axes + 2]).requires_grad_()
+    weight = torch.randn(N * K, C, *(KERNEL,) * axes, dtype=dtype, device=DEVICE).requires_grad_()
     padding = KERNEL // 2
+    convolve = {2: F.conv2d, 3: F.conv3d}[axes]
+    options = ([1] * axes, [padding] * axes, [1] * axes)
 
     def grouped():
-        return F.conv2d(x, weight, padding=padding, groups=N)
+        return convolve(x, weight, padding=padding, groups=N)
+
+    def merged(several):
+        return lambda: merged_convolution(x, weight, None, *options, N, several)
 
     def separate():
         pairs = zip(x.chunk(N, 1), weight.chunk(N, 0), strict=True)
-        return torch.cat([F.conv2d(part, own, padding=padding) for part, own in pairs], 1)
-
-    def dense():
-        blocks = weight.view(N, K, C, KERNEL, KERNEL).permute(1, 2, 3, 4, 0)
-        whole = torch.diagonal_scatter(weight.new_zeros(N, K, N, C, KERNEL, KERNEL), blocks, 0, 0, 2)
-        return F.conv2d(x, whole.view(N * K, N * C, KERNEL, KERNEL), padding=padding)
+        return torch.cat([convolve(part, own, padding=padding) for part, own in pairs], 1)
 
     def channels_first():
-        return F.conv2d(x.contiguous(memory_format=torch.contiguous_format), weight, padding=padding, groups=N)
+        return convolve(x.contiguous(memory_format=torch.contiguous_format), weight, padding=padding, groups=N)
 
     def step(function):
         def run():
             y = function()
             y.backward(torch.ones_like(y))
+            x.grad = weight.grad = None
             if DEVICE.type == "cuda":
                 torch.cuda.synchronize()
 
         return run
 
-    return {function.__name__: step(function) for function in (grouped, separate, dense, channels_first)}
+    every = {"grouped": grouped, "separate": separate, "dense": merged(N), "channels first": channels_first}
+    every |= {f"merged {several}": merged(several) for several in MERGED if several < N}
+    return {name: step(function) for name, function in every.items()}
 
 
 def main() -> None:
@@ -65,17 +76,19 @@ def main() -> None:
         "",
         describe_machine(f"python benchmarks/convolutions.py --rounds {rounds}", DEVICE),
         "",
-        f"Forward and backward, ms, medians; batch {BATCH}, kernel {KERNEL}.",
+        f"Forward and backward, ms, medians; batch {BATCH[2]}, of volumes {BATCH[3]}; kernel {KERNEL}. Taken: how many",
+        "`ddcnn.fuse` merges.",
         "",
-        "| N | channels | pixels | precision | grouped | separate | dense | grouped, channels first |",
-        "|---|---|---|---|---|---|---|---|",
+        f"| N | channels | pixels | precision | {' | '.join(COLUMNS)} | taken |",
+        "|" + "---|" * (len(COLUMNS) + 5),
     ]
     for dtype in (torch.float32, torch.bfloat16):
-        for N, C, K, pixels in SHAPES:
-            times = in_turns(candidates(N, C, K, pixels, dtype), rounds)
-            cells = " | ".join(f"{1000 * np.median(seconds):.2f}" for seconds in times.values())
-            precision = str(dtype).removeprefix("torch.")
-            lines.append(f"| {N} | {C} to {K} | {pixels}x{pixels} | {precision} | {cells} |")
+        for N, C, K, pixels, axes in SHAPES:
+            times = in_turns(candidates(N, C, K, pixels, axes, dtype), rounds)
+            cells = " | ".join(f"{1000 * np.median(times[c]):.2f}" if c in times else "-" for c in COLUMNS)
+            precision, image = str(dtype).removeprefix("torch."), "x".join([str(pixels)] * axes)
+            taken = merged_members(N, max(C, K), dtype)
+            lines.append(f"| {N} | {C} to {K} | {image} | {precision} | {cells} | {taken} |")
             print(lines[-1], flush=True)
     write(None, "convolutions", lines, DEVICE)
 

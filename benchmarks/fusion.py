@@ -1,6 +1,6 @@
 """What does fusing save? A step of N local CNNs, fused and as chosen, against the loop, vmap and the global CNN.
 
-    python benchmarks/fusion.py [--budget 12] [--quick | --large] [--only TEXT] [--resume] [--out FILE.md]
+    python benchmarks/fusion.py [--budget 12] [--quick | --large] [--only TEXT ...] [--resume] [--out FILE.md]
 
 Forward, backward and optimiser step (SGD with momentum) on random images, so that no data set is needed. The
 candidates take turns in one process; the first turn is a warm-up and not counted; rounds end with the budget of a row,
@@ -16,7 +16,7 @@ import gc
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,13 @@ from typing import Any
 import torch
 from common import describe_machine, in_turns, matmul_peak, peak_memory, result_path, synchronize
 from fusion_report import line, write_report
-from torch.utils.flop_counter import FlopCounterMode
+from roof import bandwidth, roof, work
 
 from ddcnn.config import TrainingConfig
 from ddcnn.data.batch import Batch
 from ddcnn.decomposition import Grid, Subimages
 from ddcnn.errors import FusionError
+from ddcnn.fusion.recorded import PASSES
 from ddcnn.models import LocalCNNs, build, width_rule
 from ddcnn.training import MemberOptimizer, PrecisionName, Step
 from ddcnn.training.precision import autocast
@@ -69,21 +70,21 @@ class Row:
         return (3 if len(self.size) == 2 else 1, *self.size)
 
 
-def rows(*, quick: bool, large: bool, only: str) -> Iterator[Row]:
+def rows(*, quick: bool, large: bool, only: Sequence[str]) -> Iterator[Row]:
     for size, grids in GRIDS.items():
         for network, pixels in NETWORKS.items():
             for grid in grids:
                 for precision in PRECISIONS:
                     row = Row(network, size, grid, precision)
                     fits = all(n // parts >= pixels for n, parts in zip(size, grid, strict=True))
-                    wanted = (large or size not in LARGE) and only in row.name
+                    wanted = (large or size not in LARGE) and any(text in row.name for text in only)
                     brief = size == (32, 32) and precision == "float32" and math.prod(grid) in (4, 16)
                     if fits and wanted and (brief or not quick):
                         yield row
 
 
 class Candidate:
-    """A network and its training step on random images; made, it has run once."""
+    """A network and its training step on random images; made, it has run as often as fused ones are recorded after."""
 
     def __init__(self, row: Row, backend: str, *, whole: bool = False, batch: int | None = None) -> None:
         decomposition = Grid((1,) * len(row.grid) if whole else row.grid)
@@ -106,14 +107,15 @@ class Candidate:
             raise FusionError(f"asked for {backend}, got {network.backend}: {network.reason}")
         self.backend, self.reason = network.backend, network.reason
         self.step = Step(network, MemberOptimizer(network, TrainingConfig(lr=0.01)), row.precision)
-        self()
+        for _ in range(PASSES + 1 if backend in ("fused", "auto") else 1):  # after which it is as in a long training
+            self()
 
     def __call__(self) -> None:
         self.step(self.batch)
         synchronize(DEVICE)
 
 
-def measure(row: Row, budget: float, peak: float) -> dict[str, Any]:
+def measure(row: Row, budget: float, peak: float, bytes_per_second: float) -> dict[str, Any]:
     start = time.perf_counter()
     backends = {"loop": "looped", "vmap": "vmapped", "fused": "fused", "chosen": "auto"}
     makers: dict[str, Callable[[], Candidate]] = {"global": lambda: Candidate(row, "looped", whole=True)}
@@ -126,6 +128,7 @@ def measure(row: Row, budget: float, peak: float) -> dict[str, Any]:
             missing[name] = str(error).splitlines()[0]
     times = in_turns(candidates, 15, seconds=budget)
     chosen = candidates.get("chosen")
+    done = {kind: operators(row, whole=kind == "global") for kind in ("global", "local")}
     result = {
         "name": row.name,
         "network": row.name.split("-")[0],
@@ -138,19 +141,18 @@ def measure(row: Row, budget: float, peak: float) -> dict[str, Any]:
         "backend": chosen.backend if chosen else "-",
         "reason": chosen.reason if chosen else "-",
         "missing": missing,
-        "flops": {"global": flops(row, whole=True), "local": flops(row, whole=False)},
+        "flops": {kind: sum(flops for flops, _ in counted) for kind, counted in done.items()},
+        "roof_seconds": {kind: roof(counted, peak, bytes_per_second) for kind, counted in done.items()},
         "peak_flops_per_second": peak,
+        "bytes_per_second": bytes_per_second,
     }
     result["took"] = time.perf_counter() - start
     return result
 
 
-def flops(row: Row, *, whole: bool) -> float:
-    """Return the operations of convolutions and matrix products of a step, of networks apart; counted on two images."""
-    step = Candidate(row, "looped", whole=whole, batch=2)
-    with FlopCounterMode(display=False) as counter:
-        step()
-    return counter.get_total_flops() / 2 * BATCH[row.size]
+def operators(row: Row, *, whole: bool) -> list[tuple[float, float]]:
+    """Return the operations and bytes of each operator of a step, of networks apart."""
+    return work(Candidate(row, "looped", whole=whole))
 
 
 def main() -> None:
@@ -158,7 +160,9 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=12.0, help="seconds of counted rounds per row")
     parser.add_argument("--quick", action="store_true", help="few rows: 32x32, float32, N = 4 and 16")
     parser.add_argument("--large", action="store_true", help="also volumes of 64x64x64")
-    parser.add_argument("--only", default="", help="rows whose name contains this, such as vgg9 or 32x32x32 or N16")
+    parser.add_argument(
+        "--only", nargs="+", default=[""], help="rows whose name contains one of these, such as vgg9 or 32x32x32 or N16"
+    )
     parser.add_argument("--resume", action="store_true", help="keep the rows that are in FILE.jsonl")
     parser.add_argument("--out", type=Path, default=result_path("fusion", DEVICE))
     options = parser.parse_args()
@@ -167,10 +171,11 @@ def main() -> None:
         log.unlink(missing_ok=True)
     done = [json.loads(text) for text in log.read_text("utf-8").splitlines()] if log.exists() else []
     peaks = {precision: matmul_peak(dtype, DEVICE) for precision, dtype in PRECISIONS.items()}
+    bytes_per_second = bandwidth(DEVICE)
     for row in rows(quick=options.quick, large=options.large, only=options.only):
         if row.name in {result["name"] for result in done}:
             continue
-        done.append(measure(row, options.budget, peaks[row.precision]))
+        done.append(measure(row, options.budget, peaks[row.precision], bytes_per_second))
         with log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(done[-1]) + "\n")
         print(line(done[-1]), f"{done[-1]['took']:.0f} s", flush=True)

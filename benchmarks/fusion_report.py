@@ -17,13 +17,16 @@ COLOURS = {"resnet20": "#0067a8", "vgg9": "#c8553d", "densenet": "#00815f", "con
 HEAD = (
     "| network | image | N | batch | precision | global ms | loop ms | vmap ms | fused ms | chosen ms | "
     "loop / chosen | vmap / chosen | global / chosen | chosen | MiB: global, loop, vmap, fused, chosen | "
-    "% of peak: global, loop, chosen |"
+    "% of peak: global, loop, chosen | % of roof: global, loop, chosen |"
 )
 NOTES = [
     "A training step (forward, backward, SGD with momentum) of N local CNNs of width 1 / sqrt(N) on random images.",
     "Milliseconds: medians. Ratios: median of the turns [quartiles]; above 1 the chosen backend is faster.",
     "MiB: growth of the memory in use during a step (activations, gradients, workspace). % of peak: useful operations",
     "of convolutions and matrix products, per second, of what a large matrix product reaches in the same precision.",
+    "% of roof: time that the operators of networks apart would take if each computed at that peak, or moved its",
+    "tensors once at the bandwidth of memory, whichever is longer, over the time taken. Small tensors stay in caches,",
+    "which are faster than memory.",
 ]
 
 
@@ -35,8 +38,8 @@ def line(result: Result) -> str:
     ratios = [_spread(result, "loop"), _spread(result, "vmap"), _spread(result, "global")]
     memory = [result["bytes"].get(c) for c in CANDIDATES]
     megabytes = " ".join("-" if m is None else f"{m / 2**20:.0f}" for m in memory)
-    shares = " ".join("-" if share is None else f"{share:.1f}" for share in _shares(result))
-    return "| " + " | ".join([*first, *ratios, result["backend"], megabytes, shares]) + " |"
+    shares = (" ".join("-" if x is None else f"{x:.1f}" for x in some) for some in (_shares(result), _roofs(result)))
+    return "| " + " | ".join([*first, *ratios, result["backend"], megabytes, *shares]) + " |"
 
 
 def _spread(result: Result, other: str) -> str:
@@ -57,10 +60,19 @@ def _ratios(result: Result, other: str, of: str = "chosen") -> np.ndarray | None
 
 def _shares(result: Result) -> list[float | None]:
     """Return the per cent of the peak that each reaches; the local CNNs' operations are counted apart."""
+    flops, rate = result["flops"], result["peak_flops_per_second"]
+    return _per_cent(result, {kind: count / rate for kind, count in flops.items()})
+
+
+def _roofs(result: Result) -> list[float | None]:
+    """Return the per cent of the reachable speed that each has."""
+    return _per_cent(result, result["roof_seconds"])
+
+
+def _per_cent(result: Result, least: dict[str, float]) -> list[float | None]:
     kinds = {"global": "global", "loop": "local", "chosen": "local"}
     medians = {name: float(np.median(times)) for name, times in result["seconds"].items()}
-    rate = 100 / result["peak_flops_per_second"]
-    return [result["flops"][kind] / medians[c] * rate if c in medians else None for c, kind in kinds.items()]
+    return [100 * least[kind] / medians[c] if c in medians else None for c, kind in kinds.items()]
 
 
 def summary(results: Sequence[Result]) -> list[str]:

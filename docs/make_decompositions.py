@@ -1,4 +1,4 @@
-"""Draw each decomposition of docs/decompositions.md over one digit, from the views themselves: docs/images/cuts-*.png.
+"""Draw each decomposition of docs/concepts/decompositions.md over one digit, from the views: docs/images/cuts-*.png.
 
 python docs/make_decompositions.py
 """

@@ -1,4 +1,4 @@
-"""What `docs/extending.md` shows works as it is shown there, one file each, with every strategy, engine and report."""
+"""What `docs/how-to/extending.md` shows works as it is shown there, with every strategy, engine and report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ddcnn.data.store import write_store
 from ddcnn.decomposition import Grid, reassemble
 from ddcnn.report import write_report
 
-PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
+PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "extending.md"
 SMALL = {
     "model": {"name": "tests.strategies.tiny:tiny"},
     "training": {"epochs": 1, "batch_size": 20},

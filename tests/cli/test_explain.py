@@ -17,7 +17,7 @@ from PIL import Image
 import ddcnn
 
 pytest.importorskip("captum", reason="pip install 'ddcnn[explain]'")
-PAGE = Path(__file__).parents[2] / "docs" / "explain.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "explain.md"
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""`ddcnn export`, `ddcnn evaluate --onnx`, and what docs/export.md shows."""
+"""`ddcnn export`, `ddcnn evaluate --onnx`, and what docs/how-to/export.md shows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ddcnn.errors import ExportError
 from ddcnn.exporting import Exported
 from tests.cli.trained import train_small
 
-PAGE = Path(__file__).parents[2] / "docs" / "export.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "export.md"
 EXAMPLES = dict(re.findall(r"```python\n# ([\w-]+)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S))
 
 
@@ -210,11 +210,13 @@ def plain_types() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
-@pytest.mark.usefixtures("plain_types")
-@pytest.mark.parametrize("name", ["torch-export", "loop", "jit"])
+@pytest.mark.usefixtures("plain_types", "seeded")
+@pytest.mark.parametrize("name", ["torch-export", "loop", "jit", "lightning"])
 def test_the_examples_in_pytorch_run(
     name: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if name == "lightning":
+        pytest.importorskip("pytorch_lightning", reason="the page shows PyTorch Lightning")
     code = _as_on_the_page(name, run, tmp_path)
     monkeypatch.chdir(tmp_path)
     if name == "torch-export":
@@ -223,6 +225,10 @@ def test_the_examples_in_pytorch_run(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of PyTorch, about itself
         exec(compile(code, str(PAGE), "exec"), found)
+        if name in ("loop", "lightning"):
+            network = found["network"] if name == "loop" else found["module"].network
+            before = ddcnn.load(run, trust=True).state_dict()
+            assert any(not torch.equal(value, before[key]) for key, value in network.state_dict().items())
         if name == "jit":
             again = torch.jit.load("mine.pt")
             with torch.no_grad():
@@ -252,9 +258,9 @@ def _as_on_the_page(name: str, run: Path, folder: Path) -> str:
     """Return an example, and put the run where it expects it; the run's network is of the tests, so it needs trust."""
     (folder / "runs").mkdir()
     shutil.copytree(run, folder / "runs" / "mine")
-    return EXAMPLES[name].replace('backend="looped"', 'backend="looped", trust=True')
+    return EXAMPLES[name].replace('load("runs/mine"', 'load("runs/mine", trust=True')
 
 
 def test_every_example_of_the_page_is_run() -> None:
-    assert set(EXAMPLES) == {"onnxruntime", "parts", "torch-export", "loop", "jit", "compile"}
+    assert set(EXAMPLES) == {"onnxruntime", "parts", "torch-export", "loop", "lightning", "jit", "compile"}
     assert PAGE.read_text(encoding="utf-8").count("```python") == len(EXAMPLES)

@@ -310,7 +310,7 @@ def test_each_experiment_compares_arms_that_it_has(name: str, values: dict) -> N
 
 
 def test_one_of_your_own_is_a_file(values: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "experiments.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "experiments.md").read_text(encoding="utf-8")
     ((name, code),) = re.findall(r"```python\n# (\w+)\.py\n(.*?)```", page, re.S)
     (tmp_path / f"{name}.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)

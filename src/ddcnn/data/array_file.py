@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import struct
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import cast
 
 import numpy as np
 from jaxtyping import Shaped
@@ -171,10 +172,10 @@ class ArrayFile:
             raise DataError(f"{self.path} cannot be read: {what} declares more than it holds; write it again")
         return declared
 
-    def _member(self, key: str) -> AbstractContextManager[IO[bytes]]:
+    def _member(self, key: str) -> AbstractContextManager[io.BufferedIOBase]:
         """Return an array as a file that is read from its start."""
         if self._archive is not None:
-            return self._archive.open(self._members[key])
+            return cast(io.BufferedIOBase, self._archive.open(self._members[key]))
         self._file.seek(0)
         return nullcontext(self._file)
 
@@ -190,7 +191,7 @@ class ArrayFile:
             ) from None
 
 
-def _exactly(file: IO[bytes], count: int) -> bytes:
+def _exactly(file: io.BufferedIOBase, count: int) -> bytes:
     content = file.read(count)
     if len(content) < count:
         raise EOFError("it is truncated")

@@ -15,6 +15,7 @@ from torch.func import functional_call
 from ddcnn.fusion import layers, pointwise, shapes  # noqa: F401 - they fill the operator table
 from ddcnn.fusion.loop import CHANNELS_LAST, check_scores, gradient_of
 from ddcnn.fusion.operators import LAYERS, Fusing, quiet
+from ddcnn.fusion.recorded import Recorded
 from ddcnn.fusion.stacked import NotSupportedError, Stacked, fold, lead
 from ddcnn.fusion.tap import Tap
 
@@ -50,6 +51,7 @@ class StackedBody(nn.Module):
         self._names = {name: known[id(value)] for name, value in state.items()}
         template = copy.deepcopy(first).to("meta")
         self._template = (template,)  # in a tuple: not a part of this network
+        self.recorded = Recorded(template)
         self._slots = [(kind, name) for _, kind, name, _ in _places(template)]
         self._mode = first.training
         if backend == "fused":
@@ -76,13 +78,23 @@ class StackedBody(nn.Module):
         if self._mode != self.training:
             template.train(self.training)
             self._mode = self.training
-        return (self._fused if self.backend == "fused" else self._vmapped)(template, x, layer)
+        if self.backend == "vmapped":
+            return self._vmapped(template, x, layer)
+        state = [getattr(self, key) for key in dict.fromkeys(self._keys)]
+        if self.training and layer is None:
+            return self.recorded(self._scores, state, x), None
+        return self._fused(state, x, layer)
 
-    def _fused(self, template: nn.Module, x: Tensor, layer: str | None) -> tuple[Tensor, Tensor | None]:
+    def _scores(self, state: Sequence[Tensor], x: Tensor) -> Tensor:
+        scores, _ = self._fused(state, x, None)
+        return scores
+
+    def _fused(self, state: Sequence[Tensor], x: Tensor, layer: str | None) -> tuple[Tensor, Tensor | None]:
+        (template,) = self._template
         value = Stacked(x, self.members, 1)
         if x.ndim - 1 in CHANNELS_LAST:
             value = fold(x.flatten(1, 2).contiguous(memory_format=CHANNELS_LAST[x.ndim - 1]), self.members)
-        with self._filled(), Fusing(self.members), Tap(template, layer) as tap:
+        with self._filled(state), Fusing(self.members), Tap(template, layer) as tap:
             scores = check_scores(template(value))
         return self._apart(scores), None if layer is None else self._apart(tap.value).flatten(2)
 
@@ -106,9 +118,9 @@ class StackedBody(nn.Module):
         return found[0], None if layer is None else found[1]
 
     @contextmanager
-    def _filled(self) -> Iterator[None]:
+    def _filled(self, state: Sequence[Tensor]) -> Iterator[None]:
         """Put all networks' parameters and buffers where the code of one network finds its own."""
-        wrapped = {key: lead(getattr(self, key)) for key in self._keys}
+        wrapped = {key: lead(value) for key, value in zip(dict.fromkeys(self._keys), state, strict=True)}
         empty = [kind[name] for kind, name in self._slots]
         try:
             for (kind, name), key in zip(self._slots, self._keys, strict=True):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ddcnn.atomic import write_atomic
 from ddcnn.decomposition import Subimages
 from ddcnn.errors import FusionError
+from ddcnn.fusion.body import StackedBody
 from ddcnn.fusion.structural_equality import structure
 from ddcnn.machine import cache_folder, device_name
 from ddcnn.strict import parse_json
@@ -23,6 +24,7 @@ from ddcnn.strict import parse_json
 Name = TypeVar("Name")
 
 _MOST = 2**20  # bytes of the file of measurements: some thousands; a larger one is begun anew
+_FORM = "recorded"  # how candidates run; what was measured otherwise is not to be remembered
 _HOPELESS = 2.0  # times the fastest: measured once, not five times
 _log = logging.getLogger(__name__)
 
@@ -84,7 +86,7 @@ def remembered(candidates: Iterable[str], about: Sequence[object]) -> dict[str, 
 
 
 def _key(names: Iterable[str], about: Sequence[object]) -> str:
-    facts = [*map(str, about), *sorted(names), torch.__version__, torch.get_num_threads()]
+    facts = [_FORM, *map(str, about), *sorted(names), torch.__version__, torch.get_num_threads()]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
@@ -137,9 +139,13 @@ def _remember(key: str, seconds: dict[str, float]) -> None:
 def training_step(network: nn.Module, example: Tensor | Subimages) -> Callable[[], None]:
     """Return a function that runs the network forward and backward in train mode, and waits for the device.
 
-    It moves running statistics: give it a copy of what is still needed.
+    A fused network is recorded in its first pass, to be timed as it will run. It moves running statistics: give it a
+    copy of what is still needed.
     """
     network.train()
+    for module in network.modules():
+        if isinstance(module, StackedBody):
+            module.recorded.after = 1
 
     def run() -> None:
         network(example).float().square().mean().backward()

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ddcnn.fusion.merged import convolve_merged
 from ddcnn.fusion.operators import fuses, names
 from ddcnn.fusion.stacked import Stacked, fold, lead
 
@@ -30,12 +31,33 @@ def convolution(
     """N convolutions C_in -> C_out: one convolution N*C_in -> N*C_out in N times as many groups."""
     if not _stacked(x, weight, bias) or x.ndim != weight.ndim:
         return NotImplemented
+    if groups == 1 and (tap := _only_tap(x.shape[2:], weight.shape[2:], stride, padding, dilation)) is not None:
+        seen = linear(func, _pixel(x, 0), _pixel(weight, tap), bias)
+        return Stacked(seen.physical[(..., *(None,) * (x.ndim - 2))], x.members, 0)
     values = x.folded()
     if stride_without_kernel(weight.shape[2:], stride, padding):
         steps = [stride] * (x.ndim - 2) if isinstance(stride, int) else stride
         values, stride = values[(..., *(slice(None, None, step) for step in steps))], 1
-    y = func(values, _flat(weight), _flat(bias), stride, padding, dilation, groups * x.members)
-    return fold(y, x.members)
+    form = _flat(weight), _flat(bias), stride, padding, dilation
+    y = convolve_merged(values, *form, x.members) if groups == 1 else None
+    return fold(func(values, *form, groups * x.members) if y is None else y, x.members)
+
+
+def _only_tap(size: Any, kernel: Any, stride: Any, padding: Any, dilation: Any) -> int | None:
+    """Return which tap of a kernel, the same along each axis, sees the one pixel that there is, for the one result."""
+    given = (stride, padding, dilation, kernel)
+    options: list[set[Any]] = [{value} if isinstance(value, int | str) else set(value) for value in given]
+    if any(n != 1 for n in size) or any(len(values) > 1 for values in options) or isinstance(padding, str):
+        return None
+    s, p, d, k = (int(*values) for values in options)
+    results = (2 * p - d * (k - 1)) // s + 1
+    return p // d if results == 1 and p % d == 0 and p // d < k else None
+
+
+def _pixel(value: Stacked, place: int) -> Stacked:
+    """(B, C, *s) -> (B, C): one place of the axes of space."""
+    index: tuple[Any, ...] = (..., *(place,) * (value.ndim - 2))
+    return lead(value.apart(0)[index])
 
 
 def stride_without_kernel(kernel: Any, stride: Any, padding: Any) -> bool:

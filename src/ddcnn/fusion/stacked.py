@@ -58,7 +58,7 @@ class Stacked(torch.Tensor):
         if self.axis is None:
             apart: Tensor = self.physical.unflatten(1, (self.members, self.shape[1]))
             return apart.movedim(1, axis)
-        return self.physical.movedim(self.axis, axis)
+        return self.physical if axis == self.axis else self.physical.movedim(self.axis, axis)
 
     def folded(self) -> Tensor:
         """Return the numbers of (B, C, *s) as (B, N*C, *s): a view where memory allows, else channels last."""

@@ -30,10 +30,10 @@ def code(module: nn.Module) -> list[str]:
     words = []
     for layer in module.modules():
         forward = getattr(type(layer).forward, "__code__", None)
-        options = {name: repr(value) for name, value in _options(layer).items() if isinstance(value, _PLAIN)}
-        options.pop("training", None)  # a proof is of both modes
+        plain = {name: repr(value) for name, value in options(layer).items() if isinstance(value, _PLAIN)}
+        plain.pop("training", None)  # a proof is of both modes
         body = None if forward is None else (forward.co_code.hex(), repr(forward.co_names), _constants(forward))
-        words.append(repr((type(layer).__module__, body, sorted(options.items()))))
+        words.append(repr((type(layer).__module__, body, sorted(plain.items()))))
     return words
 
 
@@ -56,14 +56,15 @@ def difference_in_code(modules: Sequence[nn.Module]) -> str:
         for name, layer in module.named_modules():
             if any(getattr(layer, hooks) for hooks in _HOOKS):
                 return f"a {type(layer).__name__} of it has hooks"
-            if any(_holds_layers(value) for value in _options(layer).values()):
+            if any(_holds_layers(value) for value in options(layer).values()):
                 return f"a {type(layer).__name__} of it holds a layer that it did not register"
-            if layer is not first[name] and not _equal(_options(layer), _options(first[name]), _DEPTH):
+            if layer is not first[name] and not _equal(options(layer), options(first[name]), _DEPTH):
                 return f"a {type(layer).__name__} of it has other options in other networks"
     return ""
 
 
-def _options(layer: nn.Module) -> dict[str, Any]:
+def options(layer: nn.Module) -> dict[str, Any]:
+    """Return the attributes of a layer that torch does not keep in every layer, and whether it is in train mode."""
     return {name: value for name, value in vars(layer).items() if name not in _OWN or name == "training"}
 
 

@@ -64,12 +64,12 @@ class CNN3D(nn.Module):
         for out in (scaled(n, width) for n in block_channels):
             blocks.append(CONV[axes](channels, out, 3, padding=margin))
             # the example's epsilon; its momentum of 0.99 suits trainings far longer than ours, so torch's 0.9 stays
-            blocks += [nn.ReLU(), MAX_POOL[axes](2), BATCH_NORM[axes](out, eps=1e-3)]
+            blocks += [nn.ReLU(inplace=True), MAX_POOL[axes](2), BATCH_NORM[axes](out, eps=1e-3)]
             channels = out
         units = scaled(hidden, width)
         self.features = nn.Sequential(*blocks, AVERAGE_POOL[axes](1), nn.Flatten())
         self.classifier = nn.Sequential(
-            nn.Linear(channels, units), nn.ReLU(), nn.Dropout(dropout), nn.Linear(units, classes)
+            nn.Linear(channels, units), nn.ReLU(inplace=True), nn.Dropout(dropout), nn.Linear(units, classes)
         )
         he_init(self)
 

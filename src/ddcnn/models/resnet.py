@@ -26,10 +26,12 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, channels, *S / stride)."""
-        y = F.relu(self.norm1(self.conv1(x)))
+        y = F.relu(self.norm1(self.conv1(x)), inplace=True)
+        y = self.norm2(self.conv2(y))
         # Every second pixel, then a convolution without stride: the same, but oneDNN 3.x writes past its memory in the
         # backward pass of a strided 1x1 convolution of few channels (uxlfoundation/oneDNN issue 6035).
-        return F.relu(self.norm2(self.conv2(y)) + self.shortcut(x[self.every]))
+        y += self.shortcut(x[self.every])
+        return F.relu(y, inplace=True)
 
 
 class ResNet20(nn.Module):
@@ -67,6 +69,6 @@ class ResNet20(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return class scores (B, K) of images (B, C, *S)."""
-        x = self.blocks(F.relu(self.norm(self.conv(x))))
+        x = self.blocks(F.relu(self.norm(self.conv(x)), inplace=True))
         scores: Tensor = self.classifier(self.pool(x).flatten(1))
         return scores

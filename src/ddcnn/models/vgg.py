@@ -56,7 +56,7 @@ class VGG9(nn.Module):
                 out = scaled(block, width)
                 blocks.append(CONV[axes](channels, out, 3, padding=1, bias=not batch_norm))
                 blocks += [BATCH_NORM[axes](out)] if batch_norm else []
-                blocks.append(nn.ReLU())
+                blocks.append(nn.ReLU(inplace=True))
                 channels = out
             blocks.append(MAX_POOL[axes](2))
         self.features = nn.Sequential(*blocks)
@@ -69,7 +69,7 @@ class VGG9(nn.Module):
         for _ in range(2):
             dense.append(nn.Linear(features, hidden, bias=not batch_norm))
             dense += [nn.BatchNorm1d(hidden)] if batch_norm else []
-            dense.append(nn.ReLU())
+            dense.append(nn.ReLU(inplace=True))
             features = hidden
         self.classifier = nn.Sequential(*dense, nn.Linear(hidden, classes))
         he_init(self)

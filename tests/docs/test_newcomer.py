@@ -1,0 +1,79 @@
+"""What a newcomer does, from `docs/tutorial.md` and `docs/how-to/arrays.md` alone, with nothing made smaller.
+
+The blocks are those of the pages, in their order, with real networks; commands are run as they would be typed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import ROOT, blocks, commands
+
+pytestmark = pytest.mark.slow
+MINUTES = 3
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    return folder
+
+
+def walk(page: str, folder: Path) -> str:
+    """Do all that a page shows, in a folder; return what was printed."""
+    said = ""
+    for block in blocks(page):
+        if block.language == "python":
+            said += _run([sys.executable, "-c", block.text], folder)
+        elif block.language == "bash":
+            for command in commands(block, folder.parent):
+                if command[0] == "ddcnn":
+                    said += _run([sys.executable, "-m", "ddcnn", *command[1:]], folder)
+    return said
+
+
+def _run(command: list[str], folder: Path) -> str:
+    done = subprocess.run(
+        command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True,
+        check=False, timeout=MINUTES * 60,
+    )  # fmt: skip
+    assert done.returncode == 0, (command, done.stderr)
+    return done.stdout
+
+
+def test_from_photos_to_an_answer_without_ddcnn(here: Path) -> None:
+    for package in ("captum", "onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason="pip install 'ddcnn[explain,export]'")
+    said = walk("docs/tutorial.md", here)
+    assert "180 images of 3 classes" in said
+    results = json.loads((here / "runs/photos/comparison.json").read_text())
+    accuracies = {row["name"]: row["test_accuracy"] for row in results["strategies"]}
+    assert max(accuracies.values()) > 0.8, accuracies  # of three classes: the page promises a network that sorts
+    assert (here / "runs/photos/report.html").stat().st_size > 10_000
+    assert (here / "why.png").stat().st_size > 10_000
+    assert len(re.findall(r"^\S*grass/\d+\.png,", said, re.M)) == 60
+    answer = json.loads(said.strip().splitlines()[-1].replace("'", '"'))
+    assert sum(answer.values()) == pytest.approx(1, abs=0.01)
+    assert max(answer, key=answer.get) == "brick"
+
+
+def test_from_an_array_to_a_grid_search(here: Path) -> None:
+    pytest.importorskip("pandas", reason="the page shows a pandas DataFrame")
+    from PIL import Image
+
+    files = [f"{number}.png" for number in range(40)]
+    for number, file in enumerate(files):
+        Image.new("L", (20, 18), 5 * number).save(here / file)
+    prelude = f"files = {files!r}; labels = ['dark'] * 20 + ['light'] * 20\n"
+    code = prelude + "".join(block.text for block in blocks("docs/how-to/arrays.md") if block.language == "python")
+    said = _run([sys.executable, "-c", code + "print('accuracy', (names == y[test].astype(str)).mean())"], here)
+    assert float(said.split()[-1]) > 0.8  # ten digits
+    assert "domaindecomposedclassifier__grid" in said
