@@ -2,13 +2,15 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+DEMO := $(VENV)/.ready-demo
 READY := $(VENV)/.ready
 READY_DOCS := $(VENV)/.ready-docs
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 RUN := runs/demo
 
-.PHONY: demo test test-fast lint audit bench docs readme golden clean
+.PHONY: demo test test-fast lint wheel audit bench docs readme golden clean
 
-demo: $(READY)  ## train every strategy on 5,000 digits, print the table, write a report
+demo: $(DEMO)  ## train every strategy on 5,000 digits, print the table, write a report
 	$(BIN)/ddcnn compare --data mnist5k --model vgg9 --grid 2x2 --epochs 8 --out $(RUN) --force
 
 test: $(READY) lint  ## lint, types, import layers, doctests, tests
@@ -23,6 +25,9 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+wheel: $(READY)  ## build the sdist and the wheel into dist/, and try the wheel where there is nothing else
+	$(BIN)/python .ci/wheel_smoke.py
 
 audit: $(READY)  ## known vulnerabilities of the pinned packages, where the index that knows them is reachable
 	$(BIN)/python .ci/audit.py
@@ -43,12 +48,20 @@ golden: $(READY)  ## write the golden losses anew: only after a change that is m
 clean:
 	rm -rf $(VENV) $(VENV)-audit build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-$(READY): pyproject.toml constraints.txt
-	$(PYTHON) -c "import sys; sys.exit(None if sys.version_info >= (3, 11) else 'ddcnn needs Python 3.11 or later, this is ' + sys.version.split()[0] + '; try make PYTHON=python3.11')"
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[demo,dev,large,medical,ray]"
+# What the demo needs is installed without the rest: tools, Ray, MONAI, transformers, Zarr. Python
+# compiles a file when it first imports it, so pip need not compile all of them.
+$(DEMO): pyproject.toml constraints.txt | $(BIN)/pip
+	$(INSTALL) --no-compile --editable ".[demo]"
 	touch $@
 
+$(READY): pyproject.toml constraints.txt | $(BIN)/pip
+	$(INSTALL) --editable ".[all,dev]"
+	touch $(DEMO) $@
+
+$(BIN)/pip:
+	$(PYTHON) -c "import sys; sys.exit(None if sys.version_info >= (3, 11) else 'ddcnn needs Python 3.11 or later, this is ' + sys.version.split()[0] + '; try make PYTHON=python3.11')"
+	$(PYTHON) -m venv $(VENV)
+
 $(READY_DOCS): $(READY)  # beside the rest, so that the demo and the tests need not wait for it
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[docs]"
+	$(INSTALL) --editable ".[docs]"
 	touch $@

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import DataConversionWarning
 from sklearn.utils import check_random_state
@@ -158,9 +159,9 @@ class DomainDecomposedClassifier(ClassifierMixin, BaseEstimator):
         return np.asarray(found / found.sum(1, keepdims=True))
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the most probable class of each image, (n,)."""
-        decided = self.predict_proba(X).argmax(1)  # first, since it tells whether there is anything to decide by
-        return np.asarray(self.classes_[decided])
+        """Return the class that is decided for, per image, (n,)."""
+        found = torch.from_numpy(self.predict_proba(X))  # first, since it tells whether there is anything to decide by
+        return np.asarray(self.classes_[self._fitted.network.decided(found.log()).numpy()])
 
     def save(self, path: Path | str, *, force: bool = False) -> None:
         """Write a run, which `from_run`, `ddcnn.load` and ``ddcnn predict`` read.

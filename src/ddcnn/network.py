@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
 from ddcnn.aggregation.absent import checked, decide, silence
@@ -82,6 +82,9 @@ class CNNDNN(nn.Module):
     ----------
     input
         What is known of the images it was trained on, and of the classes; None: nothing. `describe` sets it.
+    thresholds
+        K of them, whose sum is 1: the class with the largest probability / threshold is decided for; None: the most
+        probable class. They change decisions, never probabilities.
     input_check
         Raises an error if whole images are of another kind than those of the training, such as 0..1 instead of 0..255;
         None: any are taken. `describe` sets it.
@@ -111,6 +114,7 @@ class CNNDNN(nn.Module):
         self.decomposition = decomposition
         self.local_cnns = local_cnns
         self.aggregation = aggregation
+        self.thresholds: tuple[float, ...] | None = None
         self.input: KnownInput | None = None
         self.input_check: Callable[[Tensor], None] | None = None
         self.missing = checked(missing, local_cnns.members)  # plain numbers: nothing for a GPU to wait for, or to save
@@ -124,6 +128,7 @@ class CNNDNN(nn.Module):
             missing=(*self.missing, *missing),
         )
         part.training, part.input, part.input_check = self.training, self.input, self.input_check
+        part.thresholds = self.thresholds
         return part
 
     def describe(self, known: KnownInput) -> None:
@@ -152,6 +157,7 @@ class CNNDNN(nn.Module):
         local_cnns = self.local_cnns.for_inference(seen, measure=count is not None and count >= _MANY)
         form = CNNDNN(self.decomposition, local_cnns, copy.deepcopy(self.aggregation), missing=self.missing)
         form.input, form.input_check = self.input, self.input_check
+        form.thresholds = self.thresholds
         return form.eval()
 
     def predict_proba(
@@ -188,11 +194,14 @@ class CNNDNN(nn.Module):
     def predict(
         self, images: Shaped[Tensor, "n ..."] | Shaped[np.ndarray, "n ..."], *, batch_size: int = 256
     ) -> Shaped[np.ndarray, " n"]:
-        """Return the name of the most probable class of each image; its number, where names are not known.
+        """Return the name of the class that is decided for, per image; its number, where names are not known.
+
+        It is the most probable one, or follows from `thresholds`.
 
         Parameters and errors are those of `predict_proba`.
         """
-        decided: np.ndarray = self.predict_proba(images, batch_size=batch_size).argmax(1)
+        probabilities = torch.from_numpy(self.predict_proba(images, batch_size=batch_size))
+        decided = self.decided(probabilities.log()).numpy()
         return decided if self.input is None else np.array(self.input.classes)[decided]
 
     def _device(self) -> torch.device:
@@ -261,6 +270,13 @@ class CNNDNN(nn.Module):
             )
         with torch.autocast(handed.device.type, enabled=False):
             return decide(self.aggregation, handed, self.missing)
+
+    def decided(self, scores: Float[Tensor, "n K"]) -> Int64[Tensor, " n"]:
+        """Return the class that scores, or the logarithms of probabilities, decide for."""
+        if self.thresholds is None:
+            return scores.argmax(1)
+        thresholds = torch.tensor(self.thresholds, dtype=torch.float64, device=scores.device)
+        return (scores.double().log_softmax(1) - thresholds.log()).argmax(1)
 
     def explain(
         self, images: Shaped[Tensor, "B C *S"] | np.ndarray, target: int | Sequence[int] | None = None

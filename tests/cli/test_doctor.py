@@ -39,7 +39,9 @@ def test_tables(call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_extras_are_those_of_the_package() -> None:
     with PROJECT.open("rb") as file:
         extras = tomllib.load(file)["project"]["optional-dependencies"]
-    extras.pop("dev")
+    everything = extras.pop("all")
+    assert everything == [f"ddcnn[{','.join(EXTRAS)}]"]
+    del extras["dev"], extras["docs"]  # for those who work on it
     names = {extra: [one.partition(">")[0].partition("[")[0] for one in needs] for extra, needs in extras.items()}
     assert names == {extra: list(packages) for extra, (_, packages) in EXTRAS.items()}
 

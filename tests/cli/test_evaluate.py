@@ -24,7 +24,11 @@ RESULT = {
     "loss": 0.5,
     "brier": 0.375,
     "ece": 0.0625,
-    "classes": {"[red]a": {"accuracy": 0.5, "samples": 4}, "b": {"accuracy": None, "samples": 0}},
+    "thresholds": None,
+    "classes": {
+        "[red]a": {"accuracy": 0.5, "samples": 4, "precision": 1.0, "recall": 0.5, "f1": 0.667},
+        "b": {"accuracy": None, "samples": 0, "precision": 0.0, "recall": None, "f1": 0.0},
+    },
     "confusion": [[2, 2], [0, 0]],
     "subdomains": [{"index": 0, "accuracy": 0.25}, {"index": 1, "accuracy": 0.125}],
 }

@@ -12,6 +12,8 @@ from ddcnn.config import Config
 from ddcnn.errors import ConfigError, DataError
 
 VALUES = {
+    "--threshold": ("0.25", 0.25),
+    "--track": ("mlflow", "mlflow"),
     "--data": ("cifar10", "cifar10"),
     "--data-dir": ("files", Path("files")),
     "--offline": (None, True),
@@ -63,7 +65,7 @@ def value_of(config: Config, dotted: str) -> object:
 
 
 def test_every_option_sets_its_field_and_no_other(call: Callable, asked) -> None:
-    for field in FIELDS:
+    for field in (one for one in FIELDS if one.option != "--costs"):  # which goes with another one
         text, expected = VALUES[field.option]
         assert call("train", "--out", "o", field.option, *([] if text is None else [text])).code == 0
         assert value_of(asked.config, field.field) == expected
@@ -71,6 +73,16 @@ def test_every_option_sets_its_field_and_no_other(call: Callable, asked) -> None
         for other in FIELDS:
             if other.field not in (field.field, "out"):
                 assert value_of(asked.config, other.field) == value_of(others, other.field)
+
+
+def test_costs_are_read_from_their_file(call: Callable, asked, refused: Callable, tmp_path: Path) -> None:
+    file = tmp_path / "costs.yaml"
+    file.write_text("ill: {healthy: 20}\n")
+    assert call("train", "--out", "o", "--threshold", "cost", "--costs", file).code == 0
+    assert asked.config.aggregation.costs == {"ill": {"healthy": 20}}
+    assert "give both or neither" in refused("train", "--costs", file)
+    file.write_text("ill")
+    assert "costs.yaml should hold a mapping" in refused("train", "--threshold", "cost", "--costs", file)
 
 
 def test_the_later_one_wins(call: Callable, asked, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ NEEDED = {
     "docs/how-to/ct-volumes.md": ("explain", "large", "medical"),
     "docs/how-to/explain.md": ("explain",),
     "docs/how-to/ray.md": ("large",),
+    "docs/how-to/tracking.md": ("track",),
     "docs/how-to/slurm.md": ("large",),
 }
 LONG = {"README.md", *(f"docs/how-to/{name}.md" for name in ("arrays", "ct-volumes", "plan", "ray", "slurm"))}
@@ -50,7 +51,12 @@ def test_the_blocks_of_a_page_run(
         pytest.importorskip("pandas", reason="the page shows a pandas DataFrame")
     for extra in NEEDED.get(page, ()):
         for requirement in EXTRAS[extra]:
-            package = re.split(r"[>=\[]", requirement)[0].replace("google-crc32c", "google_crc32c").replace("-", "_")
+            package = (
+                re.split(r"[>=\[]", requirement)[0]
+                .replace("google-crc32c", "google_crc32c")
+                .replace("-", "_")
+                .replace("mlflow_skinny", "mlflow")
+            )
             pytest.importorskip(package, reason=f"pip install 'ddcnn[{extra}]'")
     folder = tmp_path / "here"
     shutil.copytree(prepared, folder)

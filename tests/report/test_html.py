@@ -218,3 +218,12 @@ def test_a_local_cnn_that_diverged_is_named_with_its_epoch(make_run, synthetic):
     results = synthetic.comparison()
     results["subdomains"][2] |= {"best_epoch": 1, "diverged_epoch": 2}
     assert words(page_of(make_run(results))).count("1 (diverged in 2)") == 1
+
+
+def test_thresholds_are_told_where_there_are_any(make_run, synthetic):
+    results = synthetic.comparison()
+    assert "Decided by thresholds" not in page_of(make_run(results=results, name="plain"))
+    names = results["details"]["classes"]
+    results["strategies"][0]["thresholds"] = [0.125, *[0.875 / (len(names) - 1)] * (len(names) - 1)]
+    page = page_of(make_run(results=results, name="chosen"))
+    assert page.count(f"Decided by thresholds instead of the largest probability: {names[0]} 0.125, ") == 1

@@ -15,7 +15,20 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from ddcnn.atomic import advice
-from ddcnn.cli import config, data, doctor, evaluate, experiment, explain, export, plan, predict, prepare, run_commands
+from ddcnn.cli import (
+    config,
+    data,
+    doctor,
+    evaluate,
+    experiment,
+    explain,
+    export,
+    plan,
+    predict,
+    prepare,
+    run_commands,
+    web,
+)
 from ddcnn.cli.neighbours import of_command, of_option
 from ddcnn.cli.options import completed
 from ddcnn.cli.streams import endure, escaped_warnings, lost, without_colors
@@ -39,6 +52,7 @@ evaluate.add_to(app)
 predict.add_to(app)
 explain.add_to(app)
 export.add_to(app)
+web.add_to(app)
 doctor.add_to(app)
 experiment.add_to(app)
 prepare.add_to(data.app)

@@ -127,12 +127,17 @@ def _tables(result: dict[str, Any]) -> list[Table]:
         whole.caption = "this run does not say which images it has learned from"
     elif result["learned_from"]:
         whole.caption = f"the run has learned from {result['learned_from']:,} of these images: no test of it"
+    if result["thresholds"]:
+        chosen = "decides by thresholds chosen in the training"
+        whole.caption = f"{whole.caption}; {chosen}" if whole.caption else chosen
     per_class = Table("class")
-    for name in ("samples", "accuracy %", *(_texts(classes) if len(classes) <= _MOST_CLASSES else ())):
-        per_class.add_column(name, justify="right")
+    columns: list[Text] = _texts(classes) if len(classes) <= _MOST_CLASSES else []
+    for heading in [*_texts(("samples", "recall %", "precision %", "F1 %")), *columns]:
+        per_class.add_column(heading, justify="right")
     for (name, row), counts in zip(classes.items(), matrix, strict=True):
-        shown = [str(count) for count in counts] if len(classes) <= _MOST_CLASSES else []
-        per_class.add_row(*_texts([name]), f"{row['samples']:,}", _percent(row["accuracy"]), *shown)
+        shown = [str(count) for count in counts] if columns else []
+        figures = (_percent(row[figure]) for figure in ("recall", "precision", "f1"))
+        per_class.add_row(*_texts([name]), f"{row['samples']:,}", *figures, *shown)
     tables = [whole, per_class]
     if len(result["subdomains"]) > 1:
         per_subdomain = Table("subdomain", "accuracy %")

@@ -207,7 +207,7 @@ def _draw(
     out: Path, drawn: Sequence[tuple[np.ndarray, np.ndarray]], rows: Sequence[dict[str, Any]], network: CNNDNN
 ) -> None:
     from ddcnn.atomic import advice, write_atomic
-    from ddcnn.report.heat_map import draw_heat_maps
+    from ddcnn.report.heat_map import draw_heat_maps, shown_boxes
     from ddcnn.report.svg import style
 
     if not drawn:
@@ -216,8 +216,7 @@ def _draw(
     titles = [
         printable(f"{Path(row['file']).name}: {row['explained']} {row['explained_probability']:.2f}") for row in rows
     ]
-    subdomains = network.local_cnns.subdomains
-    boxes = {s.index: s.box for s in subdomains if s.inside is None and s.shape == tuple(b - a for a, b in s.box)}
+    boxes = shown_boxes(network.local_cnns.subdomains)
     images, maps = zip(*drawn[most], strict=True)
     figure = draw_heat_maps(images, maps, titles[most], boxes)
     file = io.BytesIO()

@@ -47,6 +47,8 @@ class Field:
         Placeholder of the value in the help.
     bare
         The value of an option that was given without one; None: it needs one.
+    read
+        What makes the value of the field from what was typed.
     """
 
     option: str
@@ -56,6 +58,7 @@ class Field:
     text: str
     metavar: str | None = None
     bare: str | None = None
+    read: Callable[[str], Any] = lambda typed: typed
 
     @property
     def parameter(self) -> inspect.Parameter:
@@ -65,6 +68,13 @@ class Field:
         )
         annotation: Any = Annotated[cast(Any, self.kind) | None, option]
         return inspect.Parameter(_name(self.option), _KEYWORD, default=None, annotation=annotation)
+
+
+def read_costs(file: str) -> dict[str, Any]:
+    """Read what mistakes cost: a mapping of true classes to mappings of decisions to costs."""
+    from ddcnn.config import read_yaml
+
+    return read_yaml(file)
 
 
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
@@ -94,6 +104,10 @@ FIELDS = (
     Field("--aggregation", "aggregation.name", str, METHOD, f"{AGGREGATIONS}; default dense.", "NAME"),
     Field("--features", "aggregation.features", str, METHOD, "probability (default), log, logit, penultimate.", "X"),
     Field("--calibrate", "aggregation.calibrate", bool, METHOD, "Make probabilities as sure as they are right."),
+    Field("--threshold", "aggregation.threshold", str, METHOD, "Of decisions, chosen on the validation images: f1, "
+          "youden or cost; or a number.", "RULE"),
+    Field("--costs", "aggregation.costs", str, METHOD, "YAML file of what mistakes cost: ill: {healthy: 10}.", "FILE",
+          read=read_costs),
     Field("--aggregate-on", "aggregation.aggregate_on", str, METHOD, "For the DNN: train, holdout, crossfit.", "PART"),
     Field("--recipe", "recipe", str, TRAINING, "fast (default), strong or paper: fills what you do not set.", "NAME"),
     Field("--epochs", "training.epochs", str, TRAINING, "Epochs of each stage.", "N"),
@@ -112,6 +126,7 @@ FIELDS = (
     Field("--threads", "compute.threads", str, COMPUTE, "Of this process, or of each worker; default free cores.", "N"),
     Field("--ray-address", "compute.ray_address", str, COMPUTE, "auto or ray://HOST:PORT; default a new one.", "URL"),
     Field("--out", "out", Path, OUTPUT, "Folder of the run; default runs/COMMAND-DATA-MODEL-GRID-sSEED."),
+    Field("--track", "track", str, OUTPUT, "Show epochs and results in tensorboard or mlflow, too.", "NAME"),
     Field("--force", "force", bool, OUTPUT, "Replace a run that is in that folder."),
 )  # fmt: skip
 
@@ -207,7 +222,8 @@ def with_fields(fields: Sequence[Field]) -> Callable[[Callable[..., None]], Call
 
         def shell(**values: Any) -> None:
             line = shlex.join(["ddcnn", *(values.pop("context").obj or sys.argv[1:])])
-            given = {f.field: value for f in fields if (value := values.pop(_name(f.option))) is not None}
+            typed = {f: value for f in fields if (value := values.pop(_name(f.option))) is not None}
+            given = {f.field: f.read(value) for f, value in typed.items()}
             command(Given(given, line), **values)
 
         context = inspect.Parameter("context", _KEYWORD, annotation=typer.Context)

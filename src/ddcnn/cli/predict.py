@@ -127,6 +127,7 @@ def predict(
         end_with(bad, wanted, answered=False)
     if as_json:
         about = {"run": str(run), "strategy": name, "classes": data["classes"], "resized": len(wanted.resized)}
+        about |= {} if network.thresholds is None else {"thresholds": list(network.thresholds)}
         print_json(about | {"predictions": rows})
     elif form is Format.JSON:
         print_json(rows)
@@ -134,7 +135,16 @@ def predict(
         _write_csv(rows, data["classes"])
     else:
         print_table(_table(rows, name))
+    if network.thresholds:
+        print(f"note: {printable(_said(network.thresholds, data['classes']))}", file=sys.stderr)
     end_with(bad, wanted, answered=True)
+
+
+def _said(thresholds: Sequence[float], classes: Sequence[str]) -> str:
+    """Say that the most probable class need not be decided for."""
+    if len(classes) == 2:
+        return f"decides for {classes[1]} above a probability of {thresholds[1]:.3f}, as chosen in the training"
+    return "decides by the thresholds of the classes that were chosen in the training: --json shows them"
 
 
 def _predict(
@@ -151,8 +161,8 @@ def _predict(
         if decider is None:
             decider = Decider(network.for_inference(images, count=files), images if quick else None)
         together, local = decider(images)
-        for name, p, votes in zip(names, together, local, strict=True):
-            rows.append({"file": name, **_vote(classes, p.tolist())})
+        for name, p, k, votes in zip(names, together, network.decided(together.log()), local, strict=True):
+            rows.append({"file": name, "class": classes[int(k)], "probability": round(float(p[k]), 6)})
             rows[-1]["probabilities"] = {c: round(v, 6) for c, v in zip(classes, p.tolist(), strict=True)}
             parts = enumerate(votes.tolist()) if network.local_cnns.members > 1 else ()  # of global, there are none
             silent = {"class": None, "probability": None}

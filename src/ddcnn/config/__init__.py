@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -55,6 +55,8 @@ __all__ = [
 class Config(Section):
     """A complete description of a run. ``recipe`` fills what is not set; what you set yourself wins.
 
+    ``track`` shows every epoch to TensorBoard or MLflow as well: `ddcnn.tracking`.
+
     >>> config = Config(decomposition={"grid": "4x4"}, training={"epochs": 2})
     >>> config.decomposition.grid, config.training.epochs, config.training.schedule
     ((4, 4), 2, 'onecycle')
@@ -70,6 +72,8 @@ class Config(Section):
     """Folder of the run; None: runs/COMMAND-DATA-MODEL-GRID-sSEED."""
     force: bool = False
     """Whether a run that is in that folder is replaced."""
+    track: Literal["tensorboard", "mlflow"] | None = None
+    """Who shows epochs and results beside metrics.jsonl: tensorboard, mlflow, or nobody."""
     data: DataConfig = DataConfig()
     """Which images, and how they are split."""
     decomposition: DecompositionConfig = DecompositionConfig()

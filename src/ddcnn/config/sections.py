@@ -15,11 +15,13 @@ from ddcnn.config.values import (
     AutoInt,
     Axes,
     Bytes,
+    Costs,
     Features,
     Fraction,
     PositiveInt,
     Resize,
     Section,
+    Threshold,
     by_index,
     coarse_size,
     shortened,
@@ -193,6 +195,13 @@ class AggregationConfig(Section):
     """Find a temperature for each local CNN, before the aggregation learns, and one for the decision, both on the
     validation images.
     """
+    threshold: Threshold | None = None
+    """How probable a class must be to be decided for; None: the most probable class is. f1 and youden choose thresholds
+    by which the mean F1 or the mean recall of the classes is best on the validation images, cost those by which
+    mistakes cost least. A number, with two classes, is the probability above which the second one is decided for.
+    """
+    costs: Costs | None = None
+    """With threshold cost: what mistakes cost, true class first, such as {ill: {healthy: 10}}; of others 1."""
 
     @model_validator(mode="after")
     def _check(self) -> AggregationConfig:
@@ -200,6 +209,10 @@ class AggregationConfig(Section):
             raise ConfigError(
                 "aggregation.features = penultimate cannot go with aggregate_on = crossfit: the features of local CNNs "
                 "that were trained apart mean different things; use holdout, or features = logit"
+            )
+        if (self.threshold == "cost") != (self.costs is not None):
+            raise ConfigError(
+                "aggregation.costs says what mistakes cost, for aggregation.threshold = cost; give both or neither"
             )
         return self
 

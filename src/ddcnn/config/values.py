@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import reprlib
 from collections.abc import Mapping
@@ -61,6 +62,26 @@ def coarse_size(value: Any) -> Any:
     return tuple(int(n) for n in size)
 
 
+def threshold(value: Any) -> Any:
+    """Read ``f1``, ``youden``, ``cost``, and a probability between 0 and 1."""
+    if value is None or value in ("f1", "youden", "cost"):
+        return value
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 < number < 1:
+        raise ConfigError(
+            f"aggregation.threshold = {shortened(value)} should be f1, youden, cost, or a probability between 0 and 1"
+        )
+    return number
+
+
+def names_of_classes(value: Any) -> Any:
+    """Take numbers, as YAML reads them, for names of classes."""
+    return {str(name): names_of_classes(part) for name, part in value.items()} if isinstance(value, Mapping) else value
+
+
 def with_options(values: Any) -> Any:
     """Read the name ``voronoi:6,seed=3`` as a name and its options; ``module:function`` stays a name."""
     name = values.get("name") if isinstance(values, Mapping) else None
@@ -104,6 +125,8 @@ AutoInt = Annotated[Annotated[int, Field(ge=1)] | None, *_AUTO]
 AutoFloat = Annotated[Annotated[float, Field(gt=0)] | None, *_AUTO]
 Resize = Literal["stretch", "crop", "pad"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Threshold = Annotated[Literal["f1", "youden", "cost"] | float, BeforeValidator(threshold)]
+Costs = Annotated[dict[str, dict[str, Annotated[float, Field(ge=0)]]], BeforeValidator(names_of_classes)]
 Features = Literal["probability", "log", "logit", "penultimate"]
 _LONGEST = 200  # characters of a value in a message
 """What local CNNs hand over to an aggregation; of probabilities it may take the logarithms."""

@@ -19,7 +19,7 @@ from ddcnn.data.files import open_file
 from ddcnn.data.groups import numbered_groups
 from ddcnn.data.labels import read_labels
 from ddcnn.data.layouts import Conversion, axis_order, check_kind, needs_look
-from ddcnn.errors import DataError
+from ddcnn.errors import DataError, in_one_line
 
 ARRAYS = "arrays"
 """What ``data.source`` is where images were given in memory."""
@@ -77,7 +77,7 @@ def as_dataset(
         dataset = _of_arrays(X, y, layout, classes)
     known = len(dataset.labels)
     if groups is not None:
-        dataset = replace(dataset, groups=numbered_groups(ARRAYS, np.asarray(groups), known))
+        dataset = replace(dataset, groups=numbered_groups(ARRAYS, _array(groups, "groups"), known))
     if sample_weight is not None:
         weights = as_numpy(sample_weight, "sample_weight").astype(np.float32)
         if weights.shape != (known,):
@@ -99,10 +99,17 @@ def as_numpy(values: Any, name: str) -> np.ndarray:
     if isinstance(values, Tensor):
         values = values.detach().cpu().resolve_conj().resolve_neg()
         return np.asarray(values.float() if values.dtype == torch.bfloat16 else values)
-    found = np.asarray(values)
+    found = _array(values, name)
     if found.dtype.kind == "O":
         raise DataError(f"{name} should be an array of numbers of one shape, got Python objects")
     return found
+
+
+def _array(values: Any, name: str) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError) as error:  # lists within lists of other lengths
+        raise DataError(f"{name} is no array: {in_one_line(error)}") from None
 
 
 def arranged(images: np.ndarray, shape: Sequence[int], name: str) -> np.ndarray:
@@ -155,7 +162,7 @@ def _kind(images: np.ndarray) -> np.dtype:
 
 
 def _labels(y: Any, classes: Sequence[str] | None) -> tuple[np.ndarray, tuple[str, ...]]:
-    values = np.asarray(y.detach().cpu() if isinstance(y, Tensor) else y)
+    values = _array(y.detach().cpu() if isinstance(y, Tensor) else y, "y")
     if values.dtype.kind == "O" and all(isinstance(one, str) for one in values.flat):
         values = values.astype(str)
     return read_labels("y", values, None if classes is None else np.array(list(classes)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
 from ddcnn.planning import Setup
@@ -46,10 +46,11 @@ class Decisions:
 
 def judge(setup: Setup, result: StrategyResult) -> Decisions:
     """Evaluate one result on every part."""
-    scores = {part: scores_of(setup, result, part) for part in PARTS}
+    scores = {part: result.scores(part) for part in PARTS}
+    classes = {part: result.network.decided(of_part) for part, of_part in scores.items()}
     labels = {part: _labels(setup, part) for part in PARTS}
-    accuracy = {part: _accuracy(scores[part].argmax(1) == labels[part]) for part in PARTS}
-    counts = confusion(labels["test"], scores["test"].argmax(1), setup.data.classes)
+    accuracy = {part: _accuracy(classes[part] == labels[part]) for part in PARTS}
+    counts = confusion(labels["test"], classes["test"], setup.data.classes)
     logs = scores["test"].double().log_softmax(1)
     bins = reliability(logs.exp(), labels["test"]) if torch.isfinite(logs).all() else []
     sure = sureness(scores["test"], labels["test"])
@@ -81,7 +82,7 @@ def decided(setup: Setup, results: Mapping[str, StrategyResult]) -> dict[str, Te
     What pairs of strategies decide about the same images says more than their accuracies: McNemar's test needs it.
     """
     smallest = torch.uint8 if setup.data.classes <= 256 else torch.int32
-    found = {name: scores_of(setup, result, "test").argmax(1) for name, result in results.items()}
+    found = {name: result.network.decided(result.scores("test")) for name, result in results.items()}
     return {name: classes.to(smallest) for name, classes in (found | {"labels": _labels(setup, "test")}).items()}
 
 
@@ -93,14 +94,6 @@ def confusion(labels: Int64[Tensor, " n"], decided: Int64[Tensor, " n"], classes
     """
     counts = torch.bincount(labels * classes + decided, minlength=classes**2).view(classes, classes)
     return [[int(n) for n in row] for row in counts]
-
-
-@torch.no_grad()
-def scores_of(setup: Setup, result: StrategyResult, part: str) -> Float[Tensor, "n K"]:
-    """Return the scores of one result on a part, in the order of the part."""
-    result.network.aggregation.eval()
-    handed = result.local_probabilities.handed(part, result.network.handed).to(setup.compute.device)
-    return result.network.decide(handed).float().cpu()
 
 
 def _labels(setup: Setup, part: str) -> Int64[Tensor, " n"]:

@@ -27,7 +27,7 @@ from ddcnn.network import CNNDNN
 from ddcnn.runs.folder import RunFolder
 from ddcnn.runs.networks import best_strategy, load
 from ddcnn.runs.run_validation import read_config, read_data, untrusted
-from ddcnn.training import accuracy_of, auc, macro_f1, member_losses, predict_outputs, sureness
+from ddcnn.training import accuracy_of, auc, class_figures, macro_f1, member_losses, predict_outputs, sureness
 
 
 @runtime_checkable
@@ -55,6 +55,9 @@ def evaluate(
     deployed: Deployed | None = None,
 ) -> dict[str, Any]:
     """Return accuracy, cross-entropy, confusion and accuracy per subdomain (None: missing) of a strategy of a run.
+
+    ``classes`` has the samples, precision, recall (which is the accuracy on the class) and F1 of each class;
+    ``thresholds`` are those by which the network decides; None: the most probable class is decided for.
 
     ``loss`` is the cross-entropy (NLL), ``brier`` and ``ece`` are those of `ddcnn.training.sureness`.
 
@@ -105,23 +108,26 @@ def evaluate(
         (scores, local), missing = _scores(network, batches), network.missing
         name = strategy or best_strategy(folder)
     sure = sureness(scores, labels)
-    counts = confusion(labels, scores.argmax(1), len(dataset.classes))
+    decided = scores.argmax(1) if network is None else network.decided(scores)
+    counts = confusion(labels, decided, len(dataset.classes))
+    figures = class_figures(counts)
     return {
         "run": str(folder.path),
         "strategy": name,
         "data": config.source,
         "part": "test" if tests else "all",
+        "thresholds": None if network is None else network.thresholds,
         "learned_from": None if learned is None else int(are_among(found[part], learned).sum()),
         "samples": len(part),
-        "accuracy": float((scores.argmax(1) == labels).float().mean()),
+        "accuracy": float((decided == labels).float().mean()),
         "auc": auc(scores.double().log_softmax(1), labels),
         "f1": macro_f1(counts),
         "loss": float(member_losses(scores.unsqueeze(1), labels)[0]),
         "brier": sure["brier"],
         "ece": sure["ece"],
         "classes": {
-            name: {"accuracy": row[k] / sum(row) if sum(row) else None, "samples": sum(row)}
-            for k, (name, row) in enumerate(zip(dataset.classes, counts, strict=True))
+            name: {"accuracy": figures["recall"][k]} | {figure: values[k] for figure, values in figures.items()}
+            for k, name in enumerate(dataset.classes)
         },
         "confusion": counts,
         "subdomains": [

@@ -141,6 +141,7 @@ def _strategy(rows: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, 
     row["peak_memory_bytes"] = max((r["peak_memory_bytes"] for r in rows if r["peak_memory_bytes"]), default=None)
     row["folds"] = {name: [r[name] for r in rows] for name in _JUDGED}
     row["intervals"] = {}
+    row.pop("thresholds", None)  # each fold has its own
     for name, values in row["folds"].items():
         if None in values:
             row[name] = None  # a mean over other folds than those of another strategy would mislead

@@ -48,8 +48,8 @@ def without_some(
         return None
 
     def accuracy(missing: Sequence[int]) -> float:
-        scores = network.without(missing).decide(p)
-        return float((scores.argmax(1) == labels).double().mean())
+        decided = network.decided(network.without(missing).decide(p))
+        return float((decided == labels).double().mean())
 
     one = {n: accuracy([n]) for n in present}
     rows = []

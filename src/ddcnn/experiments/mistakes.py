@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from ddcnn.experiments.decisions import scores_of
 from ddcnn.planning import Setup
 from ddcnn.strategies import StrategyResult
 
@@ -64,7 +63,9 @@ def confident_mistakes(setup: Setup, result: StrategyResult, *, votes: bool = Tr
     """
     test, dataset = setup.data.split.test, setup.data.dataset
     labels = dataset.labels[test]
-    sure, decided = scores_of(setup, result, "test").double().softmax(1).max(1)
+    scores = result.scores("test")
+    decided = result.network.decided(scores)
+    sure = scores.double().softmax(1).gather(1, decided[:, None])[:, 0]
     wrong = torch.nonzero((decided != labels) & sure.isfinite()).flatten()
     if not len(wrong):
         return {}

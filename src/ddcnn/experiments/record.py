@@ -51,41 +51,19 @@ class Comparison:
 
 
 class Recorder(Progress):
-    """Writes every epoch to the run, and passes all events on."""
+    """Writes every epoch to the run."""
 
-    def __init__(self, folder: RunFolder, watcher: Progress) -> None:
-        self.folder, self.watcher = folder, watcher
-
-    def begin(self, stage: str, *, epochs: int, steps: int, members: int) -> None:
-        """Pass on."""
-        self.watcher.begin(stage, epochs=epochs, steps=steps, members=members)
-
-    def advance(self, images: int, mean: Callable[[], tuple[float, float]]) -> None:
-        """Pass on."""
-        self.watcher.advance(images, mean)
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
 
     def epoch(self, row: dict[str, Any]) -> None:
-        """Write, and pass on."""
+        """Write it."""
         self.folder.add_metrics(row)
-        self.watcher.epoch(row)
 
     def resumed(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Write, and pass on."""
+        """Write them."""
         for row in rows:
             self.folder.add_metrics(row)
-        self.watcher.resumed(rows)
-
-    def beside(self) -> Recorder:
-        """Return a recorder of the same run for a stage that runs at the same time."""
-        return Recorder(self.folder, self.watcher.beside())
-
-    def end(self) -> None:
-        """Pass on."""
-        self.watcher.end()
-
-    def note(self, text: str) -> None:
-        """Pass on."""
-        self.watcher.note(text)
 
 
 @dataclass(frozen=True)

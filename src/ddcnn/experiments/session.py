@@ -21,7 +21,8 @@ from ddcnn.machine import staying_below
 from ddcnn.planning import MemoryPlan, Setup, Threads, choose_threads, computing_with, decide, keep_threads, prepare
 from ddcnn.runs.folder import CHECKPOINTS, RunFolder
 from ddcnn.strategies import StrategyContext, StrategyResult, check_strategies
-from ddcnn.training import Progress, StageTimer, Workspace, peak_of_process
+from ddcnn.tracking import open_tracker
+from ddcnn.training import Progress, Several, StageTimer, Workspace, peak_of_process
 
 _MOST_NAMED = 20
 
@@ -83,6 +84,7 @@ class Session:
         cls, config: Config, job: Job, options: RunOptions, dataset: Dataset | None, contexts: ExitStack
     ) -> Session:
         assert config.out is not None
+        tracker = None if config.track is None else open_tracker(config.track)
         plan, ranks, command = None, options.ranks, options.command
         folder = RunFolder(config.out) if ranks.first else None
         begun = line = None
@@ -118,7 +120,12 @@ class Session:
         if line is not None:
             options.progress.note(f"plan {line}")
         workspace = Workspace(config.out / CHECKPOINTS, setup.fingerprint, options.progress.note)
-        recorder = options.progress if folder is None else Recorder(folder, options.progress)
+        recorder = options.progress
+        if folder is not None:  # every epoch is written before others hear of it
+            recorder = Several(Recorder(folder), recorder)
+        if tracker is not None and ranks.first:
+            contexts.enter_context(tracker.of_run(setup.config, recorder.note, resuming=options.resuming))
+            recorder = Several(recorder, tracker)
         return cls(setup, job, folder, recorder, workspace, engine, choices, plan, command, contexts.pop_all())
 
     def __enter__(self) -> Session:
@@ -159,7 +166,7 @@ class Session:
             if self.setup.compute.limit is not None:  # of a process, which did more than to train
                 peak = max(peak, peak_of_process() or 0)
             choices = choices | {"memory": f"{choices['memory']}, measured peak {peak / 1e9:.2f} GB"}
-        return finish_run(
+        found = finish_run(
             self.folder,
             self.setup,
             results,
@@ -168,6 +175,8 @@ class Session:
             choices=choices,
             command=self.command,
         )
+        self.recorder.found(found.results)
+        return found
 
 
 def as_rank(options: RunOptions, ranks: Ranks) -> RunOptions:

@@ -36,6 +36,9 @@ class Explainable(Protocol):
     def decide(self, probabilities: Tensor, /) -> Tensor:
         """Return scores (B, K) from what the local CNNs hand over."""
 
+    def decided(self, scores: Tensor) -> Tensor:
+        """Return the class (B,) that scores (B, K) decide for."""
+
     def without(self, missing: Sequence[int]) -> Self:
         """Return the same network without some subdomains."""
 
@@ -119,7 +122,7 @@ def _explained(network: Explainable, images: Tensor, target: int | Sequence[int]
         seen = network.cut(images.to(held.device))
         local, handed_over = network.said(seen)
         probabilities = network.decide(handed_over).softmax(1)
-    classes = _targets(target, probabilities)
+    classes = _targets(network, target, probabilities)
     maps, heat_map = _maps(network, seen, classes, notes)
     return Explanation(
         target=classes.cpu(),
@@ -133,9 +136,9 @@ def _explained(network: Explainable, images: Tensor, target: int | Sequence[int]
     )
 
 
-def _targets(target: int | Sequence[int] | None, probabilities: Tensor) -> Tensor:
+def _targets(network: Explainable, target: int | Sequence[int] | None, probabilities: Tensor) -> Tensor:
     if target is None:
-        return probabilities.argmax(1)
+        return network.decided(probabilities.log())
     B, K = probabilities.shape
     found = (
         torch.as_tensor(target, device=probabilities.device).expand(B)

@@ -24,6 +24,8 @@ EXTRAS = {
     "ray": ("training on a Ray cluster", ("ray",)),
     "export": ("ONNX files: ddcnn export", ("onnx", "onnxscript", "onnxruntime")),
     "explain": ("heat maps and attributions: ddcnn explain", ("captum",)),
+    "track": ("epochs in TensorBoard or MLflow: --track", ("tensorboard", "mlflow-skinny")),
+    "app": ("a page to drop images on: ddcnn app", ("gradio", "captum")),
 }
 """For each extra of the package what it is for, and what it installs."""
 

@@ -21,6 +21,7 @@ from ddcnn.planning.batch_size import with_batch_size
 from ddcnn.planning.compute import ComputePlan, find_device
 from ddcnn.planning.measured_choices import choose_fastest
 from ddcnn.planning.memory import MemoryPlan, plan_memory
+from ddcnn.training.thresholds import check_thresholds
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,9 @@ class Setup:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of all that its trainings depend on: configuration, split, and the content of each sample."""
-        config = self.config.model_dump(mode="json", exclude={"out", "force", "strategy"})
+        config = self.config.model_dump(mode="json", exclude={"out", "force", "strategy", "track"})
+        for name in ("threshold", "costs"):  # chosen when all is trained
+            del config["aggregation"][name]
         config["compute"] = {name: config["compute"][name] for name in ("precision", "backend")}
         config["data"] |= {"directory": None, "offline": False}  # where the files are: their content counts
         digest = hashlib.sha256(json.dumps([config, self.data.split.to_json(), self.compute.device.type]).encode())
@@ -101,6 +104,7 @@ def prepare(config: Config, dataset: Dataset | None = None, ranks: Ranks = ALONE
             raise ConfigError(
                 f"training.subdomains.{index}: there is no such subdomain; use 0 to {len(networks.subdomains) - 1}"
             )
+    check_thresholds(config.aggregation, dataset.classes)
     networks.check()
     return Setup(config, data, networks, ComputePlan(config.compute, device), ranks)
 

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ddcnn.decomposition import Subdomain
 from ddcnn.report.image_axes import Box, displayable, limits_of, overlay, show
 from ddcnn.report.svg import style
 
@@ -17,6 +18,11 @@ _STRONGEST = 0.7  # opacity of the largest value
 _NAMES = ("depth", "row", "column")
 Cut = tuple[int | None, int, int]  # the axis that is cut across, and those drawn as rows and columns
 _CUTS: dict[int, list[Cut]] = {2: [(None, 0, 1), (None, 0, 1)], 3: [(0, 1, 2), (1, 0, 2), (2, 0, 1)]}  # by axes
+
+
+def shown_boxes(subdomains: Sequence[Subdomain]) -> dict[int, Box]:
+    """Return the boxes of those subdomains that see just their box, by index."""
+    return {s.index: s.box for s in subdomains if s.inside is None and s.shape == tuple(b - a for a, b in s.box)}
 
 
 def draw_heat_maps(

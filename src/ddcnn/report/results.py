@@ -45,7 +45,10 @@ class HandedOver(_Record):
 
 
 class Strategy(_Record):
-    """What one strategy reached, and at what cost; over folds, the means, with their 95 % intervals by name."""
+    """What one strategy reached, and at what cost; over folds, the means, with their 95 % intervals by name.
+
+    ``thresholds`` are those by which it decides, where they were chosen.
+    """
 
     name: Annotated[Text, Field(max_length=100)]
     train_accuracy: Accuracy = None
@@ -57,6 +60,7 @@ class Strategy(_Record):
     test_brier: Positive = None
     test_ece: Accuracy = None
     handed_over: HandedOver | None = None
+    thresholds: tuple[Accuracy, ...] = ()
     intervals: dict[str, tuple[Accuracy, Accuracy] | None] = {}
     parameters: Positive = None
     epochs: Positive = None

@@ -57,7 +57,9 @@ def save_networks(folder: RunFolder, results: Mapping[str, Result]) -> None:
     each; any other network is one file. A missing local CNN has no file.
     """
     saved = {name: _described(result) for name, result in results.items()}
-    folder.write_json("networks.json", {name: one.model_dump() for name, one in saved.items()})
+    folder.write_json(
+        "networks.json", {name: one.model_dump(mode="json", exclude_none=True) for name, one in saved.items()}
+    )
     for name, result in results.items():
         if not saved[name].shares_local_cnns:
             folder.write_tensors(f"{name}.safetensors", result.network.unfused_state())
@@ -133,6 +135,12 @@ def load(run: Path | str, strategy: str | None = None, *, trust: bool = False, b
         check_parameters(folder, factory, name, saved, missing=missing, trust=trust)
     network = _build(factory, saved, missing, backend)
     _fill(folder, network, name, saved)
+    if saved.thresholds is not None and len(saved.thresholds) != len(data["classes"]):
+        raise RunError(
+            f"{folder.path / 'networks.json'}: {name} has {len(saved.thresholds)} thresholds, but there are "
+            f"{len(data['classes'])} classes; train again"
+        )
+    network.thresholds = None if saved.thresholds is None else tuple(saved.thresholds)
     if "input" in data:
         network.describe(InputDescription.from_json(data["input"]))
     return network.eval()
@@ -192,7 +200,10 @@ def best_strategy(folder: RunFolder) -> str:
 
 def _described(result: Result) -> SavedNetwork:
     return SavedNetwork(
-        whole_image=result.whole_image, aggregation=result.aggregation, shares_local_cnns=result.shares_local_cnns
+        whole_image=result.whole_image,
+        aggregation=result.aggregation,
+        shares_local_cnns=result.shares_local_cnns,
+        thresholds=None if result.network.thresholds is None else [*result.network.thresholds],
     )
 
 

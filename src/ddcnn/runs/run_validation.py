@@ -60,6 +60,8 @@ class SavedNetwork(BaseModel):
         Name in the registry, or ``module:function``.
     shares_local_cnns
         Its local CNNs lie in ``locals/``; else the whole network is one file, ``<name>.safetensors``.
+    thresholds
+        As in `ddcnn.CNNDNN`.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -67,6 +69,7 @@ class SavedNetwork(BaseModel):
     whole_image: bool = False
     aggregation: str
     shares_local_cnns: bool = False
+    thresholds: list[Annotated[float, Field(gt=0, lt=1)]] | None = None
 
 
 _BEFORE = {  # of version 0.1, whose runs do not say

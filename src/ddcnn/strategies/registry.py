@@ -15,6 +15,7 @@ from ddcnn.strategies.global_cnn import GLOBAL
 from ddcnn.strategies.initialization import INITIALIZATIONS, check_start
 from ddcnn.strategies.local import LOCAL
 from ddcnn.strategies.strategy import Strategy, StrategyContext, StrategyResult
+from ddcnn.strategies.thresholds import set_thresholds
 from ddcnn.strategies.transfer import TRANSFER
 from ddcnn.training.closed_form import Solvable, check_unweighted
 from ddcnn.training.local_objectives import check_local_objective
@@ -59,10 +60,11 @@ def works_of(name: str, setup: Setup, aggregations: Sequence[str]) -> list[Work]
 
 
 def run_strategies(names: list[str], context: StrategyContext) -> dict[str, StrategyResult]:
-    """Train strategies, and those that they build on; return all results by name."""
+    """Train strategies, and those that they build on, and choose thresholds; return all results by name."""
     results: dict[str, StrategyResult] = {}
     for name in needed_for(names):
         results |= STRATEGIES.find(name).run(context, results)
+    set_thresholds(context, results)
     return results
 
 

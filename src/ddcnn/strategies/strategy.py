@@ -6,6 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from ddcnn.aggregation import AGGREGATIONS
 from ddcnn.engines import Engine
 from ddcnn.network import CNNDNN
@@ -75,6 +79,13 @@ class StrategyResult:
     aggregation: str
     shares_local_cnns: bool = False
     whole_image: bool = False
+
+    @torch.no_grad()
+    def scores(self, part: str) -> Float[Tensor, "n K"]:
+        """Return the scores of the ``"train"``, ``"validation"`` or ``"test"`` part, in its order, on the CPU."""
+        self.network.aggregation.eval()
+        handed = self.local_probabilities.handed(part, self.network.handed)
+        return self.network.decide(handed.to(self.local_probabilities.setup.compute.device)).float().cpu()
 
     @property
     def epochs(self) -> int:

@@ -18,7 +18,7 @@ from ddcnn.training.objective import (
     member_losses,
 )
 from ddcnn.training.precision import PrecisionName, autocast
-from ddcnn.training.progress import Progress
+from ddcnn.training.progress import Progress, Several
 from ddcnn.training.stage_timer import StageTimer, peak_of_process
 from ddcnn.training.step import Step
 from ddcnn.training.whole_network import WholeNetwork
@@ -35,6 +35,7 @@ __all__ = [
     "Objective",
     "PrecisionName",
     "Progress",
+    "Several",
     "Single",
     "StageTimer",
     "State",

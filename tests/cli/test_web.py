@@ -1,0 +1,122 @@
+"""`ddcnn app`: the server, asked as a browser asks it."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddcnn.cli.upload import MOST_BYTES
+from ddcnn.runs.folder import RunFolder
+
+HERE = all(importlib.util.find_spec(name) for name in ("gradio", "captum"))
+pytestmark = pytest.mark.skipif(not HERE, reason="pip install 'ddcnn[app]'")
+
+
+@pytest.fixture
+def url(made_run: Path, tmp_path: Path) -> Iterator[str]:
+    """The server, in a process of its own: gradio leaves event loops and sockets behind."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-m", "ddcnn", "app", str(made_run), "--strategy", "cnn-dnn"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        assert line.startswith("open http://127.0.0.1:")
+        assert list(tmp_path.glob("ddcnn-app-*"))
+        yield line.split()[1].rstrip("/")
+        server.send_signal(signal.SIGINT)
+        assert server.wait(30) == 0
+    assert not list(tmp_path.glob("ddcnn-app-*"))  # what was uploaded is removed
+
+
+def test_an_image_is_posted_and_answered(url: str) -> None:
+    assert url.startswith("http://127.0.0.1:")
+    page, headers = fetched(url)
+    assert "connect-src 'self' data:" in headers["content-security-policy"]
+    assert b"Drop an image" in page
+    assert not [host for host in (b"googleapis", b"cdnjs", b"jsdelivr") if host in page]
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(file, "png")
+    message, picture, probabilities, votes = answered(url, "a.png", file.getvalue())
+    assert "decided by cnn-dnn" in message
+    assert {row["label"] for row in probabilities["confidences"]} == {"cat", "dog", "[red]x"}
+    assert len(votes["data"]) == 2
+    shown, _ = fetched(picture["url"])
+    assert Image.open(io.BytesIO(shown)).format == "PNG"
+    message, picture, *_ = answered(url, "b.png", b"no image")
+    assert picture is None
+    assert "b.png" in message
+    for code, ask in (
+        (413, lambda: uploaded(url, "c.png", bytes(MOST_BYTES + 2**20))),
+        (400, lambda: fetched(url, host="example.org")),
+    ):
+        with pytest.raises(HTTPError) as refused:
+            ask()
+        assert refused.value.code == code
+        refused.value.close()
+
+
+def fetched(url: str, data: bytes | None = None, kind: str = "", host: str = "") -> tuple[bytes, Any]:
+    headers = {name: value for name, value in (("Content-Type", kind), ("Host", host)) if value}
+    with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=60) as answer:
+        return answer.read(), answer.headers
+
+
+def uploaded(url: str, name: str, content: bytes) -> str:
+    mark = uuid.uuid4().hex
+    head = f'--{mark}\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
+    body = head.encode() + content + f"\r\n--{mark}--\r\n".encode()
+    answer, _ = fetched(f"{url}/gradio_api/upload", body, f"multipart/form-data; boundary={mark}")
+    (path,) = json.loads(answer)
+    return str(path)
+
+
+def answered(url: str, name: str, content: bytes) -> list[Any]:
+    file = {"path": uploaded(url, name, content), "orig_name": name, "meta": {"_type": "gradio.FileData"}}
+    body = json.dumps({"data": [file]}).encode()
+    event = json.loads(fetched(f"{url}/gradio_api/call/explain", body, "application/json")[0])["event_id"]
+    lines = fetched(f"{url}/gradio_api/call/explain/{event}")[0].decode().splitlines()
+    assert "event: complete" in lines, lines
+    (told,) = [line for line in lines[lines.index("event: complete") :] if line.startswith("data: ")]
+    found: list[Any] = json.loads(told.removeprefix("data: "))
+    return found
+
+
+def test_what_cannot_be_shown(
+    refused: Callable[..., str], made_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "does not exist" in refused("app", tmp_path / "none") or "is no run" in refused("app", tmp_path / "none")
+    volumes = tmp_path / "volumes"
+    folder = RunFolder(volumes)
+    folder.create(force=False)
+    data = json.loads((made_run / "data.json").read_text()) | {"image_shape": [1, 8, 8, 8]}
+    folder.write_json("data.json", data)
+    folder.seal()
+    assert "was trained on volumes, and the page shows images; use ddcnn explain" in refused("app", volumes)
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert "pip install 'ddcnn[app]'" in refused("app", made_run)
+
+
+def test_a_port_that_is_taken(refused: Callable[..., str], made_run: Path) -> None:
+    import socket
+
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        said = refused("app", made_run, "--port", port)
+        assert said == f"error: port {port} cannot be used: Address already in use; choose another --port"
