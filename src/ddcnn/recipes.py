@@ -1,7 +1,7 @@
 """Recipes: functions that return the training part of a configuration, with where its values come from.
 
 `ddcnn.config.Config` merges a recipe under what the user sets, so a saved configuration is complete and a recipe that
-changes later does not change a run of today. What each was measured to reach is in ``docs/recipes.md``.
+changes later does not change a run of today. What each was measured to reach is in ``docs/how-to/recipes.md``.
 """
 
 from __future__ import annotations

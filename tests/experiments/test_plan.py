@@ -83,6 +83,36 @@ def test_what_is_planned_is_what_is_trained(values: dict) -> None:
     assert trained == {stage.name: stage.steps for stage in plan.stages}
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"init": {"name": "shared", "epochs": 3}},
+        {"init": {"name": "contrastive", "epochs": 3}, "strategy": "coherent"},
+        {"strategy": "compose", "compose": {"epochs": 2}},
+        {"training": {"local_objective": "ce+reconstruction", "sam": 0.1, "ema": 0.9}},
+        {"model": {"name": "lda"}},
+        {"model": {"name": "lda"}, "strategy": "global"},
+    ],
+    ids=str,
+)
+def test_whatever_is_trained_is_planned(values: dict, changes: dict[str, Any]) -> None:
+    if changes.get("init", {}).get("name") == "contrastive":
+        pytest.importorskip("pytorch_metric_learning")
+    trained: dict[str, int] = {}
+
+    class Counting(Progress):
+        def begin(self, stage: str, *, epochs: int, steps: int, members: int) -> None:
+            trained[stage] = epochs * steps
+
+    for section, found in changes.items():
+        values[section] = {**values.get(section, {}), **found} if isinstance(found, dict) else found
+    config = ddcnn.Config.parse(values)
+    plan = ddcnn.plan(config, job="train")
+    ddcnn.train(config, progress=Counting())
+    assert trained == {stage.name: stage.steps for stage in plan.stages}
+    assert plan.seconds is not None
+
+
 @pytest.mark.parametrize("name", ["holdout", "crossfit"])
 def test_trainings_of_local_cnns_are_all_counted(values: dict, name: str) -> None:
     values["aggregation"] |= {"aggregate_on": name, "folds": 2}

@@ -275,7 +275,7 @@ def _stage(setup: Setup, name: str, parts: Sequence[Work], counted: Trials, cost
         largest.activations,
         largest.memory,
         batch,
-        parts[0].training.epochs * len(parts) // len(once),
+        parts[0].epochs * len(parts) // len(once),
         steps,
         per_step,
         per_step * steps,

@@ -11,7 +11,7 @@ from ddcnn.data.batches import Batches
 from ddcnn.data.two_views import TwoViews
 from ddcnn.models import LocalCNNs
 from ddcnn.training import History, Objective, PrecisionName, TrainableMembers, fit
-from ddcnn.training.closed_form import is_solvable, solve
+from ddcnn.training.closed_form import solve
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class Work:
         Trainings whose steps cost the same have the same; None: no other does.
     exchanged
         Numbers per image that ranks would exchange in a step.
+    solved
+        Whether its networks are solved for, all at once: see `ddcnn.training.closed_form`.
     """
 
     stage: str
@@ -58,15 +60,22 @@ class Work:
     placed: bool = False
     alike: object = None
     exchanged: int = 0
+    solved: bool = False
 
     @property
     def steps(self) -> int:
         """Optimiser steps of one such training."""
-        return self.training.epochs * self.train.steps
+        return 1 if self.solved else self.training.epochs * self.train.steps
+
+    @property
+    def epochs(self) -> int:
+        """How often it sees its samples."""
+        return 1 if self.solved else self.training.epochs
 
     def fit(self, network: TrainableMembers, **watched: Any) -> History:
         """Train a network of this form in place, or solve for it; what else is given is for `ddcnn.training.fit`."""
-        if isinstance(network, LocalCNNs) and is_solvable(network):
+        if self.solved:
+            assert isinstance(network, LocalCNNs)
             assert isinstance(self.train, Batches)
             return solve(network, self.train, self.validation, stage=self.stage, **watched)
         return fit(

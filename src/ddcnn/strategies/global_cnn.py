@@ -13,6 +13,7 @@ from ddcnn.strategies.initialization import start_of
 from ddcnn.strategies.local_probabilities import LocalProbabilities
 from ddcnn.strategies.strategy import Results, Strategy, StrategyContext, StrategyResult
 from ddcnn.training import StageTimer
+from ddcnn.training.closed_form import Solvable
 
 
 def train_global(context: StrategyContext, _earlier: Results) -> dict[str, StrategyResult]:
@@ -67,6 +68,7 @@ def whole_images_work(setup: Setup, stage: str, training: TrainingConfig) -> Wor
         training,
         data.classes,
         precision=setup.compute.precision,
+        solved=isinstance(networks.global_module(), Solvable),
     )
 
 

@@ -19,7 +19,7 @@ from ddcnn.planning import ComputePlan, Setup, Work, find_device
 from ddcnn.planning.setup import network_factory
 from ddcnn.seeds import derive_seed
 from ddcnn.training import Checkpoints, History, Progress, TrainableMembers, cross_entropy_of, finished
-from ddcnn.training.closed_form import is_solvable
+from ddcnn.training.closed_form import Solvable, is_solvable
 from ddcnn.training.local_objectives import LOCAL_OBJECTIVES, About, objective_of
 
 
@@ -144,6 +144,7 @@ def group_work(
         precision=setup.compute.precision,
         objective=objective_of(training, cross_entropy),
         placed=True,
+        solved=isinstance(networks.local_module(indices[0]), Solvable),
     )
 
 
