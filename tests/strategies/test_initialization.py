@@ -202,15 +202,14 @@ def test_contrast_is_that_of_the_paper() -> None:
         assert float(loss) == pytest.approx(total / 10, rel=1e-5)
 
 
+@pytest.mark.parametrize("backend", ["fused", "looped"])
 @pytest.mark.parametrize("objective", ["ce+contrast", "ce+reconstruction"])
-def test_local_objectives_are_those_of_each_local_cnn_by_itself(make: Make, objective: str) -> None:
+def test_local_objectives_are_those_of_each_local_cnn_by_itself(make: Make, objective: str, backend: str) -> None:
     if "contrast" in objective:
         pytest.importorskip("pytorch_metric_learning")
-    together = make(training={"local_objective": objective, "local_objective_weight": 0.5})
-    apart = make(
-        training={"local_objective": objective, "local_objective_weight": 0.5},
-        compute={"group": 1, "backend": "looped"},
-    )
+    training = {"local_objective": objective, "local_objective_weight": 0.5}
+    together = make(training=training, compute={"backend": backend})
+    apart = make(training=training, compute={"group": 1, "backend": "looped"})
     plain = train_local(make())
     found, expected = train_local(together), train_local(apart)
     for n in range(4):
@@ -236,6 +235,16 @@ def test_what_is_read_from_features_is_the_reduced_subimage(make: Make) -> None:
         reduced = F.adaptive_avg_pool2d(whole[:, :, rows], (4, 8)).flatten(1)
         torch.testing.assert_close(shown.extras[WANTED][:, n], reduced)
     assert shown.extras[HEAD].shape == (5, 2, 32)
+
+
+def test_heads_of_subdomains_of_several_shapes(make: Make) -> None:
+    pytest.importorskip("pytorch_metric_learning")
+    uneven = {"training": {"local_objective": "ce+contrast"}, "decomposition": {"grid": "3x1"}}  # of 2, 3 and 3 rows
+    found = train_local(make(**uneven))
+    expected = train_local(make(**uneven, compute={"group": 1, "backend": "looped"}))
+    for n in range(3):
+        for name, value in expected.network.member_state(n).items():
+            torch.testing.assert_close(found.network.member_state(n)[name], value, rtol=1e-3, atol=1e-4)
 
 
 def test_heads_do_not_depend_on_who_is_beside_them(make: Make) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -45,9 +45,14 @@ class WithHead(nn.Module):
         self.local_cnns, self.sizes, self.wanted = local_cnns, sizes, wanted
         features, hidden, numbers = sizes
         device = next((p.device for p in local_cnns.parameters()), None)
-        heads = [_drawn(features, hidden, numbers, seed) for seed in seeds]
-        self.head = nn.ParameterDict(
-            {name: nn.Parameter(torch.stack([head[name] for head in heads]).to(device)) for name in heads[0]}
+        drawn = [_drawn(features, hidden, numbers, seed) for seed in seeds]
+        owners = [tuple(own.flatten().tolist()) for _, own in local_cnns.per_parameter(torch.arange(self.members))]
+        self.stacks: list[tuple[int, ...]] = [*dict.fromkeys(owners)]  # heads are stacked as their local CNNs are
+        self.heads = nn.ModuleList(
+            nn.ParameterDict(
+                {name: nn.Parameter(torch.stack([drawn[n][name] for n in stack]).to(device)) for name in drawn[0]}
+            )
+            for stack in self.stacks
         )
 
     @property
@@ -64,31 +69,58 @@ class WithHead(nn.Module):
         scores, features = self.local_cnns.with_features(x)
         features = F.pad(features.float(), (0, self.sizes[0] - features.shape[2]))
         with torch.autocast(features.device.type, enabled=False):
-            hidden = F.relu(torch.einsum("bmf,mfh->bmh", features, self.head["first"]) + self.head["first_bias"])
-            said = torch.einsum("bmh,mhd->bmd", hidden, self.head["second"]) + self.head["second_bias"]
+            said = self._said(features)
         wanted = {} if self.wanted is None else {WANTED: self.wanted(self.local_cnns, x)}
         return Shown(scores, {HEAD: said} | wanted)
 
+    def _said(self, features: Tensor) -> Tensor:
+        """Return what the heads make of features (B, M, F): (B, M, D)."""
+        found: dict[int, Tensor] = {}
+        for stack, head in self._stacked():
+            hidden = torch.einsum("bmf,mfh->bmh", features[:, list(stack)], head["first"]) + head["first_bias"]
+            said = torch.einsum("bmh,mhd->bmd", F.relu(hidden), head["second"]) + head["second_bias"]
+            found |= dict(zip(stack, said.unbind(1), strict=True))
+        return torch.stack([found[n] for n in range(self.members)], 1)
+
+    def _stacked(self) -> Iterator[tuple[tuple[int, ...], nn.ParameterDict]]:
+        """Yield members, and the parameters of their heads."""
+        for stack, head in zip(self.stacks, self.heads, strict=True):
+            assert isinstance(head, nn.ParameterDict)
+            yield stack, head
+
     def member_state(self, n: int) -> dict[str, Tensor]:
         """Return views of the state of local CNN n and its head."""
-        return self.local_cnns.member_state(n) | {f"{HEAD}.{name}": p.detach()[n] for name, p in self.head.items()}
+        return self.local_cnns.member_state(n) | self._head_of(n)
 
     def load_member_state(self, n: int, state: dict[str, Tensor]) -> None:
         """Copy such a state."""
         self.local_cnns.load_member_state(n, state)
-        for name, parameter in self.head.items():
-            parameter.detach()[n].copy_(state[f"{HEAD}.{name}"])
+        for name, value in self._head_of(n).items():
+            value.copy_(state[name])
+
+    def _head_of(self, n: int) -> dict[str, Tensor]:
+        """Return views of the parameters of a head."""
+        for stack, head in self._stacked():
+            if n in stack:
+                return {f"{HEAD}.{name}": p.detach()[stack.index(n)] for name, p in head.items()}
+        raise IndexError(n)
 
     def per_parameter(self, values: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
         """Pair each parameter with the (M,) values of its networks, in a shape that broadcasts against it."""
-        own = [(p, values.view(-1, *[1] * (p.ndim - 1))) for p in self.head.values()]
+        own = [
+            (p, values[list(stack)].view(-1, *[1] * (p.ndim - 1)))
+            for stack, head in self._stacked()
+            for p in head.parameters()
+        ]
         return [*self.local_cnns.per_parameter(values), *own]
 
     def subset(self, members: Sequence[int]) -> WithHead:
         """Return copies of some of the local CNNs and their heads."""
         part = WithHead(self.local_cnns.subset(members), self.sizes, [0] * len(members), self.wanted)
-        for name, parameter in self.head.items():
-            part.head[name].detach().copy_(parameter.detach()[list(members)])
+        for position, n in enumerate(members):
+            own = self._head_of(n)
+            for name, value in part._head_of(position).items():
+                value.copy_(own[name])
         return part.train(self.training)
 
     def name(self, n: int) -> str:
