@@ -216,6 +216,7 @@ def test_the_examples_in_pytorch_run(
     name: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if name == "lightning":
+        monkeypatch.setenv("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # as Lightning sets it, and leaves it
         pytest.importorskip("pytorch_lightning", reason="the page shows PyTorch Lightning")
     code = _as_on_the_page(name, run, tmp_path)
     monkeypatch.chdir(tmp_path)
