@@ -13,6 +13,7 @@ import pytest
 from ddcnn.atomic import advice, replacing, write_atomic
 from ddcnn.engines.task_payload import TaskPayload
 from ddcnn.errors import RunError
+from tests.forked import Program
 
 
 def test_replacing_shows_the_old_file_or_the_complete_new_one(tmp_path: Path) -> None:
@@ -51,7 +52,6 @@ import numpy as np
 from pathlib import Path
 from ddcnn.engines.task_payload import TaskPayload
 from ddcnn.errors import RunError
-from tests.forked import Program
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 try:

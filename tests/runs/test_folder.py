@@ -14,6 +14,7 @@ from ddcnn.atomic import write_atomic
 from ddcnn.errors import RunError
 from ddcnn.runs.folder import RunFolder
 from ddcnn.runs.manifest import Manifest
+from tests.forked import Program
 
 
 @pytest.fixture
@@ -199,7 +200,6 @@ def test_a_disk_that_is_full_in_truth(folder):
 import resource, signal, sys
 from ddcnn.errors import RunError
 from ddcnn.runs.folder import RunFolder
-from tests.forked import Program
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 try:

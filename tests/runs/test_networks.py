@@ -15,12 +15,12 @@ from ddcnn.config import Config
 from ddcnn.data import open_data
 from ddcnn.errors import AggregationError, RunError
 from ddcnn.experiments.record import Comparison, finish_run, open_run
-from ddcnn.planning import prepare
+from ddcnn.planning import Work, prepare
 from ddcnn.report.html import render
 from ddcnn.report.read import RunFiles
 from ddcnn.report.results import Results
 from ddcnn.runs.folder import RunFolder
-from ddcnn.strategies import LocalProbabilities, train_aggregation
+from ddcnn.strategies import LocalProbabilities
 from ddcnn.strategies.local import LocalResult
 from ddcnn.training import History, StageTimer
 from tests.setups import aggregate, train_local
@@ -91,9 +91,7 @@ def test_the_dnn_learned_from_those_that_are_there(
     degraded: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inputs = []
-    monkeypatch.setattr(
-        train_aggregation, "fit", lambda _network, train, *_, **__: inputs.append(train.inputs) or History()
-    )
+    monkeypatch.setattr(Work, "fit", lambda work, _network, **_: inputs.append(work.train.inputs) or History())
     setup = prepare(Config.read(degraded.run / "config.yaml", {"out": tmp_path / "run"}))
     probabilities = LocalProbabilities(setup, degraded.networks["average"].local_cnns)
     stage = StageTimer("local", setup.compute.device)

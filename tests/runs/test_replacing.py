@@ -199,9 +199,9 @@ def test_a_disk_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "lost+found").mkdir()
     inside = "mount -t tmpfs none mnt && mkdir mnt/lost+found && shift 0"
     code = f"""
-import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from pathlib import Path
-from test_replacing import finish, write, RunFolder
+from tests.runs.test_replacing import finish, write, RunFolder
 for seed in (1, 2):
     finish(write(Path("mnt"), seed))
     RunFolder("mnt").check()

@@ -73,7 +73,7 @@ def test_a_single_step_moves(schedule: str) -> None:
 )
 def test_optimizer(options: dict[str, Any], kind: type[torch.optim.Optimizer], expected: dict[str, Any]) -> None:
     config = TrainingConfig(**options, lr=0.3, weight_decay=0.25)
-    optimizer = build_optimizer([nn.Parameter(torch.zeros(2))], config)
+    optimizer = build_optimizer([[nn.Parameter(torch.zeros(2))]], config)
     assert type(optimizer) is kind
     (group,) = optimizer.param_groups
     assert {"lr": 0.3, "weight_decay": 0.25, **expected}.items() <= group.items()
