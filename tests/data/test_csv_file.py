@@ -42,9 +42,7 @@ def test_volumes_of_mixed_size_are_resized(tmp_path: Path) -> None:
     for i, size in enumerate([(6, 7, 5), (9, 4, 3)] * 2):
         save_nifti(tmp_path / f"{i}.nii.gz", scan(i, size), axes=["LAS", "SLA"][i % 2])
     rows = [f"{i}.nii.gz,{i % 2}" for i in range(4)]
-    with pytest.raises(
-        DataError, match=r"0\.nii\.gz is 7x6x5 and .*1\.nii\.gz is .*; give --set data\.image_size=7x6x5"
-    ):
+    with pytest.raises(DataError, match=r"0\.nii\.gz is 7x6x5 and .*1\.nii\.gz is .*; give --image-size 7x6x5"):
         _open(tmp_path, rows)
     dataset = _open(tmp_path, rows, image_size="4x5x6", window=(-1000, 400))
     assert (tuple(dataset.images.shape), str(dataset.images.dtype)) == ((4, 1, 4, 5, 6), "torch.uint8")

@@ -78,7 +78,7 @@ def test_train_and_test_give_the_official_test(tmp_path: Path, save_image: Save)
 def test_images_are_resized_when_asked(tmp_path: Path, save_image: Save) -> None:
     save_image(tmp_path / "d/a/0.png", size=(6, 9))
     save_image(tmp_path / "d/b/0.png", size=(9, 6))
-    with pytest.raises(DataError, match=r"0\.png is 6x9 .* is 9x6; give --set data\.image_size="):
+    with pytest.raises(DataError, match=r"0\.png is 6x9 .* is 9x6; give --image-size "):
         _open(tmp_path / "d")
     assert _open(tmp_path / "d", image_size="4x5").image_size == (4, 5)
     assert _open(tmp_path / "d", image_size=7).image_size == (7, 7)

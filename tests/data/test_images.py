@@ -361,6 +361,6 @@ def test_sizes_that_differ_are_named(tmp_path: Path, save_image: Save) -> None:
     save_image(tmp_path / "a.png", size=(6, 9))
     save_image(tmp_path / "b.png", size=(9, 6))
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
-    with pytest.raises(DataError, match=r"a\.png is 6x9 \(H x W\) and .*b\.png is 9x6; give --set data\.image_size="):
+    with pytest.raises(DataError, match=r"a\.png is 6x9 \(H x W\) and .*b\.png is 9x6; give --image-size "):
         read_images(paths)
     assert read_images(paths, (5, 7))[0].shape == (2, 3, 5, 7)

@@ -155,7 +155,7 @@ def test_workers_end_with_their_parent(source: str, tmp_path: Path) -> None:
     options = ["--data", source, "--model", "tests.engines.broken:tiny", "--epochs", "5000", "--batch-size", "20",
                "--backend", "fused", "--precision", "float32", "--engine", "processes", "--workers", "1"]  # fmt: skip
     (parent,) = start(1, "-m", "ddcnn", "train", *options, "--out", str(tmp_path / "run"))
-    parent.wait_for("epoch 1/")
+    parent.wait_for("local x4: epoch ")
     (pid,) = _children(parent.pid)
     parent.kill()
     ended([parent])

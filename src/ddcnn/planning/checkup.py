@@ -24,6 +24,7 @@ EXTRAS = {
     "ray": ("training on a Ray cluster", ("ray",)),
     "export": ("ONNX files: ddcnn export", ("onnx", "onnxscript", "onnxruntime")),
     "explain": ("heat maps and attributions: ddcnn explain", ("captum",)),
+    "contrast": ("local CNNs that begin without labels: --init contrastive", ("pytorch-metric-learning",)),
     "track": ("epochs in TensorBoard or MLflow: --track", ("tensorboard", "mlflow-skinny")),
     "app": ("a page to drop images on: ddcnn app", ("gradio", "captum")),
 }

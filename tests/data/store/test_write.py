@@ -19,7 +19,7 @@ from ddcnn.config import DataConfig
 from ddcnn.data import Dataset, open_data
 from ddcnn.data.bad_files import BadFile
 from ddcnn.data.lazy import Lazy
-from ddcnn.data.store import Store, Stored, write_store
+from ddcnn.data.store import Store, Stored, blocks, write_store
 from ddcnn.data.store import write as write_module
 from ddcnn.decomposition import Grid
 from ddcnn.errors import DataError, DdcnnError
@@ -204,7 +204,7 @@ def test_what_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.
     def full(self: object, name: str, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(write_module._Writer, "_write", full)
+    monkeypatch.setattr(blocks.Writer, "_write", full)
     with pytest.raises(DataError, match=r"cannot be written: No space left on device; mend this and run"):
         write_store(make_dataset(), tmp_path / "s.zarr", GRID)
 
