@@ -91,10 +91,11 @@ def test_what_workers_train_is_tracked_too(arrays: Any, tmp_path: Path) -> None:
 
 
 def test_mlflow(arrays: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_MLFLOW_TELEMETRY_SESSION_ID", "MLFLOW_ALLOW_FILE_STORE"):  # so that they are as before in the end
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
     mlflow = pytest.importorskip("mlflow", reason="pip install 'ddcnn[track]'")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "")  # so that it is as before in the end
-    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE")
     notes = Notes()
     ddcnn.train(config(tmp_path / "run", "mlflow"), arrays, progress=notes)
     assert not [line for line in notes.lines if "tracking has ended" in line]
