@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,8 @@ def test_what_workers_train_is_tracked_too(arrays: Any, tmp_path: Path) -> None:
 
 
 def test_mlflow(arrays: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_MLFLOW_TELEMETRY_SESSION_ID", "MLFLOW_ALLOW_FILE_STORE"):  # so that they are as before in the end
+    left = ("_MLFLOW_TELEMETRY_SESSION_ID", "MLFLOW_DISABLE_TELEMETRY", "MLFLOW_ALLOW_FILE_STORE")
+    for name in left:  # so that they are as before in the end
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     mlflow = pytest.importorskip("mlflow", reason="pip install 'ddcnn[track]'")
@@ -99,6 +101,7 @@ def test_mlflow(arrays: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     notes = Notes()
     ddcnn.train(config(tmp_path / "run", "mlflow"), arrays, progress=notes)
     assert not [line for line in notes.lines if "tracking has ended" in line]
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"  # nothing is told to its makers
     client = mlflow.MlflowClient((tmp_path / "mlruns").as_uri())
     (run,) = client.search_runs([client.get_experiment_by_name("ddcnn").experiment_id])
     assert (run.info.run_name, run.info.status) == ("run", "FINISHED")

@@ -22,6 +22,7 @@ class OnMlflow(Tracker):
 
     def begin_run(self, place: Path, name: str, config: Config, *, resuming: bool) -> str:
         """Begin a run, or go on with that of a run that is resumed."""
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before it is imported: it would tell its makers
         from mlflow import MlflowClient
         from mlflow.entities import Param
 
