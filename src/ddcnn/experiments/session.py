@@ -100,9 +100,7 @@ class Session:
         contexts.enter_context(computing_with(threads.count))
         if begun is None:
             _tell_of_files(setup, options.progress)
-            options.progress.note(
-                f"data {_described(setup)}; now a few steps are timed, to choose what is fastest here"
-            )
+            options.progress.note(f"data {_described(setup)}")
             setup, choices, plan = decide(setup, job.whole_images, engine.workers)
             choices |= threads.choices
             setup, line = _planned(setup, job, options, engine)
