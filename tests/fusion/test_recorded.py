@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import copy
+import random
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import jaxtyping
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,7 +18,15 @@ from ddcnn.fusion import FusedCNN, fuse
 from ddcnn.fusion.recorded import PASSES, Recorded
 from ddcnn.training.precision import autocast
 
-pytestmark = pytest.mark.usefixtures("seeded")
+pytestmark = pytest.mark.usefixtures("seeded", "without_dice")
+
+
+@pytest.fixture
+def without_dice() -> Iterator[None]:
+    """Beartype draws from Python's generator to choose what it checks, and what draws is not recorded."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 class Watched(TorchFunctionMode):
@@ -71,6 +83,23 @@ def test_a_training_is_the_same(make: Any, precision: str) -> None:
     replayed, run = train(fused, batches, precision), train(twin, batches, precision, watched=True)
     assert all(map(torch.equal, replayed, run))
     assert all(map(torch.equal, fused.state_dict().values(), twin.state_dict().values()))
+
+
+@pytest.mark.parametrize("draw", [random.random, np.random.random])
+def test_code_that_draws_outside_of_torch_runs_each_time(draw: Callable[[], float]) -> None:
+    """Layers that are left out now and then by Python's or NumPy's dice: recorded, they would be there for ever."""
+    calls = []
+
+    def run(state: Any, x: Tensor) -> Tensor:
+        calls.append(None)
+        return x * state[0] if draw() < 0.999 else x + state[0]
+
+    recorded, weight = Recorded(nn.Linear(1, 1)), torch.ones(3, requires_grad=True)
+    for _ in range(PASSES + 3):
+        recorded(run, [weight], torch.ones(3))
+    before = len(calls)
+    recorded(run, [weight], torch.ones(3))
+    assert len(calls) == before + 1
 
 
 def test_the_code_runs_no_more() -> None:

@@ -4,16 +4,19 @@ A fused network runs its own Python code on values that know of N, at some 20 mi
 repeats the same operators on the same shapes thousands of times. So after some passes they are recorded, below what
 knows of N, and then replayed: the same kernels on the same numbers, hence bit-equal; this is checked before the first
 replay. Whatever could change what the code does is compared at each pass: shapes, number format, and the attributes of
-all layers. Where anything differs, or recording fails, the code runs.
+all layers. Where anything differs, recording fails, or the code draws from Python's or NumPy's generators, the code
+runs.
 """
 
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
@@ -121,11 +124,21 @@ def _record(
         enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
         with torch.autocast(device, dtype=dtype, enabled=enabled, cache_enabled=False), _fork(x.device):
             graph = make_fx(code, tracing_mode="fake")([value.detach() for value in state], x.detach())
-        same = all(map(torch.equal, _results(run, state, x), _results(graph, state, x)))
+        dice, expected = _dice(), _results(run, state, x)
+        if _dice() != dice:  # a graph would not throw them again
+            return None
+        same = all(map(torch.equal, expected, _results(graph, state, x)))
     except Exception as error:  # whatever it is, the code itself still runs
         _log.debug("a forward pass cannot be recorded: %s", error)
         return None
     return graph if same else None
+
+
+def _dice() -> tuple[object, ...]:
+    """Return the states of the generators outside of torch, of which a graph knows nothing."""
+    numpy: dict[str, Any] = np.random.get_state(legacy=False)
+    state = numpy["state"]
+    return random.getstate(), state["key"].tobytes(), state["pos"], numpy["has_gauss"]
 
 
 def _results(run: Callable[..., Tensor], state: Sequence[Tensor], x: Tensor) -> list[Tensor]:
