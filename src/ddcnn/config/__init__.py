@@ -12,15 +12,11 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from ddcnn.config.sections import (
-    AggregationConfig,
+from ddcnn.config.sections import AggregationConfig, ComputeConfig, DataConfig, DecompositionConfig, ModelConfig
+from ddcnn.config.training import (
     CoherentConfig,
     ComposeConfig,
-    ComputeConfig,
-    DataConfig,
-    DecompositionConfig,
     InitConfig,
-    ModelConfig,
     SubdomainConfig,
     TrainingConfig,
     TransferConfig,
