@@ -12,6 +12,8 @@ from ddcnn.fusion.merged import convolve_merged
 from ddcnn.fusion.operators import fuses, names
 from ddcnn.fusion.stacked import Stacked, fold, lead
 
+_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+
 
 def _flat(value: Any) -> Any:
     """(N, C, ...) -> (N*C, ...), a view; None stays None."""
@@ -36,8 +38,7 @@ def convolution(
         return Stacked(seen.physical[(..., *(None,) * (x.ndim - 2))], x.members, 0)
     values = x.folded()
     if stride_without_kernel(weight.shape[2:], stride, padding):
-        steps = [stride] * (x.ndim - 2) if isinstance(stride, int) else stride
-        values, stride = values[(..., *(slice(None, None, step) for step in steps))], 1
+        values, stride = _POOL[x.ndim - 2](values, 1, stride), 1
     form = _flat(weight), _flat(bias), stride, padding, dilation
     y = convolve_merged(values, *form, x.members) if groups == 1 else None
     return fold(func(values, *form, groups * x.members) if y is None else y, x.members)
@@ -63,8 +64,9 @@ def _pixel(value: Stacked, place: int) -> Stacked:
 def stride_without_kernel(kernel: Any, stride: Any, padding: Any) -> bool:
     """Tell whether a convolution looks at every second pixel alone, or every third.
 
-    Taking these pixels first is the same. oneDNN 3.x writes past its memory in the backward pass of such convolutions
-    of less than 16 channels that lie last (uxlfoundation/oneDNN issue 6035).
+    Taking these pixels first is the same: as maxima of one pixel, for the gradient of an index would lie in memory
+    unlike all others. oneDNN 3.x writes past its memory in the backward pass of such convolutions of less than 16
+    channels that lie last (uxlfoundation/oneDNN issue 6035).
     """
     steps = [stride] if isinstance(stride, int) else stride
     edges = [padding] if isinstance(padding, int | str) else padding

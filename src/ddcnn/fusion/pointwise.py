@@ -45,6 +45,8 @@ def pointwise(func: Any, *args: Any, **kwargs: Any) -> Any:
     first = stacked[0]
     if len(tensors) == len(stacked) and all(_alike(first, other) for other in stacked[1:]):
         axis, change = first.axis, _physical
+    elif first.axis is None and first is args[0] and all(_of_a_kind(first, other) for other in tensors):
+        axis, change = None, _folded  # in place on a view of the first would make its gradient a copy of a copy
     else:
         axes = max(t.ndim for t in tensors)
         if any(t.ndim == 0 and t.dtype != first.dtype for t in stacked):
@@ -60,6 +62,15 @@ def pointwise(func: Any, *args: Any, **kwargs: Any) -> Any:
 def _alike(a: Stacked, b: Stacked) -> bool:
     """Tell whether two values broadcast as they are: in one layout, folded only with equally many channels."""
     return a.axis == b.axis and a.ndim == b.ndim and (a.axis is not None or a.shape[1] == b.shape[1])
+
+
+def _of_a_kind(a: Stacked, b: Tensor) -> bool:
+    """Tell whether two values of (B, C, *s) broadcast channel by channel when both are folded."""
+    return type(b) is Stacked and a.ndim == b.ndim and a.shape[1] == b.shape[1]
+
+
+def _folded(value: Any) -> Any:
+    return value.folded() if type(value) is Stacked else value
 
 
 def _physical(value: Any) -> Any:

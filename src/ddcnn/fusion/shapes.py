@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddcnn.fusion.operators import fuses, names
-from ddcnn.fusion.stacked import NotSupportedError, Stacked, lead
+from ddcnn.fusion.stacked import NotSupportedError, Stacked, fold, lead
 
 _FACTS = "shape ndim dtype device layout is_cuda is_meta is_sparse is_quantized is_nested is_mps is_xla requires_grad"
 
@@ -125,6 +125,8 @@ def part(func: Any, value: Any, index: Any) -> Any:
     items = index if isinstance(index, tuple) else (index,)
     if type(value) is not Stacked or not all(type(i) in (int, slice, type(None), type(Ellipsis)) for i in items):
         return NotImplemented
+    if value.axis is None and len(items) > 2 and type(items[0]) is slice and items[1] == slice(None):
+        return fold(func(value.physical, items), value.members)  # all channels: folded they stay
     return lead(func(value.apart(0), (slice(None), *items)))
 
 

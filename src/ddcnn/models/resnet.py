@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddcnn.models.layers import AVERAGE_POOL, BATCH_NORM, CONV, check_axes, he_init, scaled
+from ddcnn.models.layers import AVERAGE_POOL, BATCH_NORM, CONV, MAX_POOL, check_axes, he_init, scaled
 
 
 class ResidualBlock(nn.Module):
@@ -22,15 +22,16 @@ class ResidualBlock(nn.Module):
             self.shortcut: nn.Module = nn.Identity()
         else:
             self.shortcut = nn.Sequential(conv(in_channels, channels, 1, bias=False), norm(channels))
-        self.every = (slice(None), slice(None), *[slice(None, None, stride)] * axes)
+        self.every = MAX_POOL[axes](1, stride) if stride > 1 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, channels, *S / stride)."""
         y = F.relu(self.norm1(self.conv1(x)), inplace=True)
         y = self.norm2(self.conv2(y))
         # Every second pixel, then a convolution without stride: the same, but oneDNN 3.x writes past its memory in the
-        # backward pass of a strided 1x1 convolution of few channels (uxlfoundation/oneDNN issue 6035).
-        y += self.shortcut(x[self.every])
+        # backward pass of a strided 1x1 convolution of few channels (uxlfoundation/oneDNN issue 6035). Taken as the
+        # maximum of one pixel, so that its gradient lies in memory as all others do; that of an index does not.
+        y += self.shortcut(self.every(x))
         return F.relu(y, inplace=True)
 
 
