@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -166,9 +166,8 @@ class NetworkFactory:
             The aggregation cannot be trained as the configuration says.
         """
         check_aggregation(self.config.aggregation)
-        one_of_each_shape = {(s.shape, s.added_channels): s for s in self.subdomains}.values()
         self._check(self.global_module(), (self.channels, *self.image_size), "the image", Subdomain.remedy)
-        for s in one_of_each_shape:
+        for s in self._one_of_each_shape:
             try:
                 module = self.local_module(s.index)
             except ModelError as error:
@@ -178,6 +177,16 @@ class NetworkFactory:
             shape = (self.channels + s.added_channels, *s.shape)
             self._check(module, shape, f"the subimage of subdomain {s.index}", s.remedy)
         self.aggregation(self.config.aggregation.name)
+
+    def examples(self) -> Iterator[tuple[nn.Module, tuple[int, ...]]]:
+        """Yield the global CNN and a local CNN of each shape, with the shape of a small batch that it takes."""
+        yield self.global_module(), (_CHECK_BATCH, self.channels, *self.image_size)
+        for s in self._one_of_each_shape:
+            yield self.local_module(s.index), (_CHECK_BATCH, self.channels + s.added_channels, *s.shape)
+
+    @property
+    def _one_of_each_shape(self) -> Iterable[Subdomain]:
+        return {(s.shape, s.added_channels): s for s in self.subdomains}.values()
 
     def unreduced(self) -> str:
         """Return in one line that local CNNs are as large as the global CNN, against the width rule; else nothing."""

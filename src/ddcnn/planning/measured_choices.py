@@ -12,11 +12,12 @@ from ddcnn.data.batch import Inputs
 from ddcnn.data.training_data import TrainingData
 from ddcnn.decomposition import Subimages
 from ddcnn.engines import Ranks
-from ddcnn.errors import FusionError
+from ddcnn.errors import ConfigError, FusionError
 from ddcnn.fusion import BackendName
 from ddcnn.fusion.choice import fastest, measure, network_key, remembered, training_step
 from ddcnn.models import LocalCNNs
 from ddcnn.network_factory import NetworkFactory
+from ddcnn.planning.bfloat16 import obstacle_to_bfloat16
 from ddcnn.planning.compute import ComputePlan
 from ddcnn.planning.memory import MemoryPlan
 from ddcnn.training import PrecisionName, autocast
@@ -72,13 +73,22 @@ def choose_fastest(
 
     Raises
     ------
+    ConfigError
+        bfloat16 was asked for, but some convolution would be trained wrongly.
     FusionError
         ``fused`` was asked for, or decided by rank 0, but is not possible.
     """
     reasons: dict[str, str] = {}
     decided = torch.zeros(2, dtype=torch.int64)
     if ranks.first:
+        precision = compute.config.precision
+        wrong = "" if precision == "float32" else obstacle_to_bfloat16(networks.examples(), compute.device)
+        if wrong and precision == "bfloat16":
+            raise ConfigError(f"compute.precision = bfloat16 cannot be used: {wrong}; use float32 or auto")
+        compute = compute.with_(precision="float32") if wrong else compute
         compute, reasons = _chosen(data, networks, compute, ranks, memory, steps)
+        if wrong:
+            reasons["precision"] = f"float32: {wrong}"
         backend = cast(BackendName, compute.backend)
         decided = torch.tensor([_PRECISIONS.index(compute.precision), _BACKENDS.index(backend)])
     ranks.broadcast_([decided])
