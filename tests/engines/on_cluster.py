@@ -71,18 +71,19 @@ def main(source: str, folder: Path, address: str, pid: int) -> dict[str, Any]:
     ray.init(address=address, log_to_driver=False, logging_level="error")
     results: dict[str, Any] = {}
 
+    p = problem(source, 1, 200)
+    expected = train_local(p, InProcess(), Progress())
+    token, on_ray._TOKEN = on_ray._TOKEN, "not where workers look"  # as if the nodes shared no disk
+    watcher = Watcher(lambda: os.kill(pid, signal.SIGUSR1), after=3)  # comes first: all workers start at the same time
+    results["apart"] = same(on(OnRay(3, threads=1, retries=2), p, folder / "apart", watcher), expected)
+    results["apart began"] = watcher.began
+
+    on_ray._TOKEN = token
     p, watcher = problem(source, 2, 2), Watcher()
     expected = train_local(p, InProcess(), Progress())
     results["shared"] = same(on(OnRay(2, threads=1), p, folder / "shared", watcher), expected)
     results["shared began"] = watcher.began
     results["shared files"] = [f.name[:10] for f in sorted((folder / "shared").rglob("*.safetensors"))]
-
-    p = problem(source, 1, 200)
-    expected = train_local(p, InProcess(), Progress())
-    on_ray._TOKEN = "not where workers look"  # as if the nodes shared no disk
-    watcher = Watcher(lambda: os.kill(pid, signal.SIGUSR1), after=3)
-    results["apart"] = same(on(OnRay(3, threads=1, retries=2), p, folder / "apart", watcher), expected)
-    results["apart began"] = watcher.began
     ray.shutdown()
     return results
 
