@@ -74,13 +74,9 @@ def test_an_aggregation_with_its_own_training(modules: Path, tmp_path: Path) -> 
         ddcnn.load(found.run, "nearest-mean")
 
 
-@pytest.mark.parametrize("engine", ["in_process", "pool:Pool", "processes"])
-def test_a_decomposition_of_triangles(
-    modules: Path, tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTHONPATH", f"{modules}{os.pathsep}{Path(__file__).parents[1]}")
+def test_a_decomposition_of_triangles_on_an_engine(modules: Path, tmp_path: Path) -> None:
     cuts = {"name": "triangles:Triangles"}
-    compute = SMALL["compute"] | {"engine": engine, "workers": 2, "group": 1}  # type: ignore[operator]
+    compute = SMALL["compute"] | {"engine": "pool:Pool", "workers": 2, "group": 1}  # type: ignore[operator]
     training = {"epochs": 1, "batch_size": 20, "shift": 2, "flip": True}
     found = ddcnn.compare(config(tmp_path, decomposition=cuts, compute=compute, training=training))
     assert [row["name"] for row in found.results["subdomains"]] == [

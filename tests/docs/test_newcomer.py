@@ -1,6 +1,6 @@
 """What a newcomer does, from `docs/tutorial.md` and `docs/how-to/arrays.md` alone, with nothing made smaller.
 
-The blocks are those of the pages, in their order, with real networks; commands are run as they would be typed.
+The blocks are those of the pages, in their order, with real networks; each command is a program of its own.
 """
 
 from __future__ import annotations
@@ -8,16 +8,26 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.docs.pages import ROOT, blocks, commands
+from tests.engines.on_ranks import ended
+from tests.forked import Program
 
 pytestmark = pytest.mark.slow
 MINUTES = 3
+FOUND = """
+import json
+print(json.dumps({
+    "accuracy": (names == y[test].astype(str)).mean(),
+    "shape": probabilities.shape,
+    "furthest from 1": float(abs(probabilities.sum(1) - 1).max()),
+    "classes": again.classes_.tolist(),
+}))
+"""
 
 
 @pytest.fixture
@@ -32,21 +42,19 @@ def walk(page: str, folder: Path) -> str:
     said = ""
     for block in blocks(page):
         if block.language == "python":
-            said += _run([sys.executable, "-c", block.text], folder)
+            said += _run(("-c", block.text), folder)
         elif block.language == "bash":
             for command in commands(block, folder.parent):
                 if command[0] == "ddcnn":
-                    said += _run([sys.executable, "-m", "ddcnn", *command[1:]], folder)
+                    said += _run(("-m", *command), folder)
     return said
 
 
-def _run(command: list[str], folder: Path) -> str:
-    done = subprocess.run(
-        command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True,
-        check=False, timeout=MINUTES * 60,
-    )  # fmt: skip
-    assert done.returncode == 0, (command, done.stderr)
-    return done.stdout
+def _run(command: Sequence[str], folder: Path) -> str:
+    program = Program(command, os.environ | {"PYTHONPATH": str(ROOT / "src")}, folder)
+    ((code, out, err),) = ended([program], MINUTES * 60)
+    assert code == 0, (command, err)
+    return out
 
 
 def test_from_photos_to_an_answer_without_ddcnn(here: Path) -> None:
@@ -74,6 +82,10 @@ def test_from_an_array_to_a_grid_search(here: Path) -> None:
         Image.new("L", (20, 18), 5 * number).save(here / file)
     prelude = f"files = {files!r}; labels = ['dark'] * 20 + ['light'] * 20\n"
     code = prelude + "".join(block.text for block in blocks("docs/how-to/arrays.md") if block.language == "python")
-    said = _run([sys.executable, "-c", code + "print('accuracy', (names == y[test].astype(str)).mean())"], here)
-    assert float(said.split()[-1]) > 0.8  # ten digits
+    said = _run(("-c", code + FOUND), here)
+    found = json.loads(said.splitlines()[-1])
+    assert found["accuracy"] > 0.8  # ten digits
+    assert found["shape"] == [397, 10]
+    assert found["furthest from 1"] < 1e-5
+    assert found["classes"] == list(range(10))
     assert "domaindecomposedclassifier__grid" in said

@@ -1,12 +1,14 @@
-"""Local CNNs trained on Ray clusters of this machine; prints what came of it as JSON. A process of its own: Ray leaves
+"""Local CNNs trained on a Ray cluster of this machine; prints what came of it as JSON. A process of its own: Ray leaves
 threads and settings behind.
 
-    python -m tests.engines.on_cluster DATA FOLDER
+    python -m tests.engines.on_cluster DATA FOLDER ADDRESS PID     # of the cluster, see `tests/engines/conftest.py`
 """
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +16,6 @@ from typing import Any
 
 import ray
 import torch
-from ray.cluster_utils import Cluster
 
 from ddcnn.engines import Engine, InProcess, OnRay, on_ray
 from ddcnn.planning import Setup
@@ -65,29 +66,27 @@ def on(engine: Engine, p: Setup, folder: Path, watcher: Watcher) -> LocalResult:
         return train_local(p, engine, watcher, Workspace(folder, p.fingerprint))
 
 
-def main(source: str, folder: Path) -> dict[str, Any]:
+def main(source: str, folder: Path, address: str, pid: int) -> dict[str, Any]:
     torch.set_num_threads(1)
+    ray.init(address=address, log_to_driver=False, logging_level="error")
     results: dict[str, Any] = {}
 
-    p, watcher = problem(source, 2, 2), Watcher()
-    expected = train_local(p, InProcess(), Progress())
-    results["local"] = same(on(OnRay(2, threads=1), p, folder / "local", watcher), expected)
-    results["local began"] = watcher.began
-    results["local files"] = [f.name[:10] for f in sorted((folder / "local").rglob("*.safetensors"))]
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    nodes = [cluster.add_node(num_cpus=1) for _ in range(3)]
-    ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
     p = problem(source, 1, 200)
     expected = train_local(p, InProcess(), Progress())
-    on_ray._TOKEN = "not where workers look"  # as if the nodes shared no disk
-    watcher = Watcher(lambda: cluster.remove_node(nodes[-1], allow_graceful=False), after=3)
-    results["cluster"] = same(on(OnRay(3, threads=1, retries=2), p, folder / "cluster", watcher), expected)
-    results["cluster began"] = watcher.began
+    token, on_ray._TOKEN = on_ray._TOKEN, "not where workers look"  # as if the nodes shared no disk
+    watcher = Watcher(lambda: os.kill(pid, signal.SIGUSR1), after=3)  # comes first: all workers start at the same time
+    results["apart"] = same(on(OnRay(3, threads=1, retries=2), p, folder / "apart", watcher), expected)
+    results["apart began"] = watcher.began
+
+    on_ray._TOKEN = token
+    p, watcher = problem(source, 2, 2), Watcher()
+    expected = train_local(p, InProcess(), Progress())
+    results["shared"] = same(on(OnRay(2, threads=1), p, folder / "shared", watcher), expected)
+    results["shared began"] = watcher.began
+    results["shared files"] = [f.name[:10] for f in sorted((folder / "shared").rglob("*.safetensors"))]
     ray.shutdown()
-    cluster.shutdown()
     return results
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1], Path(sys.argv[2]))))
+    print(json.dumps(main(sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))))

@@ -31,8 +31,9 @@ from tests.setups import decided, train_coherent
 
 ROOT = Path(__file__).parents[2]
 PATHS = f"{ROOT / 'src'}{os.pathsep}{ROOT}"
-# Ray lets its workers wait for whatever else the machine does, such as other tests.
+# Ray lets its workers wait for whatever else the machine does, such as other tests, and starts some that nobody needs.
 RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+RAY |= {"RAY_prestart_worker_first_driver": "0", "RAY_enable_worker_prestart": "0"}
 SIZE, K, B, STEPS = (4, 13), 3, 12, 20
 
 

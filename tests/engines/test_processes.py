@@ -25,6 +25,7 @@ from ddcnn.strategies.local import LocalResult
 from ddcnn.training import Progress, Workspace
 from ddcnn.training.interruption import INTERRUPTION, listening
 from tests.bars import write_bars
+from tests.engines.conftest import SharedCluster
 from tests.engines.on_ranks import ended, start
 from tests.setups import decided, train_local
 
@@ -246,5 +247,5 @@ def test_the_same_table_from_worker_processes(table: Callable[..., dict[str, Any
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra ray is not installed")
-def test_the_same_table_from_a_cluster(table: Callable[..., dict[str, Any]], cluster: str) -> None:
-    assert table("ray", "--workers", "2", "--ray-address", cluster) == table("in_process")
+def test_the_same_table_from_a_cluster(table: Callable[..., dict[str, Any]], cluster: SharedCluster) -> None:
+    assert table("ray", "--workers", "2", "--ray-address", cluster.address) == table("in_process")

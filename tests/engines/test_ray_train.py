@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import ddcnn
+from tests.engines.conftest import SharedCluster
 from tests.engines.on_ranks import RAY, ended, start
 from tests.forked import Program
 
@@ -29,9 +30,14 @@ def on_ray(source: str, out: Path, *options: str) -> Program:
     return start(1, *command, **NO_RANK, **RAY)[0]
 
 
-def at(cluster: str, how: str) -> tuple[str, ...]:
-    """Return the options of a training on a cluster that is there, and of how it ends."""
-    return ("--ray-address", cluster, "--set", f"model.options.how={how}")
+def ends(how: str) -> tuple[str, str]:
+    """Return the options of a training that ends in this way."""
+    return ("--set", f"model.options.how={how}")
+
+
+def at(cluster: SharedCluster) -> tuple[str, str]:
+    """Return the options of a training on a cluster that is there."""
+    return ("--ray-address", cluster.address)
 
 
 def state(run: Path) -> dict[str, torch.Tensor]:
@@ -51,41 +57,35 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, t
     return source, state(folder / "run")
 
 
-def test_the_same_bits_as_torchrun(expected: tuple[str, dict[str, torch.Tensor]], tmp_path: Path) -> None:
-    source, trained = expected
-    ((code, out, err),) = ended([on_ray(source, tmp_path / "run")], SECONDS)
-    assert code == 0, err
-    assert "coherent" in out  # shown by who asked for it
-    torch.testing.assert_close(state(tmp_path / "run"), trained, rtol=0, atol=0)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]  # Ray Train's notes are gone
-
-
-def test_a_rank_that_is_killed_costs_a_new_start_and_nothing_else(
-    expected: tuple[str, dict[str, torch.Tensor]], cluster: str, tmp_path: Path
+def test_the_same_bits_as_torchrun_and_a_rank_that_is_killed_costs_a_new_start_alone(
+    expected: tuple[str, dict[str, torch.Tensor]], tmp_path: Path
 ) -> None:
+    """On a cluster that the run starts, which has no core more than the ranks need."""
     source, trained = expected
-    mark = tmp_path / "killed"
-    ((code, _, err),) = ended([on_ray(source, tmp_path / "run", *at(cluster, f"kill once {mark}"))], SECONDS)
+    run, mark = tmp_path / "run", tmp_path / "killed"
+    ((code, out, err),) = ended([on_ray(source, run, *ends(f"kill once {mark}"))], SECONDS)
     assert mark.exists()
     assert code == 0, err
-    torch.testing.assert_close(state(tmp_path / "run"), trained, rtol=0, atol=0)
+    assert "coherent" in out  # shown by who asked for it
+    torch.testing.assert_close(state(run), trained, rtol=0, atol=0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "run"]  # Ray Train's notes are gone
 
 
 def test_an_error_of_a_rank_ends_all_with_its_message(
-    expected: tuple[str, dict[str, torch.Tensor]], cluster: str, tmp_path: Path
+    expected: tuple[str, dict[str, torch.Tensor]], cluster: SharedCluster, tmp_path: Path
 ) -> None:
-    ((code, _, err),) = ended([on_ray(expected[0], tmp_path / "run", *at(cluster, "error"))], SECONDS)
+    ((code, _, err),) = ended([on_ray(expected[0], tmp_path / "run", *at(cluster), *ends("error"))], SECONDS)
     assert code == 2
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
     assert errors == ["error: rank 1: image 7 cannot be read"]
 
 
 def test_a_signal_ends_all_ranks_and_the_run_goes_on(
-    expected: tuple[str, dict[str, torch.Tensor]], cluster: str, tmp_path: Path
+    expected: tuple[str, dict[str, torch.Tensor]], cluster: SharedCluster, tmp_path: Path
 ) -> None:
     source, trained = expected
     run, mark = tmp_path / "run", tmp_path / "quick"
-    process = on_ray(source, run, *at(cluster, f"slow until {mark}"))
+    process = on_ray(source, run, *at(cluster), *ends(f"slow until {mark}"))
     deadline = time.monotonic() + 120
     while not list(run.glob("checkpoints/coherent-*/*.safetensors")) and process.poll() is None:
         assert time.monotonic() < deadline

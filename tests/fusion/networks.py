@@ -51,8 +51,8 @@ def library(name: str) -> Any:
     return module
 
 
-def ours(name: str, *size: int) -> Network:
-    return Network(lambda: build(name, 2, CLASSES, size, width=0.08), (2, *size))
+def ours(name: str, *size: int, **options: Any) -> Network:
+    return Network(lambda: build(name, 2, CLASSES, size, width=0.08, options=options), (2, *size))
 
 
 def densenet121(rate: float = 0.0) -> nn.Module:
@@ -119,9 +119,11 @@ PUBLIC = {
 
 OURS = {
     "vgg9-2d": ours("vgg9", 8, 9),
+    "vgg9-2d-without-norm": ours("vgg9", 9, 8, batch_norm=False),
     "vgg9-3d": ours("vgg9", 8, 9, 8),
     "resnet20-2d": ours("resnet20", 6, 5),
     "resnet20-3d": ours("resnet20", 3, 5, 4),
+    "cnn3d": ours("cnn3d", 16, 17, 16, dropout=0.0),
 }
 
 HANDWRITTEN = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Callable
 
@@ -314,11 +313,9 @@ NETWORKS: list[type[Net]] = [
 
 def _exact(networks: list[nn.Module]) -> None:
     x = torch.randn(4, 3, 3, 5, 6)
-    with_proof = fuse(copy.deepcopy(networks), example=x)
     fused = assert_equal_to_separate(networks, x.double(), backend="auto", optimizers=["sgd"], steps=2)
-    for result in (with_proof, fused):
-        assert result.reason
-        assert "\n" not in result.reason
+    assert fused.reason
+    assert "\n" not in fused.reason
 
 
 @pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)

@@ -103,6 +103,8 @@ POISON: dict[str, Callable[[Path], object]] = {
     "folder": Path.mkdir,
     "huge": _huge,
     "no-text": lambda path: path.write_bytes(b"\xff\xfe{"),
+    "empty": lambda path: path.write_text(""),
+    "cut-off": lambda path: path.write_text("{"),
     "no-object": lambda path: path.write_text("[1]"),
     "nan": lambda path: path.write_text('{"a": NaN}'),
     "dangling-link": lambda path: path.symlink_to(path.parent / "nowhere"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import random
 from typing import Literal
 
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 
 from ddcnn.errors import FusionError
 from ddcnn.fusion import FusedCNN, choice, fuse, unfuse
-from ddcnn.machine import cache_folder
 from ddcnn.models import ResNet20
 from tests.fusion.helper import assert_equal_to_separate, randomize
 
@@ -315,15 +313,6 @@ def test_the_choice_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fuse(_networks(), example=x).reason == reason
     with pytest.raises(TypeError):
         fuse(_networks(2), example=_input(2))
-
-
-@pytest.mark.parametrize("content", ["", "[1]", "{", "\\x00"])
-def test_a_damaged_memory_is_measured_anew(content: str) -> None:
-    fuse(_networks(), example=_input())
-    file = cache_folder() / "backends.json"
-    file.write_text(content)
-    assert fuse(_networks(), example=_input()).reason.startswith("measured ")
-    assert len(json.loads(file.read_text())) == 1
 
 
 def test_dropout_does_not_prevent_fusing() -> None:

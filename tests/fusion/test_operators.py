@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -62,6 +63,9 @@ LAYERS_3D: dict[str, Callable[[], list[nn.Module]]] = {
 }
 
 
+STEPS: dict[str, Any] = {"optimizers": ["sgd"], "steps": 2}  # more of them, and of both: test_networks.py
+
+
 def _input(*size: int) -> Tensor:
     return torch.randn(4, 3, 4, *size, dtype=torch.float64)
 
@@ -69,13 +73,13 @@ def _input(*size: int) -> Tensor:
 @pytest.mark.parametrize("layers", LAYERS_2D.values(), ids=LAYERS_2D)
 def test_layer_2d(layers: Callable[[], list[nn.Module]]) -> None:
     networks = randomize([nn.Sequential(*layers()) for _ in range(3)])
-    assert_equal_to_separate(networks, _input(6, 7))
+    assert_equal_to_separate(networks, _input(6, 7), **STEPS)
 
 
 @pytest.mark.parametrize("layers", LAYERS_3D.values(), ids=LAYERS_3D)
 def test_layer_3d(layers: Callable[[], list[nn.Module]]) -> None:
     networks = randomize([nn.Sequential(*layers()) for _ in range(3)])
-    assert_equal_to_separate(networks, _input(3, 6, 5))
+    assert_equal_to_separate(networks, _input(3, 6, 5), **STEPS)
 
 
 class Functional(nn.Module):
@@ -112,7 +116,7 @@ FUNCTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 @pytest.mark.parametrize("between", FUNCTIONS.values(), ids=FUNCTIONS)
 def test_function(between: Callable[[Tensor, Tensor], Tensor]) -> None:
-    assert_equal_to_separate(randomize([Functional(between) for _ in range(3)]), _input(5, 6))
+    assert_equal_to_separate(randomize([Functional(between) for _ in range(3)]), _input(5, 6), **STEPS)
 
 
 class InPlace(Functional):
@@ -138,12 +142,12 @@ class SqueezeAndExcite(Functional):
 
 @pytest.mark.parametrize("kind", [InPlace, SqueezeAndExcite])
 def test_network(kind: type[Functional]) -> None:
-    assert_equal_to_separate(randomize([kind(torch.add) for _ in range(3)]), _input(5, 6))
+    assert_equal_to_separate(randomize([kind(torch.add) for _ in range(3)]), _input(5, 6), **STEPS)
 
 
 def test_linear_networks_on_vectors() -> None:
     networks = randomize([nn.Sequential(nn.Flatten(), nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2)) for _ in range(3)])
-    assert_equal_to_separate(networks, _input())
+    assert_equal_to_separate(networks, _input(), **STEPS)
 
 
 def test_statistics_that_have_seen_different_numbers_of_batches() -> None:

@@ -165,7 +165,8 @@ def test_deep_networks_fuse_without_an_example(options: dict[str, Any], monkeypa
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["SEResNeXt-50", "EfficientNet-B0", "MobileNetV2"])
 def test_public_networks_of_full_size_fuse_without_an_example(name: str) -> None:
-    fused = fuse([_public(name) for _ in range(2)])
+    network = _public(name)
+    fused = fuse([network, copy.deepcopy(network)])  # the proof gives them parameters of its own
     assert fused.backend == "fused", fused.reason
 
 

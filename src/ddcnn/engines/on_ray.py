@@ -166,6 +166,7 @@ class _Board:
         self.engine, self.tasks, self.ray = engine, tasks, engine._ray
         self.progress = [progress.beside() for _ in tasks]
         self.failures: list[Failure | None] = [None] * len(tasks)
+        self.retries = [engine.retries] * len(tasks)
         self.waiting = list(range(len(tasks)))[::-1]
         self.pending: dict[Any, int] = {}
         self.token = os.urandom(16).hex()
@@ -183,7 +184,7 @@ class _Board:
             self._hear()
             for reference in done:
                 i = self.pending.pop(reference)
-                self.failures[i] = self._collect(self.tasks[i], reference)
+                self.failures[i] = self._collect(i, reference)
             INTERRUPTION.check()
         self._hear()
         return self.failures
@@ -209,17 +210,25 @@ class _Board:
         for i, what, values in self.ray.get(self.mailbox.take.remote()):
             replay_event(self.progress[i], what, values)
 
-    def _collect(self, task: Task[Any], reference: Any) -> Failure | None:
-        """Put the result of a task where it belongs; a worker that shares our disk has done so."""
+    def _collect(self, i: int, reference: Any) -> Failure | None:
+        """Put the result of a task where it belongs; a worker that shares our disk has done so.
+
+        Ray does a task again whose worker dies, but not one that was done: what its worker has sent dies with it.
+        """
+        task, sent = self.tasks[i], False
         assert task.checkpoints is not None
         try:
             what, values = self.ray.get(reference)
             if what == "failed":
                 return Failure(task.name, *values)
-            if what == "sent":
+            if sent := what == "sent":
                 content = b"".join(self.ray.get(chunk) for chunk in values)
                 task.checkpoints.put(content, 1)
         except self.ray.exceptions.RayError as error:
+            if sent and self.retries[i]:
+                self.retries[i] -= 1
+                self.waiting.append(i)
+                return None
             return Failure(task.name, f"its worker is gone: {in_one_line(error)}")
         if task.collected() is None:
             return Failure(task.name, "its result did not arrive whole")
