@@ -3,7 +3,7 @@
     python benchmarks/experiment_tables.py --title "Aggregations" --out benchmarks/results/NAME.md FOLDER [FOLDER ...]
 
 The cells, one JSON line each with the complete configuration, are written beside the tables. Times are left out:
-experiments run for hours beside other work. How to read the columns: ``docs/experiments.md``.
+experiments run for hours beside other work. How to read the columns: ``docs/how-to/experiments.md``.
 """
 
 from __future__ import annotations
