@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import ctypes
 import datetime
@@ -151,6 +152,21 @@ def write(path: Path | None, theme: str, lines: Sequence[str], device: torch.dev
     path = path or result_path(theme, device)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(path)
+
+
+def write_page(doc: str | None, tables: Callable[[list[Path]], list[str]]) -> tuple[list[Path], Path]:
+    """Do what the command line of a script says that makes a page of folders; return them, and where the page is."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--title", required=True)
+    parser.add_argument("--notes", type=Path, help="Markdown to put below the title")
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    notes = [options.notes.read_text(encoding="utf-8").strip(), ""] if options.notes else []
+    lines = [f"# {options.title}", "", *notes, *tables(options.folders)]
+    options.out.write_text("\n".join(lines), encoding="utf-8")
+    print(options.out)
+    return options.folders, options.out
 
 
 def result_path(theme: str, device: torch.device) -> Path:

@@ -3,38 +3,32 @@
     python benchmarks/experiment_tables.py --title "Aggregations" --out benchmarks/results/NAME.md FOLDER [FOLDER ...]
 
 The cells, one JSON line each with the complete configuration, are written beside the tables. Times are left out:
-experiments run for hours beside other work. How to read the columns: ``docs/experiments.md``.
+experiments run for hours beside other work. How to read the columns: ``docs/how-to/experiments.md``.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 from pathlib import Path
 from typing import Any
+
+from common import write_page
 
 ARMS = ("arm", "n", "test accuracy (%)", "sd", "95 % interval", "parameters", "each seed (%)")
 PAIRS = ("difference", "points", "verdict", "95 % over seeds", "95 % over images", "p (Holm)", "equal p (Holm)")
 
 
 def main() -> None:
-    """Do what the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiments", type=Path, nargs="+")
-    parser.add_argument("--title", required=True)
-    parser.add_argument("--notes", type=Path, help="Markdown to put below the title")
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
-    lines = [f"# {arguments.title}", ""]
-    if arguments.notes:
-        lines += [arguments.notes.read_text(encoding="utf-8").strip(), ""]
-    for folder in arguments.experiments:
-        lines += section(json.loads((folder / "summary.json").read_text(encoding="utf-8")))
-    arguments.out.write_text("\n".join(lines), encoding="utf-8")
-    cells = [line for folder in arguments.experiments for line in cells_of(folder)]
-    arguments.out.with_suffix(".jsonl").write_text("".join(f"{line}\n" for line in cells), encoding="utf-8")
-    print(arguments.out)
+    folders, out = write_page(__doc__, tables)
+    cells = [line for folder in folders for line in cells_of(folder)]
+    out.with_suffix(".jsonl").write_text("".join(f"{line}\n" for line in cells), encoding="utf-8")
+
+
+def tables(folders: list[Path]) -> list[str]:
+    """Return the tables of experiments."""
+    found = [json.loads((folder / "summary.json").read_text(encoding="utf-8")) for folder in folders]
+    return [line for summary in found for line in section(summary)]
 
 
 def cells_of(folder: Path) -> list[str]:

@@ -5,13 +5,13 @@ python benchmarks/run_tables.py --title "CIFAR-10" --out benchmarks/results/NAME
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 from pathlib import Path
 from typing import Any
 
 import yaml
+from common import write_page
 
 from ddcnn.report import comparison_table
 from ddcnn.report.labels_and_formats import strategy_label
@@ -20,20 +20,7 @@ _SHOWN = (("test_accuracy", 100, 1), ("test_auc", 1, 3), ("test_f1", 1, 3))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, nargs="+")
-    parser.add_argument("--title", required=True)
-    parser.add_argument("--notes", type=Path, help="Markdown to put below the title")
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
-    lines = [f"# {arguments.title}", ""]
-    if arguments.notes:
-        lines += [arguments.notes.read_text(encoding="utf-8").strip(), ""]
-    lines += over_seeds(arguments.runs)
-    for run in arguments.runs:
-        lines += section(run)
-    arguments.out.write_text("\n".join(lines), encoding="utf-8")
-    print(arguments.out)
+    write_page(__doc__, lambda runs: [*over_seeds(runs), *(line for run in runs for line in section(run))])
 
 
 def over_seeds(runs: list[Path]) -> list[str]:

@@ -11,11 +11,10 @@ import re
 import sys
 from pathlib import Path
 
-from ddcnn.run import RunFolder
-
 from ddcnn.report import comparison_table, draw_decomposition, plots
 from ddcnn.report.read import read_run
 from ddcnn.report.svg import style
+from ddcnn.runs import RunFolder
 
 ROOT = Path(__file__).parent.parent
 
@@ -52,7 +51,8 @@ def main(folder: Path) -> None:
 
 def machine(folder: Path) -> str:
     facts = RunFolder(folder).read_json("environment.json")
-    return f"{facts['threads']} cores of an {facts['processor']}, PyTorch {facts['versions']['torch']}"
+    cores = "1 core" if facts["threads"] == 1 else f"{facts['threads']} cores"
+    return f"{cores} of an {facts['processor']}, PyTorch {facts['versions']['torch']}"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Photograph a report in Chromium as a phone, a tablet and a desktop show it: docs/images/report-*.png.
 
-python docs/make_screenshots.py runs/photos
+make demo && .venv/bin/python docs/make_screenshots.py runs/demo
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from pathlib import Path
 from PIL import Image
 
 IMAGES = Path(__file__).parent / "images"
-SIZES = {390: 1300, 800: 1300, 1280: 1300}  # width: height, in pixels
+SHOWN = {390: ("", 1210), 800: ("#test-accuracy", 870), 1280: ("#the-most-confident-mistakes", 730)}
+# width: section at the top, and height; in pixels
 OPTIONS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking",
@@ -25,13 +26,13 @@ OPTIONS = [
 def main(page: Path) -> None:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     assert chromium, "apt-get install chromium"
-    for width, height in SIZES.items():
+    for width, (section, height) in SHOWN.items():
         picture = IMAGES / f"report-{width}.png"
         with tempfile.TemporaryDirectory() as folder:
             # a window has at least 500 pixels, so a narrow page is shown in a frame
             around, scheme = Path(folder, "around.html"), "dark" if width == 800 else "light"
             around.write_text(
-                f'<!DOCTYPE html><body style="margin:0"><iframe src="{page.resolve().as_uri()}" '
+                f'<!DOCTYPE html><body style="margin:0"><iframe src="{page.resolve().as_uri()}{section}" '
                 f'style="border:0;width:{width}px;height:{height}px"></iframe>'
             )
             window = f"{max(width, 500)},{height}"
@@ -44,8 +45,8 @@ def main(page: Path) -> None:
                 check=True, capture_output=True,
             )  # fmt: skip
         with Image.open(picture) as image:
-            small = image.crop((0, 0, width, min(height, image.height))).convert("RGB")
-        small.quantize(96, dither=Image.Dither.NONE).save(picture, optimize=True)
+            shown = image.crop((0, 0, width, height)).convert("RGB")
+        shown.save(picture, optimize=True)
         print(picture, picture.stat().st_size)
 
 

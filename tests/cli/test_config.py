@@ -38,6 +38,7 @@ def test_ranges_are_those_that_are_checked(call: Callable) -> None:
 
 def test_markdown_has_a_row_per_field(call: Callable) -> None:
     page = call("config", "--markdown").out
+    assert "\n## transfer\n\nThe second phase of transfer: " in page
     rows = [line for line in page.splitlines() if line.startswith("| `")]
     assert len(rows) == len(list(_names(Config().model_dump(mode="json"))))
     assert all(line.replace("\\|", "").count("|") == 6 for line in rows)

@@ -48,7 +48,7 @@ def change(path: tuple, value: Any) -> Callable[[dict[str, Any]], None]:
     [
         (change(("subdomains", 1, "diverged_epoch"), 2), "The training of local CNN 1 diverged"),
         (change(("strategies", 0, "validation_accuracy"), 0.79), "global CNN: far better on the training images"),
-        (change(("subdomains", 3, "test_accuracy"), 0.11), "Subdomain 3: no better than guessing"),
+        (change(("subdomains", 3, "test_accuracy"), 0.11), "Subdomain 3: not shown to be better than guessing"),
         (change(("details", "samples", "test"), 40), "The test set is too small"),
         (change(("strategies", 0, "test_accuracy"), 1.0), "transfer is behind the global CNN"),
         (change(("details", "confusion", "transfer", 2), [50, 50, *[0] * 8]), "Much harder than other classes for tr"),

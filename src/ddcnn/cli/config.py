@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,7 +49,7 @@ def config(
     if as_json:
         print_json([one._asdict() | {"option": option_of(one)} for one in fields])
     elif markdown:
-        print("\n".join(_markdown(fields)))
+        print(as_markdown(fields))
     else:
         print("\n\n".join("\n".join(map(printable, _lines(one))) for one in fields))
 
@@ -60,6 +60,22 @@ def option_of(field: FieldInWords) -> str:
     return own or f"--set {field.name}=..."
 
 
+def as_markdown(fields: Iterable[FieldInWords]) -> str:
+    """Return a table for each section, below what the section is."""
+    from ddcnn.config.reference import meaning_of_section
+
+    lines: list[str] = []
+    for section, rows in groupby(fields, lambda one: one.name.rpartition(".")[0]):
+        lines += [f"## {section or 'The run'}", "", meaning_of_section(section), ""]
+        lines += ["| field | values | default | meaning | option |", "| --- | --- | --- | --- | --- |"]
+        for one in rows:
+            values = f"{one.kind}, {one.values}" if one.values else one.kind
+            cells = (f"`{one.name}`", values, f"`{_written(one.default)}`", one.meaning, f"`{option_of(one)}`")
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
 def _lines(field: FieldInWords) -> list[str]:
     values = f", {field.values}" if field.values else ""
     return [
@@ -67,18 +83,6 @@ def _lines(field: FieldInWords) -> list[str]:
         f"  {field.meaning}",
         f"  {option_of(field)}",
     ]
-
-
-def _markdown(fields: Sequence[FieldInWords]) -> Iterable[str]:
-    for section, rows in groupby(fields, lambda one: one.name.rpartition(".")[0]):
-        yield f"## {section or 'The run'}\n"
-        yield "| field | values | default | meaning | option |"
-        yield "| --- | --- | --- | --- | --- |"
-        for one in rows:
-            values = f"{one.kind}, {one.values}" if one.values else one.kind
-            cells = (f"`{one.name}`", values, f"`{_written(one.default)}`", one.meaning, f"`{option_of(one)}`")
-            yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-        yield ""
 
 
 def _written(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -67,6 +68,16 @@ def find_fields(name: str) -> tuple[FieldInWords, ...]:
         hint = close if close.startswith("did you mean") else "ddcnn config lists all fields"
         raise ConfigError(f"{name!r} is not a field of the configuration: {hint}")
     return tuple(found)
+
+
+def meaning_of_section(name: str) -> str:
+    """Return what a section is, in one paragraph; no name: the configuration itself.
+
+    >>> meaning_of_section("transfer")
+    'The second phase of transfer: the coherent model, started from the local CNNs.'
+    """
+    section = Config.model_fields[name].annotation if name else Config
+    return " ".join((inspect.getdoc(section) or "").partition("\n\n")[0].split()).replace("``", "`")
 
 
 def _fields(

@@ -130,8 +130,8 @@ def _blind(results: Results, _: Curves) -> Advice | None:
     if not blind:
         return None
     return Advice(
-        f"{_listed([str(n) for n in blind], 'Subdomain', 'Subdomains')}: no better than {floor[1]}.",
-        "Too little is seen there of what tells the classes apart. Larger or overlapping subdomains see more.",
+        f"{_listed([str(n) for n in blind], 'Subdomain', 'Subdomains')}: not shown to be better than {floor[1]}.",
+        "Perhaps too little is seen there of what tells the classes apart. Larger or overlapping subdomains see more.",
         ("--overlap 4",),
     )
 
