@@ -135,6 +135,7 @@ def experiment(
         Anything that cannot be used, found before anything is trained; or the folder holds something else.
     """
     refuse_ranks("experiment")
+    EXPERIMENTS.find(name).check(name)
     progress = progress or Progress()
     path = Path(out) if out is not None else experiment_folder(name, values)
     folder = ExperimentFolder(path, name)
@@ -200,7 +201,8 @@ def plan_experiment(
             left_out[variant.name] = str(error)
             continue
         chosen.append(variant)
-        configs[variant.name], seconds[variant.name] = config, _seconds(setup, variant.job, trials)
+        configs[variant.name] = config
+        seconds[variant.name] = seconds.get(variant.like) or _seconds(setup, variant.job, trials)
     return Plan(name, found, base, tuple(units), tuple(chosen), configs, seconds, left_out, content_of(dataset))
 
 

@@ -27,6 +27,10 @@ EXTRAS = {
     "contrast": ("local CNNs that begin without labels: --init contrastive", ("pytorch-metric-learning",)),
     "track": ("epochs in TensorBoard or MLflow: --track", ("tensorboard", "mlflow-skinny")),
     "app": ("a page to drop images on: ddcnn app", ("gradio", "captum")),
+    "experiments": (
+        "experiments sensitivity and loss-surface, and ddcnn data check --labels",
+        ("optuna", "curvlinops-for-pytorch", "cleanlab"),
+    ),
 }
 """For each extra of the package what it is for, and what it installs."""
 
