@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def summarise(
         "pairs": _pairs(found.pairs, told, share, _Images(cells)),
         "tables": [asdict(one) for one in more if isinstance(one, Table)],
         "curves": [asdict(one) for one in more if isinstance(one, Curve)],
-        "versions": records[0]["versions"],
+        "versions": records[0]["versions"] | {package: version(package) for package in found.needs.values()},
         "machine": records[0]["machine"],
         "choices": records[0]["choices"],
     }

@@ -207,5 +207,5 @@ LOSS_SURFACE = Experiment(
     defaults={"model": {"name": "resnet20"}},  # fits images of any size; the variants have their own
     examine=examine,
     more=_more,
-    needs=("curvlinops",),
+    needs={"curvlinops": "curvlinops-for-pytorch"},
 )

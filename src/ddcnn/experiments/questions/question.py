@@ -131,7 +131,7 @@ class Experiment:
         The arms of which test accuracies are told and compared; the labels of pairs are theirs. All of them, unless an
         experiment chooses, which it does by validation accuracies.
     needs
-        Packages of the extra ``experiments`` that it cannot do without.
+        Packages of the extra ``experiments`` that it cannot do without: what is imported, and what is installed.
     """
 
     question: str
@@ -142,10 +142,10 @@ class Experiment:
     examine: Callable[[Path, str], Mapping[str, float]] = nothing_more
     more: Callable[[Findings], Sequence[Table | Curve]] = lambda _findings: ()
     chosen: Callable[[Arms], Arms] = lambda arms: arms
-    needs: tuple[str, ...] = ()
+    needs: Mapping[str, str] = field(default_factory=dict)
 
     def check(self, name: str) -> None:
         """Raise a `ConfigError` that names the extra if a package is not there."""
-        for package in self.needs:
-            if find_spec(package) is None:
+        for module, package in self.needs.items():
+            if find_spec(module) is None:
                 raise ConfigError(f"experiment {name} needs the package {package}: pip install 'ddcnn[experiments]'")

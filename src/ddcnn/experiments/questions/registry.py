@@ -8,6 +8,7 @@ from ddcnn.errors import ConfigError
 from ddcnn.experiments.questions.aggregations import AGGREGATIONS
 from ddcnn.experiments.questions.decompositions import DECOMPOSITIONS
 from ddcnn.experiments.questions.initialization import INITIALIZATION
+from ddcnn.experiments.questions.labels import LABELS
 from ddcnn.experiments.questions.levels import LEVELS_EXPERIMENT
 from ddcnn.experiments.questions.loss_surface import LOSS_SURFACE
 from ddcnn.experiments.questions.missing import MISSING
@@ -41,6 +42,7 @@ EXPERIMENTS: Registry[Experiment] = Registry(
         "timing": TIMING,
         "sensitivity": SENSITIVITY,
         "loss-surface": LOSS_SURFACE,
+        "labels": LABELS,
     },
     adapt=_adapted,
 )

@@ -142,5 +142,5 @@ SENSITIVITY = Experiment(
     pairs=tuple(Pair(label + _BEST, label + _GIVEN) for label in _RESULTS.values()),
     more=_more,
     chosen=chosen,
-    needs=("optuna",),
+    needs={"optuna": "optuna"},
 )
