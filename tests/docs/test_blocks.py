@@ -33,6 +33,7 @@ PAGES = [
 NEEDED = {
     "README.md": ("demo", "explain", "export", "large"),
     "docs/how-to/ct-volumes.md": ("explain", "large", "medical"),
+    "docs/how-to/experiments.md": ("experiments",),
     "docs/how-to/explain.md": ("explain",),
     "docs/how-to/ray.md": ("large",),
     "docs/how-to/tracking.md": ("track",),
@@ -56,6 +57,7 @@ def test_the_blocks_of_a_page_run(
                 .replace("google-crc32c", "google_crc32c")
                 .replace("-", "_")
                 .replace("mlflow_skinny", "mlflow")
+                .replace("curvlinops_for_pytorch", "curvlinops")
             )
             pytest.importorskip(package, reason=f"pip install 'ddcnn[{extra}]'")
     folder = tmp_path / "here"
