@@ -16,6 +16,8 @@ from ddcnn.cli.options import (
     JsonOption,
     OfflineOption,
     SetDataOption,
+    StrategyOption,
+    TrustOption,
 )
 from ddcnn.text import printable
 
@@ -105,10 +107,8 @@ def check(
             "or an experiment with --folds knows all images.",
         ),
     ] = None,
-    strategy: Annotated[
-        str | None, typer.Option("--strategy", metavar="NAME", help="Whose decisions; default those of the best.")
-    ] = None,
-    trust: Annotated[bool, typer.Option("--trust", help="Import code that the run names as module:function.")] = False,
+    strategy: StrategyOption = None,
+    trust: TrustOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """List images that are there twice, in two classes or two parts, and labels that are probably wrong.

@@ -149,11 +149,7 @@ def _changes(findings: Findings, model: str) -> list[tuple[str, ...]]:
             result = paired(*([math.log(value) for value in values] for values in both))
             found.append((model, f"{figure} of coherent, factor", *_factor(result.difference), _p(result.t_p)))
     barriers = [findings.values(arm("coherent", model, skip=skip), "barrier") for skip in (True, False)]
-    gains = [
-        [a - b for a, b in zip(*(findings.values(arm(name, model, skip=skip), ACCURACY) for name in two), strict=False)]
-        for skip in (True, False)
-        for two in [("coherent", "cnn-dnn")]
-    ]
+    gains = [_gains(findings, model, skip=skip) for skip in (True, False)]
     for figure, values, scale in (
         ("barrier from transfer to coherent", barriers, 1.0),
         ("gain of coherent over CNN-DNN, points", gains, 100.0),
@@ -164,6 +160,12 @@ def _changes(findings: Findings, model: str) -> list[tuple[str, ...]]:
             ends = ["-", "-"] if change.interval is None else [f"{scale * end:+.2f}" for end in change.interval]
             found.append((model, figure, f"{scale * change.mean:+.2f}", *ends, _p(result.t_p)))
     return found
+
+
+def _gains(findings: Findings, model: str, *, skip: bool) -> list[float]:
+    """Return by how much coherent is better than CNN-DNN, per seed."""
+    coherent, apart = (findings.values(arm(name, model, skip=skip), ACCURACY) for name in ("coherent", "cnn-dnn"))
+    return [a - b for a, b in zip(coherent, apart, strict=True)]
 
 
 def _factor(change: Spread) -> tuple[str, str, str]:
