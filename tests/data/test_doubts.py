@@ -35,7 +35,7 @@ def test_the_least_believed_comes_first() -> None:
     probabilities = np.tile([[0.9, 0.1], [0.1, 0.9]], (20, 1))
     labels = np.tile([0, 1], 20)
     labels[[3, 8]] = 0, 1
-    probabilities[3], probabilities[8] = (0.2, 0.8), (0.99, 0.01)
+    probabilities[3], probabilities[8] = (0.05, 0.95), (0.99, 0.01)
     assert suspects(torch.from_numpy(labels), probabilities).tolist() == [8, 3]
 
 
