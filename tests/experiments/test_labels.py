@@ -50,7 +50,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def values(photos: Path) -> dict[str, Any]:
     return {
-        "data": {"source": f"folder:{photos}", "folds": "3"},
+        "data": {"source": f"folder:{photos}", "folds": "2"},
         "model": {"name": "tests.strategies.tiny:tiny"},
         "decomposition": {"grid": [1, 2]},
         "training": {"epochs": 8, "batch_size": 10, "lr": 0.05, "augment": False},
@@ -84,7 +84,7 @@ def test_what_was_done_on_purpose_is_found(
     ]
     left_out = [re.fullmatch(r"labels: (\d+) of (\d+) training images are left out", note) for note in progress.notes]
     assert all(int(one[1]) <= 8 for one in left_out if one)
-    assert sum(one is not None for one in left_out) == 3  # folds
+    assert sum(one is not None for one in left_out) == 2  # folds
     told = json.loads(call("data", "check", f"folder:{photos}", "--run", tmp_path / "e", "--trust", "--json"))
     assert told["judged"] == told["samples"] == 81
     files = [row["file"] for row in told["suspects"]]

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import ddcnn
-from ddcnn.experiments.questions import loss_surface
+from ddcnn.experiments.questions import loss_surface, surface
 from ddcnn.experiments.questions.surface import (
     along_direction,
     along_line,
@@ -139,6 +139,8 @@ def test_the_same_images_are_drawn_each_time() -> None:
 def test_a_run_is_asked_for_its_surface(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("curvlinops", reason="pip install 'ddcnn[experiments]'")
     monkeypatch.setattr(loss_surface, "IMAGES", 16)
+    for name in ("_VECTORS", "_DIRECTIONS"):
+        monkeypatch.setattr(surface, name, 2)
     monkeypatch.setitem(loss_surface.MODELS, "ResNet20", "tests.experiments.test_loss_surface:small")
     values = {
         "model": {"name": "resnet20"},
@@ -149,7 +151,7 @@ def test_a_run_is_asked_for_its_surface(tmp_path: Path, monkeypatch: pytest.Monk
         "compute": {"device": "cpu", "precision": "float32", "backend": "looped"},
     }
     out = tmp_path / "e"
-    found = ddcnn.experiment("loss-surface", values, seeds=2, out=out).summary
+    found = ddcnn.experiment("loss-surface", values, seeds=1, out=out).summary
     assert len(found["left_out"]) == 2  # VGG9 does not fit 8x4 pixels
     cells = [json.loads(line) for line in (out / "cells.jsonl").read_text().splitlines()]
     rows = {label: row for cell in cells for label, row in cell["arms"].items()}
