@@ -182,7 +182,8 @@ def plan_experiment(
         ("seed", base.seed + n) for n in range(seeds)
     ]  # fmt: skip
     dataset, trials = open_images(base), trials or Trials(careful=False)
-    chosen, configs, seconds, left_out = [], {}, {}, {}
+    chosen, configs, left_out = [], {}, {}
+    seconds: dict[str, float] = {}
     offered = {variant.name: variant for variant in found.variants(prepare(_at(base, *first), dataset))}
     for one in variants:
         if one not in offered:

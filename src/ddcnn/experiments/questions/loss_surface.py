@@ -142,11 +142,12 @@ def _more(findings: Findings) -> Sequence[Table | Curve]:
 
 def _changes(findings: Findings, model: str) -> list[tuple[str, ...]]:
     """Return what skip connections change in one architecture, a row per figure."""
-    found = []
+    found: list[tuple[str, ...]] = []
     for figure, measure in (("largest eigenvalue", "eigenvalue 1"), ("filter-wise curvature", "filter-wise")):
         both = [findings.values(arm("coherent", model, skip=skip), measure) for skip in (True, False)]
         if all(both) and len(both[0]) == len(both[1]) and min(map(min, both)) > 0:
-            result = paired(*([math.log(value) for value in values] for values in both))
+            skipping, plain = ([math.log(value) for value in values] for values in both)
+            result = paired(skipping, plain)
             found.append((model, f"{figure} of coherent, factor", *_factor(result.difference), _p(result.t_p)))
     barriers = [findings.values(arm("coherent", model, skip=skip), "barrier") for skip in (True, False)]
     gains = [_gains(findings, model, skip=skip) for skip in (True, False)]
@@ -155,7 +156,7 @@ def _changes(findings: Findings, model: str) -> list[tuple[str, ...]]:
         ("gain of coherent over CNN-DNN, points", gains, 100.0),
     ):
         if all(values) and len(values[0]) == len(values[1]):
-            result = paired(*values)
+            result = paired(values[0], values[1])
             change = result.difference
             ends = ["-", "-"] if change.interval is None else [f"{scale * end:+.2f}" for end in change.interval]
             found.append((model, figure, f"{scale * change.mean:+.2f}", *ends, _p(result.t_p)))
