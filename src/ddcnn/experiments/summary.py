@@ -43,7 +43,7 @@ def summarise(
         "unit": unit,
         "units": list(dict.fromkeys(record[unit] for record in records)),
         "margin": MARGIN,
-        "about": _about(records[0]),
+        "about": _about(records),
         "arms": [_arm(label, rows, share, records[0]) for label, rows in told.items()],
         "pairs": _pairs(found.pairs, told, share, _Images(cells)),
         "tables": [asdict(one) for one in more if isinstance(one, Table)],
@@ -54,11 +54,12 @@ def summarise(
     }
 
 
-def _about(record: Mapping[str, Any]) -> dict[str, Any]:
+def _about(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    record = records[0]
     config = record["config"]
     return {
         "data": config["data"]["source"],
-        "model": config["model"]["name"],
+        "model": ", ".join(dict.fromkeys(record["config"]["model"]["name"] for record in records)),
         "grid": list(config["decomposition"]["grid"]) if config["decomposition"]["name"] == "grid" else [],
         "epochs": config["training"]["epochs"],
         "samples": record["samples"],

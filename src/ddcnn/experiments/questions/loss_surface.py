@@ -179,8 +179,8 @@ def _p(value: float | None) -> str:
 
 
 def _range(values: Sequence[float]) -> str:
-    if not values:
-        return "-"
+    if len(values) < 2:
+        return "".join(f"{value:.3g}" for value in values) or "-"
     return f"{np.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
 
 
