@@ -34,6 +34,7 @@ PAGES = [
 NEEDED = {
     "README.md": ("demo", "explain", "export", "large"),
     "docs/how-to/ct-volumes.md": ("explain", "large", "medical"),
+    "docs/how-to/experiments.md": ("experiments",),
     "docs/how-to/explain.md": ("explain",),
     "docs/how-to/ray.md": ("large",),
     "docs/how-to/tracking.md": ("track",),

@@ -166,3 +166,32 @@ def test_malformed_names(name: str) -> None:
 def test_bad_options() -> None:
     with pytest.raises(ModelError, match=r"^model 'vgg9' cannot be built with options \{'depth': 3\}: .*'depth'"):
         build("vgg9", 1, 2, (8, 8), options={"depth": 3})
+
+
+@pytest.mark.parametrize("size", [(16, 17), (8, 9, 10)])
+def test_skips_of_vgg9_have_no_parameters(size: tuple[int, ...]) -> None:
+    plain, skipping = VGG9(2, 5, size, width=0.25), VGG9(2, 5, size, width=0.25, skip=True)
+    assert count(skipping) == count(plain)
+    skipping.load_state_dict(dict(zip(skipping.state_dict(), plain.state_dict().values(), strict=True)))
+    x = torch.randn(3, 2, *size)
+    y = plain.eval().features[0:3](x)
+    expected = torch.relu(plain.features[3:5](y) + y)
+    torch.testing.assert_close(skipping.eval().features[0:4](x), expected)
+    assert not torch.allclose(skipping(x), plain(x))
+
+
+@pytest.mark.parametrize("size", [(9, 8), (5, 4, 6)])
+def test_resnet20_without_skips_is_the_plain_network(size: tuple[int, ...]) -> None:
+    plain, residual = ResNet20(2, 5, size, width=0.25, skip=False), ResNet20(2, 5, size, width=0.25)
+    shortcuts = sum(p.numel() for name, p in residual.named_parameters() if "shortcut" in name)
+    assert shortcuts == 4 * 8 + 2 * 8 + 8 * 16 + 2 * 16
+    assert count(residual) - count(plain) == shortcuts
+    assert plain(torch.randn(3, 2, *size)).shape == (3, 5)
+    block, same = plain.blocks[0].eval(), residual.blocks[0].eval()
+    same.load_state_dict(block.state_dict())
+    x = torch.randn(3, 4, *size).relu()
+    with torch.no_grad():
+        same.norm2.weight.zero_()
+        block.norm2.weight.zero_()
+    torch.testing.assert_close(same(x), x)  # a residual block that adds nothing is the identity
+    assert not block(x).any()

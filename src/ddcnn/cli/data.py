@@ -1,4 +1,4 @@
-"""`ddcnn data info`: what is in a data set, and how it would be split."""
+"""`ddcnn data info`: what is in a data set, and how it would be split; `ddcnn data check`: what is to be doubted."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from ddcnn.cli.options import (
     JsonOption,
     OfflineOption,
     SetDataOption,
+    StrategyOption,
+    TrustOption,
 )
 from ddcnn.text import printable
 
@@ -85,6 +87,116 @@ def info(
         print_json(facts)
     else:
         print("\n".join(map(printable, _lines(facts))))
+
+
+@app.command()
+def check(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help=f"{SOURCES}.")],
+    *,
+    data_dir: DataDirOption = None,
+    offline: OfflineOption = False,
+    image_size: ImageSizeOption = None,
+    on_bad_file: BadFileOption = None,
+    assignments: SetDataOption = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            "--run",
+            metavar="FOLDER",
+            help="Look for wrong labels, too: by what its networks say of images that they did not see. A comparison "
+            "or an experiment with --folds knows all images.",
+        ),
+    ] = None,
+    strategy: StrategyOption = None,
+    trust: TrustOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List images that are there twice, in two classes or two parts, and labels that are probably wrong.
+
+    \b
+    For example:
+    ddcnn data check folder:flowers --image-size 64
+    ddcnn compare --data folder:flowers --image-size 64 --folds 5 --out runs/folds
+    ddcnn data check folder:flowers --image-size 64 --run runs/folds
+    """  # noqa: D301
+    from ddcnn.cli.display import print_json
+    from ddcnn.data import open_data
+
+    config = data_config(
+        assignments or (),
+        source=source,
+        directory=data_dir,
+        offline=offline or None,
+        image_size=image_size,
+        on_bad_file=on_bad_file,
+    )
+    dataset = open_data(config)
+    facts = _doubts(dataset, config)
+    if run is not None:
+        facts |= _suspects(dataset, run, strategy, trust=trust)
+    if as_json:
+        print_json(facts)
+    else:
+        print("\n".join(map(printable, _doubt_lines(facts))))
+
+
+def _doubts(dataset: Dataset, config: DataConfig) -> dict[str, Any]:
+    """Return which images are there more than once, ready for JSON."""
+    from ddcnn.data import make_split
+    from ddcnn.data.doubts import copies
+
+    split = make_split(dataset, config, seed=0)
+    part_of = {
+        sample: part for part in ("train", "validation", "test") for sample in getattr(split, part).tolist()
+    }  # of other samples, a limit leaves them out
+    found = []
+    for same in copies(dataset):
+        rows = [{"file": _named(dataset, i), "class": _class(dataset, i), "part": part_of.get(i)} for i in same]
+        classes, parts = len({row["class"] for row in rows}), len({row["part"] for row in rows})
+        found.append({"files": rows, "in_two_classes": classes > 1, "in_two_parts": parts > 1})
+    return {"name": dataset.name, "samples": len(dataset.labels), "copies": found}
+
+
+def _suspects(dataset: Dataset, run: Path, strategy: str | None, *, trust: bool) -> dict[str, Any]:
+    """Return whose labels are probably wrong, ready for JSON, the least believed first."""
+    import torch
+
+    from ddcnn.data.doubts import suspects
+    from ddcnn.experiments.out_of_fold import out_of_fold
+
+    probabilities, known = out_of_fold(run, dataset, strategy, trust=trust)
+    judged = torch.nonzero(torch.from_numpy(known)).flatten()
+    rows = []
+    for i in judged[torch.from_numpy(suspects(dataset.labels[judged], probabilities[known]))].tolist():
+        p, label = probabilities[i], int(dataset.labels[i])
+        said = int(p.argmax())
+        row = {"file": _named(dataset, i), "class": _class(dataset, i), "probability": round(float(p[label]), 4)}
+        rows.append(row | {"decided": dataset.classes[said], "probability_decided": round(float(p[said]), 4)})
+    return {"judged": len(judged), "suspects": rows}
+
+
+def _named(dataset: Dataset, sample: int) -> str:
+    return dataset.files[sample] if dataset.files else f"image {sample}"
+
+
+def _class(dataset: Dataset, sample: int) -> str:
+    return dataset.classes[int(dataset.labels[sample])]
+
+
+def _doubt_lines(facts: dict[str, Any]) -> list[str]:
+    lines = [f"{facts['name']}: {facts['samples']:,} images, {len(facts['copies'])} of them more than once"]
+    for one in facts["copies"]:
+        where = [f"{row['file']} ({row['class']}, {row['part'] or 'in no part'})" for row in one["files"]]
+        torn = [word for word in ("in_two_classes", "in_two_parts") if one[word]]
+        lines.append(f"  {' = '.join(where)}" + (f": {', '.join(torn).replace('_', ' ')}" if torn else ""))
+    if "suspects" in facts:
+        lines.append(f"{len(facts['suspects'])} of {facts['judged']:,} labels are probably wrong:")
+        lines += [
+            f"  {row['file']}: {row['class']} ({row['probability']:.0%}), rather {row['decided']} "
+            f"({row['probability_decided']:.0%})"
+            for row in facts["suspects"]
+        ]
+    return lines
 
 
 def data_config(assignments: Sequence[str] = (), **given: Any) -> DataConfig:

@@ -73,6 +73,7 @@ def read_csv(config: DataConfig) -> Dataset:
         labels=torch.tensor([numbers[row.label] for row in rows]),
         classes=classes,
         groups=_groups(config.source, rows),
+        files=tuple(row.file for row in rows),
         official_test=_part(path, rows, "test"),
         official_validation=_part(path, rows, "validation"),
         bad_files=tuple(bad.found),

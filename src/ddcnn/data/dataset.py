@@ -66,6 +66,8 @@ class Dataset:
         of a split. None: all are independent.
     weights
         (n,) how much each sample counts in the training, at least 0; None: all the same.
+    files
+        Of each sample, the path of its file below the folder of the data set; empty: it has none.
     annotation
         Of a sample, by its index, the mask (*S) of what makes its class, for drawings; or None.
     """
@@ -90,6 +92,7 @@ class Dataset:
     resize: Resize | None = None
     groups: Int64[Tensor, " n"] | None = None
     weights: Float[Tensor, " n"] | None = None
+    files: tuple[str, ...] = ()
     annotation: Callable[[int], Bool[Tensor, "*S"]] | None = None
 
     @property

@@ -71,6 +71,7 @@ def read_folder(config: DataConfig) -> Dataset:
         labels=torch.tensor([label for _, _, label in labelled]),
         classes=classes,
         groups=_groups(config, root, [path for _, path, _ in labelled]),
+        files=tuple(path.relative_to(root).as_posix() for _, path, _ in labelled),
         official_test=_indices(labelled, "test"),
         official_validation=_indices(labelled, "validation"),
         bad_files=tuple(bad.found),

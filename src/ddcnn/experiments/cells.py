@@ -135,7 +135,9 @@ def record_of(found: Experiment, cell: Cell) -> dict[str, Any]:
         "variant": cell.variant.name,
         cell.unit: cell.number,
         "arms": {
-            label: _arm(found, results, rows, name) for name, label in cell.variant.arms.items() if _has(results, name)
+            label: _arm(found, folder.path, results, rows, name)
+            for name, label in cell.variant.arms.items()
+            if _has(results, name)
         },
         "samples": results["details"]["samples"],
         "choices": results["details"]["choices"],
@@ -149,13 +151,15 @@ def _has(results: Mapping[str, Any], name: str) -> bool:
     return any(row["name"] == name for row in results["strategies"])
 
 
-def _arm(found: Experiment, results: Mapping[str, Any], rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
+def _arm(
+    found: Experiment, run: Path, results: Mapping[str, Any], rows: list[dict[str, Any]], name: str
+) -> dict[str, Any]:
     row = next(row for row in results["strategies"] if row["name"] == name)
     return {
         "result": name,
         **{key: row.get(key) for key in _KEPT},
         "critical_path_seconds": row.get("critical_path_seconds"),
-        "measures": dict(found.measures(results, name)),
+        "measures": {**found.measures(results, name), **found.examine(run, name)},
         "trajectory": [[round(value, 6) for value in point] for point in trajectory(results, rows, name)],
     }
 

@@ -135,6 +135,7 @@ def experiment(
         Anything that cannot be used, found before anything is trained; or the folder holds something else.
     """
     refuse_ranks("experiment")
+    EXPERIMENTS.find(name).check(name)
     progress = progress or Progress()
     path = Path(out) if out is not None else experiment_folder(name, values)
     folder = ExperimentFolder(path, name)
@@ -181,7 +182,8 @@ def plan_experiment(
         ("seed", base.seed + n) for n in range(seeds)
     ]  # fmt: skip
     dataset, trials = open_images(base), trials or Trials(careful=False)
-    chosen, configs, seconds, left_out = [], {}, {}, {}
+    chosen, configs, left_out = [], {}, {}
+    seconds: dict[str, float] = {}
     offered = {variant.name: variant for variant in found.variants(prepare(_at(base, *first), dataset))}
     for one in variants:
         if one not in offered:
@@ -200,7 +202,8 @@ def plan_experiment(
             left_out[variant.name] = str(error)
             continue
         chosen.append(variant)
-        configs[variant.name], seconds[variant.name] = config, _seconds(setup, variant.job, trials)
+        configs[variant.name] = config
+        seconds[variant.name] = seconds.get(variant.like) or _seconds(setup, variant.job, trials)
     return Plan(name, found, base, tuple(units), tuple(chosen), configs, seconds, left_out, content_of(dataset))
 
 

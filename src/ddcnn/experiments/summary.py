@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ddcnn.experiments.questions import Curve, Experiment, Findings, Pair, Table
-from ddcnn.experiments.questions.question import ACCURACY
+from ddcnn.experiments.questions.question import ACCURACY, Arms
 from ddcnn.experiments.statistics import MARGIN, holm, mcnemar, over_images, paired, spread
 from ddcnn.runs.folder import RunFolder
 
@@ -33,8 +34,8 @@ def summarise(
     unit = "fold" if "fold" in records[0] else "seed"
     share = _share(records) if unit == "fold" else 0.0
     arms = _arms(records, unit)
-    findings = Findings(arms, share)
-    more = found.more(findings)
+    more = found.more(Findings(arms, share, _configs(records)))
+    told = found.chosen(arms)
     return {
         "experiment": name,
         "question": found.question,
@@ -42,22 +43,23 @@ def summarise(
         "unit": unit,
         "units": list(dict.fromkeys(record[unit] for record in records)),
         "margin": MARGIN,
-        "about": _about(records[0]),
-        "arms": [_arm(label, rows, share, records[0]) for label, rows in arms.items()],
-        "pairs": _pairs(found.pairs, arms, share, _Images(cells)),
+        "about": _about(records),
+        "arms": [_arm(label, rows, share, records[0]) for label, rows in told.items()],
+        "pairs": _pairs(found.pairs, told, share, _Images(cells)),
         "tables": [asdict(one) for one in more if isinstance(one, Table)],
         "curves": [asdict(one) for one in more if isinstance(one, Curve)],
-        "versions": records[0]["versions"],
+        "versions": records[0]["versions"] | {package: version(package) for package in found.needs.values()},
         "machine": records[0]["machine"],
         "choices": records[0]["choices"],
     }
 
 
-def _about(record: Mapping[str, Any]) -> dict[str, Any]:
+def _about(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    record = records[0]
     config = record["config"]
     return {
         "data": config["data"]["source"],
-        "model": config["model"]["name"],
+        "model": ", ".join(dict.fromkeys(record["config"]["model"]["name"] for record in records)),
         "grid": list(config["decomposition"]["grid"]) if config["decomposition"]["name"] == "grid" else [],
         "epochs": config["training"]["epochs"],
         "samples": record["samples"],
@@ -74,6 +76,10 @@ def _arms(records: Sequence[Mapping[str, Any]], unit: str) -> dict[str, list[dic
         for label, row in record["arms"].items():
             arms.setdefault(label, []).append({"unit": record[unit], "cell": record["cell"]} | row)
     return arms
+
+
+def _configs(records: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    return {label: record["config"] for record in reversed(records) for label in record["arms"]}
 
 
 def _arm(label: str, rows: Sequence[Mapping[str, Any]], share: float, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,9 +104,7 @@ def _mean(rows: Sequence[Mapping[str, Any]], key: str) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def _pairs(
-    pairs: Sequence[Pair], arms: Mapping[str, Sequence[Mapping[str, Any]]], share: float, images: _Images
-) -> list[dict[str, Any]]:
+def _pairs(pairs: Sequence[Pair], arms: Arms, share: float, images: _Images) -> list[dict[str, Any]]:
     found = [_pair(pair, arms, share, images) for pair in pairs if pair.arm in arms and pair.other in arms]
     known = [row for row in found if row is not None]
     for name, source in (("holm_p", "t_p"), ("equivalence_holm_p", "equivalence_p")):
@@ -111,9 +115,7 @@ def _pairs(
     return known
 
 
-def _pair(
-    pair: Pair, arms: Mapping[str, Sequence[Mapping[str, Any]]], share: float, images: _Images
-) -> dict[str, Any] | None:
+def _pair(pair: Pair, arms: Arms, share: float, images: _Images) -> dict[str, Any] | None:
     first, second = ({row["unit"]: row for row in arms[name]} for name in (pair.arm, pair.other))
     both = [(first[unit], second[unit]) for unit in first if unit in second]
     values = [(_value(a, pair.measure), _value(b, pair.measure)) for a, b in both]

@@ -35,6 +35,23 @@ class ResidualBlock(nn.Module):
         return F.relu(y, inplace=True)
 
 
+class PlainBlock(nn.Module):
+    """Two 3x3 convolutions, as in a `ResidualBlock`, and no shortcut: a block of the plain networks of He et al."""
+
+    def __init__(self, axes: int, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__()
+        conv, norm = CONV[axes], BATCH_NORM[axes]
+        self.conv1 = conv(in_channels, channels, 3, stride=stride, padding=1, bias=False)
+        self.norm1 = norm(channels)
+        self.conv2 = conv(channels, channels, 3, padding=1, bias=False)
+        self.norm2 = norm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, channels, *S / stride)."""
+        y = F.relu(self.norm1(self.conv1(x)), inplace=True)
+        return F.relu(self.norm2(self.conv2(y)), inplace=True)
+
+
 class ResNet20(nn.Module):
     """A convolution and 3 x 3 residual blocks of 16, 32 and 64 channels, global average pooling, dense K.
 
@@ -49,19 +66,30 @@ class ResNet20(nn.Module):
         (H, W) or (D, H, W).
     width
         Factor on all channels.
+    skip
+        Whether blocks have their shortcuts; without, it is the plain network that He et al. compare with.
     """
 
-    def __init__(self, in_channels: int, classes: int, image_size: tuple[int, ...], *, width: float = 1.0) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        classes: int,
+        image_size: tuple[int, ...],
+        *,
+        width: float = 1.0,
+        skip: bool = True,
+    ) -> None:
         super().__init__()
         axes = check_axes(image_size)
         stages = [scaled(channels, width) for channels in (16, 32, 64)]
         self.conv = CONV[axes](in_channels, stages[0], 3, padding=1, bias=False)
         self.norm = BATCH_NORM[axes](stages[0])
-        blocks = []
+        kind = ResidualBlock if skip else PlainBlock
+        blocks: list[nn.Module] = []
         channels = stages[0]
         for stage, out in enumerate(stages):
             for block in range(3):
-                blocks.append(ResidualBlock(axes, channels, out, stride=2 if stage > 0 and block == 0 else 1))
+                blocks.append(kind(axes, channels, out, stride=2 if stage > 0 and block == 0 else 1))
                 channels = out
         self.blocks = nn.Sequential(*blocks)
         self.pool = AVERAGE_POOL[axes](1)

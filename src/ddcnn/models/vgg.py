@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import math
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddcnn.errors import ModelError
 from ddcnn.models.layers import AVERAGE_POOL, BATCH_NORM, CONV, MAX_POOL, check_axes, he_init, scaled
 
 _POOLED = 4  # what images of 32 pixels, for which the network was made, have after three poolings
+
+
+class Skip(nn.Module):
+    """What does not change the number of channels, and its input added to it; then the ReLU."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, C, *S), as x has it."""
+        return F.relu(self.layers(x) + x)
 
 
 class VGG9(nn.Module):
@@ -31,6 +44,9 @@ class VGG9(nn.Module):
     batch_norm
         Batch norm after each layer but the last: without it, few epochs at a high learning rate do not suffice, and
         without it in the dense layers some seeds do not train at all.
+    skip
+        Whether the second convolution of each pair adds its input to its output. It has no parameters of its own, so
+        that networks with and without differ in nothing else.
     """
 
     def __init__(
@@ -41,6 +57,7 @@ class VGG9(nn.Module):
         *,
         width: float = 1.0,
         batch_norm: bool = True,
+        skip: bool = False,
     ) -> None:
         super().__init__()
         axes = check_axes(image_size)
@@ -52,11 +69,11 @@ class VGG9(nn.Module):
         blocks: list[nn.Module] = []
         channels = in_channels
         for block in (32, 64, 128):
-            for _ in range(2):
-                out = scaled(block, width)
-                blocks.append(CONV[axes](channels, out, 3, padding=1, bias=not batch_norm))
-                blocks += [BATCH_NORM[axes](out)] if batch_norm else []
-                blocks.append(nn.ReLU(inplace=True))
+            out = scaled(block, width)
+            for second in (False, True):
+                layers: list[nn.Module] = [CONV[axes](channels, out, 3, padding=1, bias=not batch_norm)]
+                layers += [BATCH_NORM[axes](out)] if batch_norm else []
+                blocks += [Skip(*layers)] if second and skip else [*layers, nn.ReLU(inplace=True)]
                 channels = out
             blocks.append(MAX_POOL[axes](2))
         self.features = nn.Sequential(*blocks)

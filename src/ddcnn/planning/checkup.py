@@ -27,6 +27,7 @@ EXTRAS = {
     "contrast": ("local CNNs that begin without labels: --init contrastive", ("pytorch-metric-learning",)),
     "track": ("epochs in TensorBoard or MLflow: --track", ("tensorboard", "mlflow-skinny")),
     "app": ("a page to drop images on: ddcnn app", ("gradio", "captum")),
+    "experiments": ("the experiment sensitivity, and doubtful labels: ddcnn data check", ("optuna", "cleanlab")),
 }
 """For each extra of the package what it is for, and what it installs."""
 

@@ -82,8 +82,10 @@ def curve_figure(curve: Curve) -> Figure:
                 continue
             x, mean, low, high = np.array(points).T
             tint = PALETTE[role][0]
-            axes.fill_between(x, 100 * low.clip(0, 1), 100 * high.clip(0, 1), color=tint, alpha=0.1, linewidth=0)
-            axes.plot(x, 100 * mean, color=tint, marker=marker, linestyle=dashes, linewidth=1.8, markersize=5)
+            if curve.percent:
+                mean, low, high = 100 * mean, 100 * low.clip(0, 1), 100 * high.clip(0, 1)
+            axes.fill_between(x, low, high, color=tint, alpha=0.1, linewidth=0)
+            axes.plot(x, mean, color=tint, marker=marker, linestyle=dashes, linewidth=1.8, markersize=5)
             axes.plot([], [], color=tint, marker=marker, linestyle=dashes, label=_short(label))
         ticks = sorted({x for points in curve.lines.values() for x, *_ in points})
         if curve.log:

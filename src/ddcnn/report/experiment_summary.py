@@ -74,6 +74,7 @@ class Curve(_Record):
     lines: dict[Text, tuple[tuple[float, float, float, float], ...]]
     note: Text = ""
     log: bool = False
+    percent: bool = True
 
 
 class Summary(_Record):

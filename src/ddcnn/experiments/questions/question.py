@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal
 
+from ddcnn.errors import ConfigError
 from ddcnn.planning import Setup
 
 ACCURACY = "test_accuracy"
+
+Arms = Mapping[str, Sequence[Mapping[str, Any]]]
+"""Per arm, by its label, the rows of its cells."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,9 @@ class Variant:
         Whether the run is that of `ddcnn.compare`, all strategies, or of `ddcnn.train`, one.
     needed
         Whether the experiment makes no sense without it; others are left out where they do not fit the images.
+    like
+        The name of an earlier variant that takes about as long, so that the steps of this one need not be timed; or
+        nothing.
     """
 
     name: str
@@ -34,6 +43,7 @@ class Variant:
     arms: Mapping[str, str]
     job: Literal["compare", "train"] = "train"
     needed: bool = True
+    like: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Curve:
-    """A further plot: per line, points (x, mean, low, high), with values 0..1."""
+    """A further plot: per line, points (x, mean, low, high), with values 0..1 that are shown in percent, or any."""
 
     title: str
     x: str
@@ -65,6 +75,7 @@ class Curve:
     lines: Mapping[str, tuple[tuple[float, float, float, float], ...]]
     note: str = ""
     log: bool = False
+    percent: bool = True
 
 
 @dataclass(frozen=True)
@@ -77,10 +88,13 @@ class Findings:
         Per arm, by its label, the rows of its cells in the order of the seeds: as in a line of ``cells.jsonl``.
     share
         As in `ddcnn.experiments.statistics.spread`.
+    configs
+        Per arm, the configuration of its first cell.
     """
 
-    arms: Mapping[str, Sequence[Mapping[str, Any]]]
+    arms: Arms
     share: float = 0.0
+    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def values(self, arm: str, measure: str = ACCURACY) -> list[float]:
         """Return one value per cell of an arm; cells without it are left out."""
@@ -88,7 +102,7 @@ class Findings:
         return [row[measure] for row in rows if row.get(measure) is not None]
 
 
-def nothing_more(_results: Mapping[str, Any], _name: str) -> dict[str, float]:
+def nothing_more(_found: object, _name: str) -> dict[str, float]:
     """Return no further measure."""
     return {}
 
@@ -109,8 +123,15 @@ class Experiment:
         Configuration below that of the user.
     measures
         What else is to be known of a result of a run, by name: (content of ``comparison.json``, name of the result).
+    examine
+        What is measured of the networks of a run, by name: (the folder of the run, name of the result).
     more
         Further tables and curves.
+    chosen
+        The arms of which test accuracies are told and compared; the labels of pairs are theirs. All of them, unless an
+        experiment chooses, which it does by validation accuracies.
+    needs
+        Packages of the extra ``experiments`` that it cannot do without: what is imported, and what is installed.
     """
 
     question: str
@@ -118,4 +139,13 @@ class Experiment:
     pairs: tuple[Pair, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     measures: Callable[[Mapping[str, Any], str], Mapping[str, float]] = nothing_more
+    examine: Callable[[Path, str], Mapping[str, float]] = nothing_more
     more: Callable[[Findings], Sequence[Table | Curve]] = lambda _findings: ()
+    chosen: Callable[[Arms], Arms] = lambda arms: arms
+    needs: Mapping[str, str] = field(default_factory=dict)
+
+    def check(self, name: str) -> None:
+        """Raise a `ConfigError` that names the extra if a package is not there."""
+        for module, package in self.needs.items():
+            if find_spec(module) is None:
+                raise ConfigError(f"experiment {name} needs the package {package}: pip install 'ddcnn[experiments]'")

@@ -8,9 +8,12 @@ from ddcnn.errors import ConfigError
 from ddcnn.experiments.questions.aggregations import AGGREGATIONS
 from ddcnn.experiments.questions.decompositions import DECOMPOSITIONS
 from ddcnn.experiments.questions.initialization import INITIALIZATION
+from ddcnn.experiments.questions.labels import LABELS
 from ddcnn.experiments.questions.levels import LEVELS_EXPERIMENT
+from ddcnn.experiments.questions.loss_surface import LOSS_SURFACE
 from ddcnn.experiments.questions.missing import MISSING
 from ddcnn.experiments.questions.question import Experiment
+from ddcnn.experiments.questions.sensitivity import SENSITIVITY
 from ddcnn.experiments.questions.strategies import STRATEGIES
 from ddcnn.experiments.questions.subdomains import SUBDOMAINS
 from ddcnn.experiments.questions.timing import TIMING
@@ -37,6 +40,9 @@ EXPERIMENTS: Registry[Experiment] = Registry(
         "initialization": INITIALIZATION,
         "missing": MISSING,
         "timing": TIMING,
+        "sensitivity": SENSITIVITY,
+        "loss-surface": LOSS_SURFACE,
+        "labels": LABELS,
     },
     adapt=_adapted,
 )
