@@ -52,6 +52,22 @@ class KnownInput(Protocol):
         """Raise an error if images (B, C, *S) are of another kind than those of the training."""
 
 
+def decided(scores: Float[Tensor, "n K"], thresholds: Sequence[float] | None) -> Int64[Tensor, " n"]:
+    """Return the class with the largest probability / threshold; without thresholds, the most probable one.
+
+    Parameters
+    ----------
+    scores
+        Or logarithms of probabilities.
+    thresholds
+        K numbers between 0 and 1.
+    """
+    if thresholds is None:
+        return scores.argmax(1)
+    each = torch.tensor(thresholds, dtype=torch.float64, device=scores.device)
+    return (scores.double().log_softmax(1) - each.log()).argmax(1)
+
+
 class CNNDNN(nn.Module):
     """Local CNNs on subimages, and an aggregation of their probabilities (arXiv 2408.14442).
 
@@ -273,10 +289,7 @@ class CNNDNN(nn.Module):
 
     def decided(self, scores: Float[Tensor, "n K"]) -> Int64[Tensor, " n"]:
         """Return the class that scores, or the logarithms of probabilities, decide for."""
-        if self.thresholds is None:
-            return scores.argmax(1)
-        thresholds = torch.tensor(self.thresholds, dtype=torch.float64, device=scores.device)
-        return (scores.double().log_softmax(1) - thresholds.log()).argmax(1)
+        return decided(scores, self.thresholds)
 
     def explain(
         self, images: Shaped[Tensor, "B C *S"] | np.ndarray, target: int | Sequence[int] | None = None

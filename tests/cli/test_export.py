@@ -155,6 +155,18 @@ def test_an_onnx_file_is_evaluated_as_its_run_is(call: Callable, run: Path, serv
     assert "transfer" in call("evaluate", run, "--onnx", served / "mine.onnx", "--trust").out
 
 
+def test_an_onnx_file_decides_by_the_thresholds_of_its_run(tmp_path: Path, call: Callable) -> None:
+    """By these, nearly all images are bright, whatever the most probable class is."""
+    _need_onnx()
+    run = train_small(tmp_path, threshold=0.02)
+    ddcnn.export(run, tmp_path / "m.onnx", strategy="cnn-dnn", trust=True)
+    expected = ddcnn.evaluate(run, strategy="cnn-dnn", trust=True)
+    found = json.loads(call("evaluate", run, "--onnx", tmp_path / "m.onnx", "--trust", "--json").out)
+    assert found["thresholds"] == [0.98, 0.02] == list(expected["thresholds"])
+    assert found["confusion"] == expected["confusion"]
+    assert [sum(column) for column in zip(*found["confusion"], strict=True)][1] > 6
+
+
 def test_files_that_are_no_network_of_the_run(refused: Callable, run: Path, served: Path, tmp_path: Path) -> None:
     def said(file: Path, *more: str) -> str:
         return refused("evaluate", run, "--onnx", file, "--trust", *more)
@@ -180,6 +192,8 @@ def test_metadata_that_somebody_changed(refused: Callable, run: Path, served: Pa
         ({"input": "[]"}, "its metadata cannot be used"),
         ({"input": json.dumps(other)}, "the exported network has input"),
         ({"subdomains": 100_000 * "["}, "its metadata cannot be used"),
+        ({"thresholds": "[0.5]"}, "1 thresholds for 2 classes"),
+        ({"thresholds": "[0.0, 1.0]"}, "its metadata cannot be used"),
         ({"subdomains": three}, "should answer scores of shape (12, 2) and local probabilities of (12, 3, 2)"),
     ):
         onnx.helper.set_model_props(model, facts | change)

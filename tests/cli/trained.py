@@ -9,7 +9,7 @@ import numpy as np
 import ddcnn
 
 
-def train_small(path: Path) -> Path:
+def train_small(path: Path, **aggregation: object) -> Path:
     """Train a 1x2 decomposition of images of 8x12 pixels for an epoch; return the run."""
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 2
@@ -20,7 +20,7 @@ def train_small(path: Path) -> Path:
         "decomposition": {"grid": "1x2", "overlap": 1},
         "model": {"name": "tests.strategies.tiny:tiny", "width_factor": 0.5},
         "training": {"epochs": 1, "batch_size": 16, "lr": 0.02},
-        "aggregation": {"epochs": 1, "hidden": 4},
+        "aggregation": {"epochs": 1, "hidden": 4, **aggregation},
         "compute": {"device": "cpu", "precision": "float32", "backend": "looped"},
         "out": path / "mine",
     }

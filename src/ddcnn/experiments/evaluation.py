@@ -23,7 +23,7 @@ from ddcnn.decomposition import Grid, Subimages
 from ddcnn.errors import DataError, RunError
 from ddcnn.experiments.decisions import confusion
 from ddcnn.experiments.given import Given, as_given
-from ddcnn.network import CNNDNN
+from ddcnn.network import CNNDNN, decided
 from ddcnn.runs.folder import RunFolder
 from ddcnn.runs.networks import best_strategy, load
 from ddcnn.runs.run_validation import read_config, read_data, untrusted
@@ -41,6 +41,10 @@ class Deployed(Protocol):
     @property
     def missing(self) -> tuple[int, ...]:
         """Subdomains without a local CNN."""
+
+    @property
+    def thresholds(self) -> tuple[float, ...] | None:
+        """By which it decides; None: for the most probable class."""
 
     def scores(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return scores (B, K) and local probabilities (B, N, K) of whole raw images (B, C, *S)."""
@@ -103,23 +107,25 @@ def evaluate(
     if network is None:
         assert deployed is not None
         (scores, local), missing = _scores_of_deployed(deployed, batches), deployed.missing
+        thresholds = deployed.thresholds
         name = str(deployed.facts["strategy"])
     else:
         (scores, local), missing = _scores(network, batches), network.missing
+        thresholds = network.thresholds
         name = strategy or best_strategy(folder)
     sure = sureness(scores, labels)
-    decided = scores.argmax(1) if network is None else network.decided(scores)
-    counts = confusion(labels, decided, len(dataset.classes))
+    decisions = decided(scores, thresholds)
+    counts = confusion(labels, decisions, len(dataset.classes))
     figures = class_figures(counts)
     return {
         "run": str(folder.path),
         "strategy": name,
         "data": config.source,
         "part": "test" if tests else "all",
-        "thresholds": None if network is None else network.thresholds,
+        "thresholds": thresholds,
         "learned_from": None if learned is None else int(are_among(found[part], learned).sum()),
         "samples": len(part),
-        "accuracy": float((decided == labels).float().mean()),
+        "accuracy": float((decisions == labels).float().mean()),
         "auc": auc(scores.double().log_softmax(1), labels),
         "f1": macro_f1(counts),
         "loss": float(member_losses(scores.unsqueeze(1), labels)[0]),

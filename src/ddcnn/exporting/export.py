@@ -64,8 +64,9 @@ def export(
     """Write a trained network to a file that runs without ddcnn: raw images in, cutting and normalisation inside.
 
     Its input is ``images`` (B, C, *S), B any number, of the type and range of the training; its outputs are ``scores``
-    (B, K), ``probabilities`` (B, K) and ``local_probabilities`` (B, N, K). Class names, input and subdomains are its
-    metadata. What the file answers is compared with the network before it is written.
+    (B, K), ``probabilities`` (B, K) and ``local_probabilities`` (B, N, K). Class names, input, subdomains, and decision
+    thresholds where they were chosen, are its metadata. What the file answers is compared with the network before it is
+    written.
 
     Parameters
     ----------
@@ -147,6 +148,7 @@ def _facts(folder: RunFolder, network: CNNDNN, name: str, *, trust: bool) -> dic
             {"index": one.index, "box": one.box, "shape": one.shape, "missing": n in network.missing}
             for n, one in enumerate(network.local_cnns.subdomains)
         ],
+        **({} if network.thresholds is None else {"thresholds": list(network.thresholds)}),
     }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Shaped
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor, nn
 
 from ddcnn.data.files import open_regular
@@ -110,6 +110,13 @@ class _Facts(BaseModel):
     classes: Annotated[list[str], Field(min_length=2)]
     input: _Input
     subdomains: Annotated[list[_Subdomain], Field(min_length=1)]
+    thresholds: list[Annotated[float, Field(gt=0, lt=1)]] | None = None
+
+    @model_validator(mode="after")
+    def _a_threshold_per_class(self) -> _Facts:
+        if self.thresholds is not None and len(self.thresholds) != len(self.classes):
+            raise ValueError(f"{len(self.thresholds)} thresholds for {len(self.classes)} classes")
+        return self
 
 
 class OnnxNetwork:
@@ -126,6 +133,8 @@ class OnnxNetwork:
         Its metadata: ``classes`` (list), ``input``, ``strategy``, ``subdomains`` (list of objects).
     missing
         Subdomains without a local CNN.
+    thresholds
+        By which its network decides; None: for the most probable class.
 
     Raises
     ------
@@ -151,6 +160,7 @@ class OnnxNetwork:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else in_one_line(error)
             raise ExportError(f"{path}: its metadata cannot be used: {reason}; export the run again") from None
         self.path, self._count = path, (len(facts.subdomains), len(facts.classes))
+        self.thresholds = None if facts.thresholds is None else tuple(facts.thresholds)
         self.missing = tuple(n for n, row in enumerate(facts.subdomains) if row.missing)
 
     def scores(self, images: Shaped[Tensor, "B C *S"]) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B N K"]]:
