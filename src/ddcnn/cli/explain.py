@@ -79,24 +79,16 @@ def explain(
     chosen = None if target is None else _index(target, classes)
     if out is not None:
         _check_drawing(out, len(paths))
-    rows: list[dict[str, Any]] = []
-    drawn: list[tuple[np.ndarray, np.ndarray]] = []
-    notes: dict[str, None] = {}
-    with bombs_are_errors():
-        for names, images in read_batches(paths, wanted, _AT_ONCE, bad):
-            with with_threads(threads):
-                found = network.explain(images, chosen)
-            rows += _rows(found, names, classes, network)
-            notes |= dict.fromkeys(found.notes)
-            if out is not None and found.heat_map is not None:
-                drawn += list(zip(images, found.heat_map.numpy(), strict=True))
+    with bombs_are_errors(), with_threads(threads):
+        batches = read_batches(paths, wanted, _AT_ONCE, bad)
+        rows, drawn, notes = _explain(network, batches, chosen, classes, draw=out is not None)
     name = strategy or best_strategy(folder)
     if not rows:
         end_with(bad, wanted, answered=False)
     if out is not None:
         _draw(out, drawn, rows, network)
     if as_json:
-        print_json({"strategy": name, "images": rows, "notes": list(notes)})
+        print_json({"strategy": name, "images": rows, "notes": notes})
     else:
         for row in rows:
             print_table(_table(row, name))
@@ -105,6 +97,27 @@ def explain(
         if out is not None:
             print_path("heat maps", out)
     end_with(bad, wanted, answered=True)
+
+
+def _explain(
+    network: CNNDNN,
+    batches: Iterator[tuple[list[str], np.ndarray]],
+    target: int | None,
+    classes: Sequence[str],
+    *,
+    draw: bool,
+) -> tuple[list[dict[str, Any]], list[tuple[np.ndarray, np.ndarray]], list[str]]:
+    """Return a row of each image; images with their heat maps, if they are to be drawn; and notes, each once."""
+    rows: list[dict[str, Any]] = []
+    drawn: list[tuple[np.ndarray, np.ndarray]] = []
+    notes: dict[str, None] = {}
+    for names, images in batches:
+        found = network.explain(images, target)
+        rows += _rows(found, names, classes, network)
+        notes |= dict.fromkeys(found.notes)
+        if draw and found.heat_map is not None:
+            drawn += list(zip(images, found.heat_map.numpy(), strict=True))
+    return rows, drawn, list(notes)
 
 
 def _index(name: str, classes: Sequence[str]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -113,18 +113,28 @@ def evaluate(
         (scores, local), missing = _scores(network, batches), network.missing
         thresholds = network.thresholds
         name = strategy or best_strategy(folder)
-    sure = sureness(scores, labels)
     decisions = decided(scores, thresholds)
-    counts = confusion(labels, decisions, len(dataset.classes))
-    figures = class_figures(counts)
-    return {
+    subdomains = [
+        {"index": n, "accuracy": None if n in missing else accuracy}
+        for n, accuracy in enumerate(accuracy_of(local, labels).tolist())
+    ]
+    about = {
         "run": str(folder.path),
         "strategy": name,
         "data": config.source,
         "part": "test" if tests else "all",
         "thresholds": thresholds,
         "learned_from": None if learned is None else int(are_among(found[part], learned).sum()),
-        "samples": len(part),
+    }
+    return about | _figures(scores, decisions, labels, dataset.classes) | {"subdomains": subdomains}
+
+
+def _figures(scores: Tensor, decisions: Tensor, labels: Tensor, classes: Sequence[str]) -> dict[str, Any]:
+    """Return what scores (n, K) and decisions (n,) are worth, in total and by class."""
+    counts = confusion(labels, decisions, len(classes))
+    figures, sure = class_figures(counts), sureness(scores, labels)
+    return {
+        "samples": len(labels),
         "accuracy": float((decisions == labels).float().mean()),
         "auc": auc(scores.double().log_softmax(1), labels),
         "f1": macro_f1(counts),
@@ -133,13 +143,9 @@ def evaluate(
         "ece": sure["ece"],
         "classes": {
             name: {"accuracy": figures["recall"][k]} | {figure: values[k] for figure, values in figures.items()}
-            for k, name in enumerate(dataset.classes)
+            for k, name in enumerate(classes)
         },
         "confusion": counts,
-        "subdomains": [
-            {"index": n, "accuracy": None if n in missing else accuracy}
-            for n, accuracy in enumerate(accuracy_of(local, labels).tolist())
-        ],
     }
 
 
