@@ -74,7 +74,7 @@ def problem(*, seed: int, grid: str, group: int, epochs: int, samples: int) -> S
         "training": {"epochs": epochs, "batch_size": 100, "lr": 0.01},
         "compute": {"device": "cpu", "precision": "float32", "backend": "fused", "group": group, "threads": 1},
     }
-    return decide(prepare(Config.parse(values), images(samples, (32, 32))), (), InProcess())[0]
+    return decide(prepare(Config.parse(values), images(samples, (32, 32))), ())[0]
 
 
 def train_local(setup: Setup, engine: Engine, workspace: Workspace | None = None) -> LocalResult:
