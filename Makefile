@@ -24,6 +24,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file .ci/mypy-benchmarks.ini
 	$(BIN)/lint-imports --no-cache
 
 wheel: $(READY)  ## build the sdist and the wheel into dist/, and try the wheel where there is nothing else

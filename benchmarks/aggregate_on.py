@@ -63,7 +63,7 @@ def main() -> None:
 def measure(values: dict[str, Any], choice: str, seed: int) -> tuple[float, float, float, float]:
     aggregation = values.get("aggregation", {}) | {"aggregate_on": choice}
     config = Config.parse(values | {"seed": seed, "aggregation": aggregation})
-    setup = decide(prepare(config), (), InProcess())[0]
+    setup = decide(prepare(config), ())[0]
     context = StrategyContext(setup, InProcess())
     local = train_local_cnns(context)
     results = [aggregate(context, local, name) for name in ("average", "vote", "dense")]

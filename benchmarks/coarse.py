@@ -25,10 +25,11 @@ from ddcnn.data.lazy import Resident
 from ddcnn.decomposition import Decomposition, Grid, WithCoarse
 from ddcnn.fusion.choice import measure
 from ddcnn.models import LocalCNNs, Normalization, build, width_rule
-from ddcnn.training import CrossEntropy, MemberOptimizer, Step
+from ddcnn.training import CrossEntropy, MemberOptimizer, PrecisionName, Step
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SIZE, STEPS = (32, 32), 5
+PRECISIONS: tuple[PrecisionName, ...] = ("float32", "bfloat16")
 
 
 def main() -> None:
@@ -46,7 +47,7 @@ def main() -> None:
         "|---|---|---|---|---:|---:|---:|",
     ]
     for model in ("resnet20", "vgg9"):
-        for precision in ("float32", "bfloat16"):
+        for precision in PRECISIONS:
             for size in ((16, 16), (12, 12)):  # that of a subimage, which runs with them as one; and one of its own
                 fine, two = Grid((2, 2)), WithCoarse(Grid((2, 2)), size)
                 steps = {name: step(d, model, precision, arguments.batch) for name, d in (("fine", fine), ("two", two))}
@@ -63,7 +64,9 @@ def main() -> None:
     write(arguments.out, "coarse", lines, DEVICE)
 
 
-def step(decomposition: Decomposition, model: str, precision: str, batch: int) -> tuple[Callable[[], None], int]:
+def step(
+    decomposition: Decomposition, model: str, precision: PrecisionName, batch: int
+) -> tuple[Callable[[], None], int]:
     """Return what does some training steps of all local CNNs, and the number of groups in which they run."""
     subdomains = decomposition.subdomains(SIZE)
     width = width_rule(decomposition.fine)

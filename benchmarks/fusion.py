@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from common import describe_machine, in_turns, matmul_peak, peak_memory, result_path, synchronize
@@ -30,6 +30,7 @@ from ddcnn.config import TrainingConfig
 from ddcnn.data.batch import Batch
 from ddcnn.decomposition import Grid, Subimages
 from ddcnn.errors import FusionError
+from ddcnn.fusion import Backend
 from ddcnn.fusion.recorded import PASSES
 from ddcnn.models import LocalCNNs, build, width_rule
 from ddcnn.training import MemberOptimizer, PrecisionName, Step
@@ -101,8 +102,9 @@ class Candidate:
         example = seen if backend == "auto" else None
         with autocast(row.precision, DEVICE):  # the choice is for this precision
             network = LocalCNNs(
-                decomposition, modules, image_size=row.size, backend=backend, example=example, channels=channels
-            ).train()  # type: ignore[arg-type]
+                decomposition, modules, image_size=row.size, backend=cast(Backend, backend), example=example,
+                channels=channels,
+            ).train()  # fmt: skip
         if backend not in ("auto", network.backend):
             raise FusionError(f"asked for {backend}, got {network.backend}: {network.reason}")
         self.backend, self.reason = network.backend, network.reason

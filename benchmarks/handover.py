@@ -49,7 +49,7 @@ def main() -> None:
     steps: dict[tuple[str, str], list[float]] = {}
     device = torch.device("cpu")
     for seed in range(arguments.seeds):
-        setup = decide(prepare(_config(values, seed, "dense", "penultimate")), (), InProcess())[0]
+        setup = decide(prepare(_config(values, seed, "dense", "penultimate")), ())[0]
         device = setup.compute.device
         local = train_local_cnns(StrategyContext(setup, InProcess()))
         widths = setup.networks.feature_widths

@@ -22,6 +22,7 @@ import copy
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,7 +80,7 @@ def ways(model: str, grid: tuple[int, int]) -> tuple[dict[str, Way], str]:
     width = width_rule(len(cuts))
     modules = [build(model, 3, 10, s.shape, width=width, seed=s.index).eval() for s in cuts.subdomains(size)]
     normalization = Normalization(torch.full((3,), 120.0), torch.full((3,), 60.0))
-    parts = {"image_size": size, "normalization": normalization}
+    parts: dict[str, Any] = {"image_size": size, "normalization": normalization}
     images = torch.randint(0, 256, (500, 3, 32, 32), dtype=torch.uint8)
     fused, looped = (CNNDNN(cuts, modules, Dense(len(cuts), 10), backend=b, **parts) for b in ("fused", "looped"))
     form = fused.for_inference(images, count=len(images) * 20)

@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def measure(values: dict[str, Any], dropouts: Sequence[float], seed: int) -> dict[str, dict[str, Any]]:
-    setup = decide(prepare(Config.parse(values | {"seed": seed})), (), InProcess())[0]
+    setup = decide(prepare(Config.parse(values | {"seed": seed})), ())[0]
     local = train_local_cnns(StrategyContext(setup, InProcess()))
 
     def found(name: str, setup: Setup = setup) -> dict[str, Any]:

@@ -105,7 +105,7 @@ class _OnThreads(torch.autograd.Function):
             with torch.enable_grad(), torch.autocast("cpu", enabled=enabled, dtype=dtype):
                 return body(part)  # type: ignore[no-any-return]
 
-        ctx.parts, ctx.scores = parts, parts.run(one, parts.bodies, x.chunk(len(parts.bodies), 1))
+        ctx.parts, ctx.scores = parts, parts.run(one, list(parts.bodies), x.chunk(len(parts.bodies), 1))
         return torch.cat([scores.detach() for scores in ctx.scores], 1)
 
     @staticmethod

@@ -22,6 +22,7 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -151,7 +152,7 @@ def _network(arguments: argparse.Namespace, dataset: Dataset, count: int, normal
     indices = tuple(range(count))
     subdomains = GRID.subdomains(dataset.image_size)[:count]
     modules = [build(model, 1, 2, s.shape, width=width_rule(len(GRID)), seed=s.index).to(DEVICE) for s in subdomains]
-    options = {"image_size": dataset.image_size, "indices": indices, "channels": 1}
+    options: dict[str, Any] = {"image_size": dataset.image_size, "indices": indices, "channels": 1}
     return LocalCNNs(GRID, modules, backend=backend, normalization=normalization, **options)
 
 
