@@ -106,3 +106,22 @@ def test_what_was_done_on_purpose_is_found(
         out_of_fold(tmp_path / "e", other, trust=True)
     with pytest.raises(RunError, match=r"holds no complete run; give that of ddcnn compare --folds 5, or an"):
         out_of_fold(tmp_path, other)
+
+
+def test_copies_of_one_patient_are_in_one_part(call: Callable[..., str], tmp_path: Path) -> None:
+    """As in a training with the same pattern; without it, chance decides."""
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for patient in range(20):
+            image = Image.fromarray(rng.integers(0, 255, (8, 8), dtype=np.uint8))
+            for visit in (1, 2):
+                image.save(tmp_path / name / f"{patient:02}-{visit}.png")
+
+    def torn(*more: str) -> int:
+        told = json.loads(call("data", "check", f"folder:{tmp_path}", "--json", *more))
+        assert len(told["copies"]) == 40
+        return sum(one["in_two_parts"] for one in told["copies"])
+
+    assert torn() > 4
+    assert torn("--group-pattern", r"(\w+/\d+)-") == 0

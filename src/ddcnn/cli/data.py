@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Look at data sets.", rich_markup_mode="rich")
 
+GroupOption = Annotated[
+    str | None,
+    typer.Option(
+        "--group-pattern",
+        metavar="REGEX",
+        help="Of a folder: files for whose paths its (...) matches the same text belong together: patients.",
+    ),
+]
+
 
 @app.callback()
 def _data() -> None:
@@ -43,14 +52,7 @@ def info(
     image_size: ImageSizeOption = None,
     on_bad_file: BadFileOption = None,
     assignments: SetDataOption = None,
-    group_pattern: Annotated[
-        str | None,
-        typer.Option(
-            "--group-pattern",
-            metavar="REGEX",
-            help="Of a folder: files for whose paths its (...) matches the same text belong together: patients.",
-        ),
-    ] = None,
+    group_pattern: GroupOption = None,
     as_json: JsonOption = False,
     picture: Annotated[
         Path | None, typer.Option("--picture", metavar="FILE", help="Draw a sample of a store with its subdomains.")
@@ -66,20 +68,9 @@ def info(
     ddcnn data info scans.zarr --picture scans.png
     """  # noqa: D301
     from ddcnn.cli.display import print_json
-    from ddcnn.data import open_data
 
-    if (Path(source) / "zarr.json").is_file():
-        source = f"zarr:{source}"
-    config = data_config(
-        assignments or (),
-        source=source,
-        directory=data_dir,
-        offline=offline or None,
-        image_size=image_size,
-        on_bad_file=on_bad_file,
-        group_pattern=group_pattern,
-    )
-    dataset = open_data(config)
+    given = {"image_size": image_size, "on_bad_file": on_bad_file, "group_pattern": group_pattern}
+    config, dataset = _open(source, assignments or (), directory=data_dir, offline=offline or None, **given)
     facts = describe(dataset, config)
     if picture is not None:
         _draw(dataset, picture)
@@ -98,6 +89,7 @@ def check(
     image_size: ImageSizeOption = None,
     on_bad_file: BadFileOption = None,
     assignments: SetDataOption = None,
+    group_pattern: GroupOption = None,
     run: Annotated[
         Path | None,
         typer.Option(
@@ -120,17 +112,9 @@ def check(
     ddcnn data check folder:flowers --image-size 64 --run runs/folds
     """  # noqa: D301
     from ddcnn.cli.display import print_json
-    from ddcnn.data import open_data
 
-    config = data_config(
-        assignments or (),
-        source=source,
-        directory=data_dir,
-        offline=offline or None,
-        image_size=image_size,
-        on_bad_file=on_bad_file,
-    )
-    dataset = open_data(config)
+    given = {"image_size": image_size, "on_bad_file": on_bad_file, "group_pattern": group_pattern}
+    config, dataset = _open(source, assignments or (), directory=data_dir, offline=offline or None, **given)
     facts = _doubts(dataset, config)
     if run is not None:
         facts |= _suspects(dataset, run, strategy, trust=trust)
@@ -138,6 +122,16 @@ def check(
         print_json(facts)
     else:
         print("\n".join(map(printable, _doubt_lines(facts))))
+
+
+def _open(source: str, assignments: Sequence[str], **given: Any) -> tuple[DataConfig, Dataset]:
+    """Read a data set; the folder of a store needs no prefix."""
+    from ddcnn.data import open_data
+
+    if (Path(source) / "zarr.json").is_file():
+        source = f"zarr:{source}"
+    config = data_config(assignments, source=source, **given)
+    return config, open_data(config)
 
 
 def _doubts(dataset: Dataset, config: DataConfig) -> dict[str, Any]:

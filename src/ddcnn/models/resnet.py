@@ -8,35 +8,8 @@ from torch import Tensor, nn
 from ddcnn.models.layers import AVERAGE_POOL, BATCH_NORM, CONV, MAX_POOL, check_axes, he_init, scaled
 
 
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut: the identity, or a 1x1 convolution where the shape changes (option B)."""
-
-    def __init__(self, axes: int, in_channels: int, channels: int, stride: int) -> None:
-        super().__init__()
-        conv, norm = CONV[axes], BATCH_NORM[axes]
-        self.conv1 = conv(in_channels, channels, 3, stride=stride, padding=1, bias=False)
-        self.norm1 = norm(channels)
-        self.conv2 = conv(channels, channels, 3, padding=1, bias=False)
-        self.norm2 = norm(channels)
-        if stride == 1 and in_channels == channels:
-            self.shortcut: nn.Module = nn.Identity()
-        else:
-            self.shortcut = nn.Sequential(conv(in_channels, channels, 1, bias=False), norm(channels))
-        self.every = MAX_POOL[axes](1, stride) if stride > 1 else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (B, channels, *S / stride)."""
-        y = F.relu(self.norm1(self.conv1(x)), inplace=True)
-        y = self.norm2(self.conv2(y))
-        # Every second pixel, then a convolution without stride: the same, but oneDNN 3.x writes past its memory in the
-        # backward pass of a strided 1x1 convolution of few channels (uxlfoundation/oneDNN issue 6035). Taken as the
-        # maximum of one pixel, so that its gradient lies in memory as all others do; that of an index does not.
-        y += self.shortcut(self.every(x))
-        return F.relu(y, inplace=True)
-
-
 class PlainBlock(nn.Module):
-    """Two 3x3 convolutions, as in a `ResidualBlock`, and no shortcut: a block of the plain networks of He et al."""
+    """Two 3x3 convolutions, each with batch norm and ReLU: a block of the plain networks of He et al."""
 
     def __init__(self, axes: int, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -50,6 +23,28 @@ class PlainBlock(nn.Module):
         """Return (B, channels, *S / stride)."""
         y = F.relu(self.norm1(self.conv1(x)), inplace=True)
         return F.relu(self.norm2(self.conv2(y)), inplace=True)
+
+
+class ResidualBlock(PlainBlock):
+    """A `PlainBlock` and a shortcut past it: the identity, or a 1x1 convolution where the shape changes (option B)."""
+
+    def __init__(self, axes: int, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__(axes, in_channels, channels, stride)
+        if stride == 1 and in_channels == channels:
+            self.shortcut: nn.Module = nn.Identity()
+        else:
+            self.shortcut = nn.Sequential(CONV[axes](in_channels, channels, 1, bias=False), BATCH_NORM[axes](channels))
+        self.every = MAX_POOL[axes](1, stride) if stride > 1 else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, channels, *S / stride)."""
+        y = F.relu(self.norm1(self.conv1(x)), inplace=True)
+        y = self.norm2(self.conv2(y))
+        # Every second pixel, then a convolution without stride: the same, but oneDNN 3.x writes past its memory in the
+        # backward pass of a strided 1x1 convolution of few channels (uxlfoundation/oneDNN issue 6035). Taken as the
+        # maximum of one pixel, so that its gradient lies in memory as all others do; that of an index does not.
+        y += self.shortcut(self.every(x))
+        return F.relu(y, inplace=True)
 
 
 class ResNet20(nn.Module):
