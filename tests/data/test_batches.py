@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -83,6 +84,15 @@ def test_order_depends_on_seed_and_epoch() -> None:
     assert first != _labels(_batches(seed=1).shuffled(2))
     assert first != _labels(_batches(seed=2).shuffled(1))
     assert sorted(_joined(first)) != _joined(first)
+
+
+@pytest.mark.parametrize(("shape", "most"), [((3, 32, 32), 500), ((1, 64, 64, 32), 16), ((1, 128, 128, 64), 8)])
+def test_few_large_samples_are_evaluated_at_once(shape: tuple[int, ...], most: int) -> None:
+    """What a network makes of samples without being trained should need no more memory than its training."""
+    inputs = torch.zeros(1).expand(600, *shape)
+    batches = Batches(inputs, torch.zeros(600, dtype=torch.long), torch.arange(600), batch_size=8)
+    with closing(batches.in_order()) as found:
+        assert len(next(found)) == most
 
 
 def test_in_order() -> None:

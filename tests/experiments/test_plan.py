@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 import ddcnn
@@ -32,7 +34,7 @@ class FixedPace(Trials):
 
     def of(self, setup: Setup, work: Work, threads: int | None = None) -> Trial:
         share = 1.0 if not work.placed else len(work.own or ()) / len(setup.networks.decomposition)
-        return Trial(STEP * share, LOOK * share, 2**20)
+        return Trial(STEP * share, LOOK * share, 2**20, 2**21)
 
 
 @pytest.fixture
@@ -68,6 +70,19 @@ def test_counts_are_those_of_arithmetic(values: dict, tmp_path: Path) -> None:
     assert stages["global"].memory == stages["global"].activations + 4 * 4 * stages["global"].parameters
     assert plan.seconds is plan.peak is None
     assert {path.name for path in tmp_path.iterdir()} == {"d.npz"}
+
+
+def test_counting_leaves_nothing_in_memory(values: dict) -> None:
+    config = ddcnn.Config.parse(values)
+    ddcnn.plan(config, measure=False)
+
+    def tensors() -> int:
+        gc.collect()
+        return sum(isinstance(found, torch.Tensor) for found in gc.get_objects())
+
+    before = tensors()
+    ddcnn.plan(config, measure=False)
+    assert tensors() <= before
 
 
 def test_what_is_planned_is_what_is_trained(values: dict) -> None:
@@ -137,6 +152,7 @@ def test_times_are_steps_and_looks(values: dict) -> None:
     )  # global, coherent and transfer at all, local CNNs at the test images
     assert found["evaluation"].seconds == pytest.approx(looked_at * LOOK)
     assert found["global"].peak == 2**20
+    assert found["evaluation"].peak == 2**21
 
 
 def test_workers_share_the_groups(values: dict) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tracemalloc
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,8 @@ def test_the_group_size_follows_the_limit(
     assert plan is not None
     assert plan.group == group
     assert plan.expected <= plan.limit
+    with closing(planned.data.batches(planned.data.split.train, ()).in_order()) as batches:
+        assert len(next(batches)) == 8  # no more than in a step, for which the limit was measured
     groups = planned.compute.groups(planned.owned)
     assert sorted(n for members in groups for n in members) == list(range(6))
     assert max(map(len, groups)) <= group

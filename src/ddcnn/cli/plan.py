@@ -164,6 +164,9 @@ def _stages_table(plan: Plan) -> Table:
         if measured:
             cells += [duration(stage.seconds or 0.0), "-" if stage.peak is None else mib(stage.peak)]
         rows.append(cells)
+    if measured:
+        peak = "-" if plan.evaluation_peak is None else mib(plan.evaluation_peak)
+        rows.append(["evaluation", "", "", "", "", duration(plan.evaluation_seconds or 0.0), peak])
     table = _table(names if measured else names[:5], rows)
     table.caption = "operations of an image, forward and backward; activations of a batch"
     return table

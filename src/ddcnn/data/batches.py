@@ -21,7 +21,7 @@ from ddcnn.decomposition import Subdomain, Subimages
 from ddcnn.seeds import derive_seed
 
 _EVALUATED = 500  # samples at once, fewer where they are large
-_EVALUATED_BYTES = 2**26
+_EVALUATED_BYTES = 2**23  # of them; what a first layer makes of volumes is many times as large
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,8 @@ class Plan:
         In the order in which they are trained.
     evaluation_seconds
         Time to evaluate what was trained; None: not measured.
+    evaluation_peak
+        Largest memory of it in bytes; None: not measured.
     epochs
         Of each stage, after a time limit was kept.
     runs
@@ -94,6 +96,7 @@ class Plan:
 
     stages: tuple[PlannedStage, ...]
     evaluation_seconds: float | None
+    evaluation_peak: int | None
     epochs: int
     runs: int
     workers: tuple[Share, ...]
@@ -110,9 +113,9 @@ class Plan:
 
     @property
     def peak(self) -> int | None:
-        """The largest memory of a stage in bytes; None: not measured."""
-        known = [stage.peak for stage in self.stages]
-        return None if None in known else max((peak for peak in known if peak is not None), default=None)
+        """The largest memory of a stage, or of the evaluation, in bytes; None: not measured."""
+        peaks = [self.evaluation_peak, *(stage.peak for stage in self.stages)]
+        return max((peak for peak in peaks if peak is not None), default=None)
 
     def to_json(self) -> dict[str, Any]:
         """Return it ready for JSON."""
@@ -199,7 +202,7 @@ def costs_of(setup: Setup, job: Job, hands: Hands, trials: Trials) -> dict[str, 
         )
         for name, parts in _by_stage(works).items()
     }
-    return found | {_EVALUATION: Cost(_EVALUATION, _evaluation(setup, job, works, trials), None)}
+    return found | {_EVALUATION: _evaluation(setup, job, works, trials)}
 
 
 def in_one_line(costs: Iterable[Cost]) -> str:
@@ -221,8 +224,9 @@ def plan_of(setup: Setup, job: Job, hands: Hands, trials: Trials | None) -> Plan
     costs = {} if trials is None else costs_of(setup, job, hands, trials)
     stages = tuple(_stage(setup, name, parts, counted, costs.get(name)) for name, parts in _by_stage(works).items())
     shares = () if trials is None else shared(setup, works, trials)
-    evaluation = costs[_EVALUATION].seconds if costs else None
-    plan = Plan(stages, evaluation, setup.config.training.epochs, 1, shares, {}, ())
+    evaluation = costs.get(_EVALUATION)
+    seconds, peak = (None, None) if evaluation is None else (evaluation.seconds, evaluation.peak)
+    plan = Plan(stages, seconds, peak, setup.config.training.epochs, 1, shares, {}, ())
     return replace(plan, advice=tuple(_advice(setup, plan, hands)))
 
 
@@ -313,22 +317,25 @@ def _look(setup: Setup, works: Sequence[Work], trials: Trials) -> float:
     return sum((work.times * trials.of(setup, work).look for work in once), 0.0)
 
 
-def _evaluation(setup: Setup, job: Job, works: Sequence[Work], trials: Trials) -> float:
-    """Return the seconds in which all that was trained looks at all images, as far as it has not before."""
-    split, total = setup.data.split, 0.0
+def _evaluation(setup: Setup, job: Job, works: Sequence[Work], trials: Trials) -> Cost:
+    """Return what it takes to look at all images with all that was trained, as far as that has not happened before."""
+    split, total, peaks = setup.data.split, 0.0, []
     images = len(split.train) + len(split.validation) + len(split.test)
     for name in needed_for(list(job.strategies)):
         if STRATEGIES.find(name).trains == "subdomains":
             total += (images - sum(work.looked_at for work in works)) * _look(setup, works, trials)
+            looking = [trials.of(setup, work) for work in _of_local_cnns(setup, works)]
         else:
-            total += images * trials.of(setup, works_of(name, setup, job.aggregations)[-1]).look
-    return total
+            looking = [trials.of(setup, works_of(name, setup, job.aggregations)[-1])]
+            total += images * looking[0].look
+        peaks += [trial.look_peak for trial in looking if trial.look_peak is not None]
+    return Cost(_EVALUATION, total, max(peaks, default=None))
 
 
 def _advice(setup: Setup, plan: Plan, hands: Hands) -> list[str]:
     lines = list(recommended(plan.workers, hands, plan.seconds))
     device, free = setup.compute.device.type, available_memory()
-    more = max((stage.peak or 0 for stage in plan.stages), default=0) - resident_memory()
+    more = (plan.peak or 0) - resident_memory()
     if device == "cpu" and free is not None and more > free:
         lines.append(f"{mib(more)} more are needed, {mib(free)} are free: give --memory, or a smaller --batch-size")
     return lines

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from ddcnn.experiments.results import comparison_of
 from ddcnn.experiments.trials import Trials
 from ddcnn.planning import Setup, prepare
 from ddcnn.strategies import StrategyContext, run_strategies
-from ddcnn.training import Progress, Workspace
+from ddcnn.training import Progress, StageTimer, Workspace
 
 
 @dataclass(frozen=True)
@@ -73,9 +72,7 @@ def _measured(setup: Setup, job: Job, progress: Progress, contexts: ExitStack) -
     contexts.enter_context(engine)
     context = StrategyContext(setup, engine, progress, workspace, job.aggregations)
     results = run_strategies(list(job.strategies), context)
-    start = time.perf_counter()
-    comparison_of(setup, results)
-    evaluation = Cost("evaluation", time.perf_counter() - start, None)
-    stages = {stage.name: stage for result in results.values() for stage in result.stages}
-    found = {name: Cost(name, stage.seconds, stage.peak_memory_bytes) for name, stage in stages.items()}
-    return found | {"evaluation": evaluation}
+    with StageTimer("evaluation", setup.compute.device) as evaluation:
+        comparison_of(setup, results)
+    stages = [*(stage for result in results.values() for stage in result.stages), evaluation]
+    return {stage.name: Cost(stage.name, stage.seconds, stage.peak_memory_bytes) for stage in stages}

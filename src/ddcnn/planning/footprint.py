@@ -72,7 +72,7 @@ def _counted(step: Step, work: Work, module: nn.Module, size: int) -> tuple[int,
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # itself, it would hold the node that made it, which holds it: never freed
 
     with closing(work.train.of_size(size).shuffled(1)) as batches:
         batch = next(batches)

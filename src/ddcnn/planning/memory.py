@@ -89,7 +89,7 @@ def plan_memory(
     Returns
     -------
     data
-        Perhaps with images that were made resident.
+        Perhaps with images that were made resident; evaluated in batches no larger than those of training.
     compute
         With the group size.
     plan
@@ -103,6 +103,7 @@ def plan_memory(
     limit = compute.config.memory
     if limit is None or compute.group is not None:
         return data, compute, None
+    data = replace(data, evaluation_size=data.batch_size)  # a step of training needs more for so many
     trial = _Trial(data, networks, compute)
     batch, least = trial.batch, min(2, trial.batch)  # batch norm cannot train on one
     trial.step(trial.local(1), least)  # libraries allocate when they are first used

@@ -23,6 +23,7 @@ from ddcnn.training.step import deterministic_layers
 from ddcnn.training.weight_average import WeightAverage
 
 _LONG = 1.0  # seconds: a careful measurement goes on so long
+_TOO_LONG = 4.0  # seconds: what has taken so long is not done again
 _MOST = 100  # turns
 
 
@@ -110,10 +111,12 @@ def _at_once(work: Work) -> Batches:
 
 
 def _timed(run: Callable[[], object], device: torch.device, least: float) -> float:
-    """Return the median of the seconds that something takes; the first time, or two, do not count."""
+    """Return the median of the seconds that something takes; the first time, or two if it is short, do not count."""
     seconds: list[float] = []
     skipped = 2 if least else 1
     while len(seconds) < skipped + 2 or (sum(seconds[skipped:]) < least and len(seconds) < _MOST):
+        if len(seconds) > 1 and sum(seconds) > _TOO_LONG:
+            return statistics.median(seconds[1:])
         start = time.perf_counter()
         run()
         if device.type == "cuda":
