@@ -79,8 +79,8 @@ def test_what_lies_between_steps_does_not_count() -> None:
 @pytest.mark.parametrize(
     ("others", "threads", "cause"),
     [
-        (1.0, 1, "other programs keep 1.0 of 2 cores busy, which is not the cause; "),
-        (0.1, 2, "other programs keep 0.1 of 2 cores busy, which is not the cause; "),
+        (1.0, 1, "other programs keep 1.0 of 2 cores busy, which does not explain it; "),
+        (0.1, 2, "other programs keep 0.1 of 2 cores busy, which does not explain it; "),
         (1.9, 1, "other programs keep 1.9 of 2 cores busy, and this one computes with 1 thread"),
     ],
 )

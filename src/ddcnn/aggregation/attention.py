@@ -89,8 +89,8 @@ class Attention(nn.Module):
         embedded = torch.stack([layer(numbers[:, n, :width]) for n, (layer, width) in enumerate(parts)], 1)
         tokens = torch.cat([self.decision.expand(h.shape[0], 1, -1), embedded + self.position], 1)  # (B, 1 + N, width)
         seen = F.pad(there, (1, 0), value=True)
-        for block in self.blocks:
-            tokens = block(tokens, seen)
+        for depth, block in enumerate(self.blocks, 1):
+            tokens = block(tokens, seen, 1 if depth == len(self.blocks) else None)  # after the last, one is read
         scores: Tensor = self.head(tokens[:, 0])
         if self.scale is None:
             return scores
@@ -107,11 +107,17 @@ class _Block(nn.Module):
         self.project, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.dense = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
-    def forward(self, x: Float[Tensor, "B T D"], seen: Bool[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
-        """Return the tokens after one layer; those that are not seen reach no other."""
-        projected = self.project(self.norms[0](x)).unflatten(2, (3, self.heads, -1))  # (B, T, 3, heads, d)
-        query, key, value = projected.permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(query, key, value, seen[:, None, None])  # (B, heads, T, d)
-        x = x + self.out(attended.transpose(1, 2).flatten(2))
+    def forward(
+        self, x: Float[Tensor, "B T D"], seen: Bool[Tensor, "B T"], first: int | None = None
+    ) -> Float[Tensor, "B t D"]:
+        """Return the tokens after one layer, or only the first ones; those that are not seen reach no other."""
+        normed, width = self.norms[0](x), x.shape[2]
+        weight, bias = self.project.weight, self.project.bias
+        asked = F.linear(normed[:, :first], weight[:width], bias[:width])
+        known = F.linear(normed, weight[width:], bias[width:])
+        query = asked.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, heads, t, d)
+        key, value = known.unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(query, key, value, seen[:, None, None])
+        x = x[:, :first] + self.out(attended.transpose(1, 2).flatten(2))
         y: Tensor = x + self.dense(self.norms[1](x))
         return y

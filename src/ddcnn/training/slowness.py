@@ -81,7 +81,10 @@ def _cause(others: float | None, cores: int) -> str:
         return "whether other programs are the cause is not known here"
     busy = f"other programs keep {others:.1f} of {cores} cores busy"
     if others + threads < cores + 0.5:
-        return f"{busy}, which is not the cause; it may be slow files, swapped memory, or a throttled processor"
+        return (
+            f"{busy}, which does not explain it; it may be slow files, swapped memory, a throttled processor, or that "
+            "this process was paused or may use only a part of the processor"
+        )
     line = f"{busy}, and this one computes with {threads} thread{'s' if threads > 1 else ''}"
     best = threads_beside(others, cores)
     return line + (f"; go on with --resume and --threads {best}" if best < threads else "")
