@@ -57,7 +57,7 @@ def test_crossfit_probabilities_come_from_networks_that_did_not_see_the_sample(p
     assert local.unseen is not None
     unseen = local.unseen.probabilities
     assert tuple(unseen.shape) == (len(everything), 4, 3)
-    seen_by_all = local.probabilities.of_samples(local.samples)
+    seen_by_all = local.probabilities.outputs_of_samples(local.samples).probabilities
     assert not torch.allclose(unseen, seen_by_all, atol=1e-3)  # other networks
 
 

@@ -254,5 +254,7 @@ def test_groups_in_turn_are_the_same_networks(problem: Callable[..., Setup], mea
         states = expected.network.member_state(n), found.network.member_state(n)
         assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     samples = torch.arange(10)
-    a, b = (LocalProbabilities(p, expected.network).of_samples(samples) for p in (together, in_turn))
+    a, b = (
+        LocalProbabilities(p, expected.network).outputs_of_samples(samples).probabilities for p in (together, in_turn)
+    )
     assert torch.equal(a, b)

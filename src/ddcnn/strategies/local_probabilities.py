@@ -38,10 +38,6 @@ class LocalProbabilities:
         """Return what the local CNNs hand over; None: probabilities."""
         return self.outputs(part).handed(over)
 
-    def of_samples(self, samples: Int64[Tensor, " m"]) -> Float[Tensor, "m N K"]:
-        """Return those of some samples."""
-        return self.outputs_of_samples(samples).probabilities
-
     def outputs(self, part: str) -> LocalOutputs:
         """Return all that the local CNNs computed for a part."""
         if part not in self._known:
