@@ -1,10 +1,12 @@
 """Is this version as fast as another one? Training loop, fused step and engines, of both, in turns.
 
     python benchmarks/against.py OTHER_CHECKOUT [--rounds 4] [--parts overhead fusion engines] [--out FILE.md]
+    python benchmarks/against.py OTHER_CHECKOUT --parts compare --epochs 6 --data-dir FOLDER
 
 Each round starts `overhead.py`, `fusion.py` and `engines.py` of both checkouts, one after the other, each with the
 benchmarks of its own checkout and the packages of this environment; the one that began comes second in the next round,
-because a machine drifts. What they write into their tables is compared.
+because a machine drifts. What they write into their tables is compared. The part ``compare`` is a whole command, from
+its start to its report: all strategies on CIFAR-10, ResNet20, 2x2; with the accuracies that it comes to.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,9 +37,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("other", type=Path)
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument(
-        "--parts", nargs="+", choices=("overhead", "fusion", "engines"), default=["overhead", "fusion", "engines"]
-    )
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=["overhead", "fusion", "engines"])
+    parser.add_argument("--epochs", type=int, default=6, help="of compare")
+    parser.add_argument("--data-dir", help="of compare: where CIFAR-10 is, or is downloaded to")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     checkouts = {"other": arguments.other.resolve(), "this": HERE}
@@ -44,7 +47,7 @@ def main() -> None:
     for round_ in range(arguments.rounds):
         for part in arguments.parts:
             for name in sorted(checkouts, reverse=round_ % 2 == 1):
-                for key, value in PARTS[part](checkouts[name]):
+                for key, value in PARTS[part](checkouts[name], arguments):
                     found[name][key].append(value)
                     print(f"{name}: {key}: {value:.2f}", file=sys.stderr, flush=True)
     commit = {name: _commit(checkout) for name, checkout in checkouts.items()}
@@ -53,7 +56,8 @@ def main() -> None:
         f"# This version ({commit['this']}) against {commit['other']}",
         "",
         describe_machine(
-            f"python benchmarks/against.py OTHER --rounds {arguments.rounds} --parts {' '.join(arguments.parts)}",
+            f"python benchmarks/against.py OTHER --rounds {arguments.rounds} --parts {' '.join(arguments.parts)}"
+            + (f" --epochs {arguments.epochs}" if "compare" in arguments.parts else ""),
             device,
         ),
         "",
@@ -67,14 +71,14 @@ def main() -> None:
     write(arguments.out, "against", lines, device)
 
 
-def overhead(checkout: Path) -> Iterator[tuple[str, float]]:
+def overhead(checkout: Path, _options: argparse.Namespace) -> Iterator[tuple[str, float]]:
     """Yield what the loop costs beside the steps, in percent of them."""
     for cells in _table(_run(checkout, "overhead.py", "--images", "2560", "--epochs", "2")):
         if cells[-1][0].isdigit():
             yield f"overhead, %: {cells[0]}, N = {cells[1]}", float(NUMBER.findall(cells[-1])[0])
 
 
-def fusion(checkout: Path) -> Iterator[tuple[str, float]]:
+def fusion(checkout: Path, _options: argparse.Namespace) -> Iterator[tuple[str, float]]:
     """Yield the milliseconds of a fused step."""
     for only in FUSED:
         _run(checkout, "fusion.py", "--budget", "1", "--only", only)
@@ -82,13 +86,41 @@ def fusion(checkout: Path) -> Iterator[tuple[str, float]]:
         yield f"fused step, ms: {only}", 1000 * float(np.median(row["seconds"]["fused"]))
 
 
-def engines(checkout: Path) -> Iterator[tuple[str, float]]:
+def engines(checkout: Path, _options: argparse.Namespace) -> Iterator[tuple[str, float]]:
     """Yield what an engine costs in seconds, and how many times as fast two workers are as one."""
     text = _run(checkout, "engines.py", "--rounds", "1", "--epochs", "2", "--parts", "two_workers", "costs")
     yield "two workers, times as fast as one", float(re.findall(r"\*\*([\d.]+)\*\*", text)[0])
     for name, whole, each in (cells for cells in _table(text) if cells[0] in ("processes", "ray")):
         yield f"engine {name}, s", float(NUMBER.findall(whole)[0])
         yield f"engine {name}, s per task", float(each)
+
+
+def compare(checkout: Path, options: argparse.Namespace) -> Iterator[tuple[str, float]]:
+    """Yield the seconds of a whole ``ddcnn compare``, and its accuracies in percent."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        command = [
+            sys.executable,
+            "-m",
+            "ddcnn",
+            "compare",
+            "--data",
+            "cifar10",
+            "--model",
+            "resnet20",
+            "--grid",
+            "2x2",
+        ]
+        command += ["--epochs", str(options.epochs), "--out", str(out)]
+        if options.data_dir:
+            command += ["--data-dir", options.data_dir]
+        start = time.perf_counter()
+        subprocess.run(
+            command, env=os.environ | {"PYTHONPATH": str(checkout / "src")}, check=True, stdout=subprocess.DEVNULL
+        )
+        yield f"compare, {options.epochs} epochs, s", time.perf_counter() - start
+        for row in json.loads((out / "comparison.json").read_text())["strategies"]:
+            yield f"test accuracy, %: {row['name']}", 100 * row["accuracy"]
 
 
 def _scratch() -> Path:
@@ -121,10 +153,11 @@ def _spread(values: list[float]) -> str:
     return f"{np.median(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
 
 
-PARTS: dict[str, Callable[[Path], Iterator[tuple[str, float]]]] = {
+PARTS: dict[str, Callable[[Path, argparse.Namespace], Iterator[tuple[str, float]]]] = {
     "overhead": overhead,
     "fusion": fusion,
     "engines": engines,
+    "compare": compare,
 }
 
 if __name__ == "__main__":

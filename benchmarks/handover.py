@@ -5,13 +5,13 @@
 
 For each seed the local CNNs are trained once. What they hand over is computed once, and each aggregation learns from
 probabilities, their logarithms, logits and penultimate features. Test accuracy, NLL and ECE; seconds of the training of
-the aggregation alone; numbers that a subdomain hands over. The last lines time a training step of the coherent model.
+the aggregation alone; numbers that a subdomain hands over. What a training step of the coherent model costs with each is
+the question of ``aggregations.py``.
 """
 
 from __future__ import annotations
 
 import argparse
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,9 @@ from common import describe_machine, write
 from ddcnn.config import Config, assign
 from ddcnn.engines import InProcess
 from ddcnn.experiments.decisions import judge
-from ddcnn.fusion.choice import measure as timed
 from ddcnn.planning import Setup, decide, prepare
 from ddcnn.strategies import StrategyContext
 from ddcnn.strategies.local import aggregate, train_local_cnns
-from ddcnn.training import MemberOptimizer, Step, WholeNetwork
 
 FEATURES = ("probability", "log", "logit", "penultimate")
 
@@ -46,7 +44,6 @@ def main() -> None:
     for assignment in arguments.assignments:
         assign(values, assignment)
     found: dict[tuple[str, str], list[tuple[float, ...]]] = {}
-    steps: dict[tuple[str, str], list[float]] = {}
     device = torch.device("cpu")
     for seed in range(arguments.seeds):
         setup = decide(prepare(_config(values, seed, "dense", "penultimate")), ())[0]
@@ -69,13 +66,11 @@ def main() -> None:
                     handed,
                 )
                 found.setdefault((name, features), []).append(tuple(v if v is not None else np.nan for v in row))
-                if not seed and name != "average":
-                    steps[name, features] = _step(other, name)
                 print(seed, name, features, row, flush=True)
     command = f"python benchmarks/handover.py --data {arguments.data} --seeds {arguments.seeds}"
     command += " --aggregations " + " ".join(arguments.aggregations)
     command += "".join(f" --set {assignment}" for assignment in arguments.assignments)
-    write(arguments.out, "handover", _lines(command, device, arguments.seeds, found, steps), device)
+    write(arguments.out, "handover", _lines(command, device, arguments.seeds, found), device)
 
 
 def _lines(
@@ -83,26 +78,22 @@ def _lines(
     device: torch.device,
     seeds: int,
     found: dict[tuple[str, str], list[tuple[float, ...]]],
-    steps: dict[tuple[str, str], list[float]],
 ) -> list[str]:
     lines = [
         "# What local CNNs hand over",
         "",
         describe_machine(command, device),
         "",
-        f"Mean and standard deviation over {seeds} seeds, on the same frozen local CNNs. Step: the fastest of some "
-        "training steps of the coherent model, relative to the dense network on probabilities.",
+        f"Mean and standard deviation over {seeds} seeds, on the same frozen local CNNs.",
         "",
-        "| aggregation | features | numbers per subdomain | test accuracy | NLL | ECE | seconds | step |",
-        "|---|---|---:|---:|---:|---:|---:|---:|",
+        "| aggregation | features | numbers per subdomain | test accuracy | NLL | ECE | seconds |",
+        "|---|---|---:|---:|---:|---:|---:|",
     ]
-    base = min(steps.get(("dense", "probability"), [float("nan")]))
     for (name, features), rows in found.items():
         values = np.array(rows)
         mean, spread = values.mean(0), values.std(0, ddof=1) if len(values) > 1 else values[0] * 0
         cells = [f"{m:.4f} ± {s:.4f}" for m, s in zip(mean[:3], spread[:3], strict=True)]
-        step = f"{min(steps[name, features]) / base:.3f}" if (name, features) in steps else "-"
-        lines.append(f"| {name} | {features} | {mean[4]:.0f} | {' | '.join(cells)} | {mean[3]:.1f} | {step} |")
+        lines.append(f"| {name} | {features} | {mean[4]:.0f} | {' | '.join(cells)} | {mean[3]:.1f} |")
     return lines
 
 
@@ -115,17 +106,6 @@ def _with(setup: Setup, config: Config) -> Setup:
     """Return the same data and computation for another aggregation."""
     config = setup.config.model_copy(update={"aggregation": config.aggregation})
     return replace(setup, config=config, networks=replace(setup.networks, config=config))
-
-
-def _step(setup: Setup, name: str) -> list[float]:
-    """Return the seconds of some training steps of the coherent model, after one to warm up."""
-    local_cnns = setup.networks.local_cnns(backend=setup.compute.backend)
-    network = WholeNetwork(setup.networks.network(local_cnns, setup.networks.aggregation(name))).train()
-    step = Step(network, MemberOptimizer(network, setup.data.training), setup.compute.precision)
-    batches = setup.data.batches(setup.data.split.train, local_cnns.subdomains)
-    with closing(batches.shuffled(1)) as shuffled:
-        batch = next(shuffled)
-    return timed({0: lambda: step(batch, schedule=1e-3)}, rounds=10)[0]
 
 
 if __name__ == "__main__":
