@@ -5,8 +5,8 @@
 
 For each seed the local CNNs are trained once. What they hand over is computed once, and each aggregation learns from
 probabilities, their logarithms, logits and penultimate features. Test accuracy, NLL and ECE; seconds of the training of
-the aggregation alone; numbers that a subdomain hands over. What a training step of the coherent model costs with each is
-the question of ``aggregations.py``.
+the aggregation alone; numbers that a subdomain hands over. What a training step of the coherent model costs with each
+is the question of ``aggregations.py``.
 """
 
 from __future__ import annotations
