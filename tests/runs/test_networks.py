@@ -23,6 +23,7 @@ from ddcnn.runs.folder import RunFolder
 from ddcnn.strategies import LocalProbabilities
 from ddcnn.strategies.local import LocalResult
 from ddcnn.training import History, StageTimer
+from tests.runs.edits import change, put
 from tests.setups import aggregate, train_local
 
 MISSING = (1, 4)
@@ -129,3 +130,33 @@ def test_a_file_that_is_not_said_to_be_missing_is_asked_for(degraded: Comparison
 def test_all_missing(degraded: Comparison, tmp_path: Path) -> None:
     with pytest.raises(AggregationError, match="all 6 subdomains are missing"):
         ddcnn.load(_rewritten(degraded, tmp_path / "run", [*range(6)]), "vote", trust=True)
+
+
+@pytest.mark.parametrize("calibrate", [False, True])
+@pytest.mark.parametrize("says", [True, False], ids=["says", "of an earlier commit"])
+def test_a_default_of_another_version_changes_no_network(tmp_path: Path, *, calibrate: bool, says: bool) -> None:
+    """Attention had two layers where nothing was said; a run that says keeps what it was built with, whatever it is."""
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "d.npz", images=rng.integers(0, 256, (60, 8, 12), dtype=np.uint8), labels=np.arange(60) % 3)
+    config = Config.parse(
+        {
+            "strategy": "local",
+            "data": {"source": f"npz:{tmp_path / 'd.npz'}"},
+            "model": {"name": "tests.strategies.tiny:tiny"},
+            "training": {"epochs": 1, "batch_size": 16, "lr": 0.02},
+            "aggregation": {"name": "attention", "epochs": 1, "options": {"depth": 2}, "calibrate": calibrate},
+            "compute": {"device": "cpu", "precision": "float32", "backend": "looped"},
+            "out": tmp_path / "run",
+        }
+    )
+    trained = ddcnn.train(config)
+    change(RunFolder(trained.run), "config.yaml", put("aggregation", "options", {}))
+    if not says:
+        change(RunFolder(trained.run), "networks.json", lambda values: values["attention"].pop("options") and values)
+    images = torch.arange(5 * 8 * 12).mul(7).remainder(256).to(torch.uint8).view(5, 1, 8, 12)
+    with torch.no_grad():
+        found, expected = (
+            network(images)
+            for network in (ddcnn.load(trained.run, "attention", trust=True), trained.networks["attention"].eval())
+        )
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

@@ -59,7 +59,7 @@ class Attention(nn.Module):
         shortcut: bool = True,
         width: int = 64,
         heads: int = 4,
-        depth: int = 2,
+        depth: int = 1,
         subdomain_dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -68,6 +68,7 @@ class Attention(nn.Module):
                 f"attention of width {width}, {heads} heads and depth {depth} should have positive numbers, a width "
                 f"that the heads share equally, and at most {_DEEPEST} layers"
             )
+        self.built_with = {"width": width, "heads": heads, "depth": depth}
         self.subdomain_dropout = check_dropout(subdomain_dropout)
         self.handed = HandedOver.of(features, subdomains, classes, widths)
         self.embed = nn.ModuleList(nn.Linear(numbers, width) for numbers in self.handed.widths)

@@ -47,6 +47,7 @@ class Calibrated(nn.Module):
     def __init__(self, aggregation: nn.Module, handed: HandedOver) -> None:
         super().__init__()
         self.aggregation, self.handed = aggregation, handed
+        self.built_with = getattr(aggregation, "built_with", None)
         self.register_buffer("local", torch.ones(handed.subdomains))
         self.register_buffer("final", torch.ones(()))
 

@@ -50,6 +50,7 @@ class Gated(nn.Module):
         subdomain_dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        self.built_with = {"hidden": hidden}
         self.subdomain_dropout = check_dropout(subdomain_dropout)
         self.handed = HandedOver.of(features, subdomains, classes, widths)
         self.gate = nn.Sequential(nn.Linear(self.handed.numbers, hidden), nn.ReLU(), nn.Linear(hidden, subdomains))

@@ -27,6 +27,7 @@ from ddcnn.runs.run_validation import (
     read_data,
     read_networks,
     untrusted,
+    with_options,
 )
 
 
@@ -130,7 +131,7 @@ def load(run: Path | str, strategy: str | None = None, *, trust: bool = False, b
     foreign = foreign_code(config, saved.aggregation)
     if foreign and not trust:
         raise RunError(untrusted(folder, foreign[0]))
-    factory = _factory(config, data)
+    factory = _factory(with_options(config, saved), data)
     if not foreign:
         check_parameters(folder, factory, name, saved, missing=missing, trust=trust)
     network = _build(factory, saved, missing, backend)
@@ -203,6 +204,7 @@ def _described(result: Result) -> SavedNetwork:
         whole_image=result.whole_image,
         aggregation=result.aggregation,
         shares_local_cnns=result.shares_local_cnns,
+        options=getattr(result.network.aggregation, "built_with", None),
         thresholds=None if result.network.thresholds is None else [*result.network.thresholds],
     )
 

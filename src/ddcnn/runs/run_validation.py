@@ -60,6 +60,9 @@ class SavedNetwork(BaseModel):
         Name in the registry, or ``module:function``.
     shares_local_cnns
         Its local CNNs lie in ``locals/``; else the whole network is one file, ``<name>.safetensors``.
+    options
+        Of the aggregation, such as its number of layers: what the configuration leaves open may be another value in
+        another version. None: the run does not say.
     thresholds
         As in `ddcnn.CNNDNN`.
     """
@@ -68,6 +71,7 @@ class SavedNetwork(BaseModel):
 
     whole_image: bool = False
     aggregation: str
+    options: dict[str, int] | None = None
     shares_local_cnns: bool = False
     thresholds: list[Annotated[float, Field(gt=0, lt=1)]] | None = None
 
@@ -78,6 +82,7 @@ _BEFORE = {  # of version 0.1, whose runs do not say
     "vote": {"aggregation": "vote", "shares_local_cnns": True},
     "cnn-dnn": {"aggregation": "dense", "shares_local_cnns": True},
 }
+_OPTIONS_BEFORE = {"attention": {"depth": 2}}  # of runs that do not say
 
 
 class _Data(BaseModel):
@@ -160,6 +165,15 @@ def read_networks(folder: RunFolder, config: Config) -> dict[str, SavedNetwork]:
     except ValidationError as error:
         reason = error.errors()[0]["msg"]
         raise RunError(f"{folder.path / 'networks.json'} cannot be used: {reason}; train again") from None
+
+
+def with_options(config: Config, saved: SavedNetwork) -> Config:
+    """Return the configuration with the options that an aggregation was built with."""
+    built = _OPTIONS_BEFORE.get(saved.aggregation, {}) if saved.options is None else saved.options
+    if saved.whole_image or saved.aggregation != config.aggregation.name or not built:
+        return config
+    options = config.aggregation.model_copy(update={"options": built | config.aggregation.options})
+    return config.model_copy(update={"aggregation": options})
 
 
 def foreign_code(config: Config, aggregation: str = "") -> list[str]:
