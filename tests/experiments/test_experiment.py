@@ -219,10 +219,12 @@ def test_other_settings_and_other_folders_are_refused(values: dict, rates: str, 
         ddcnn.experiment(rates, values, seeds=0)
 
 
-def test_folds_are_cells_with_wider_intervals(values: dict, rates: str, tmp_path: Path) -> None:
-    folds = values | {"data": values["data"] | {"folds": "2"}, "training": values["training"] | {"epochs": 1}}
-    found = ddcnn.experiment(rates, folds, out=tmp_path / "e").summary
-    assert (found["unit"], found["units"]) == ("fold", [0, 1])
+@pytest.mark.parametrize("unit", ["fold", "seed"])
+def test_splits_of_the_same_images_have_wider_intervals(values: dict, rates: str, tmp_path: Path, unit: str) -> None:
+    data = values["data"] | ({"folds": "2"} if unit == "fold" else {})
+    config = values | {"data": data, "training": values["training"] | {"epochs": 1}}
+    found = ddcnn.experiment(rates, config, out=tmp_path / "e", **({} if unit == "fold" else {"seeds": 2})).summary
+    assert (found["unit"], found["units"]) == (unit, [0, 1])
     sizes = [line["samples"] for line in lines(tmp_path / "e")]
     share = sum(n["test"] / n["train"] for n in sizes) / len(sizes)
     arm = found["pairs"][0]

@@ -86,14 +86,22 @@ def test_seeds_that_are_needed() -> None:
         low, high = spread(values.tolist()).interval or (0, 0)
         assert (high - low) / 2 <= 0.005
     assert seeds_needed(0.5) is None
+    # 1.96 * 0.6 * sqrt(0.25) = 0.59 points are left with however many seeds, if they split common images
+    assert seeds_needed(0.006, share=0.25) is None
+    assert paired([0.91, 0.92, 0.95], [0.9, 0.9, 0.9], share=0.3).wilcoxon_p is None
 
 
 def test_the_interval_over_images_is_that_of_their_mean() -> None:
     one = np.array([1] * 100 + [-1] * 50 + [0] * 850)
     half = 1.96 * math.sqrt((0.15 - 0.05**2) / 1000)
-    low, high = over_images([one], same=True)
+    first, second = list(range(1000)), list(range(1000, 2000))
+    low, high = over_images([one], [first])
     assert (low, high) == pytest.approx((0.05 - half, 0.05 + half), abs=0.002)
-    again = over_images([one, one], same=True)  # the same images once more tell nothing new
-    other = over_images([one, one], same=False)  # other images do
+    again = over_images([one, one], [first, first])  # the same images once more tell nothing new
+    other = over_images([one, one], [first, second])  # other images do
     assert again == pytest.approx((low, high), abs=0.002)
     assert other[1] - other[0] == pytest.approx((high - low) / math.sqrt(2), abs=0.002)
+    shuffled = np.random.default_rng(1).permutation(1000)  # the same images in another order
+    assert over_images([one, one[shuffled]], [first, shuffled.tolist()]) == pytest.approx((low, high), abs=0.002)
+    half_new = over_images([one, one], [first, list(range(500, 1500))])  # -1 and 0 of one, 1 and 0 of the other
+    assert half_new[1] - half_new[0] < high - low

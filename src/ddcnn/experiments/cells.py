@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -140,6 +141,7 @@ def record_of(found: Experiment, cell: Cell) -> dict[str, Any]:
             if _has(results, name)
         },
         "samples": results["details"]["samples"],
+        "tested": hashlib.sha256(json.dumps(folder.read_json("split.json")["test"]).encode()).hexdigest()[:16],
         "choices": results["details"]["choices"],
         "versions": results["details"]["versions"],
         "machine": {key: environment.get(key) for key in ("processor", "cores", "threads", "device", "system")},

@@ -2,6 +2,10 @@
 
 Two things vary. Over seeds: initialisation, order and split, so the networks. Over test images: which of them happened
 to be drawn. `spread` and `paired` are about the first, `mcnemar` and `over_images` about the second.
+
+Folds share training images, and so do seeds that draw their own split of the same images: their results are not
+independent, and a plain t-interval is too narrow. `spread` and `paired` take the variance of C. Nadeau and Y. Bengio
+(Machine Learning 52 (2003) 239-281) for both, which is rather too large than too small.
 """
 
 from __future__ import annotations
@@ -53,7 +57,8 @@ class Paired:
     equivalence_p
         p-value of two one-sided t-tests (TOST): small if the difference lies within the margin.
     seeds_needed
-        With how many seeds of this spread half of the interval would be as small as the margin.
+        With how many seeds or folds of this spread half of the interval would be as small as the margin; None: with
+        none, or more than 1,000.
     """
 
     difference: Spread
@@ -71,8 +76,8 @@ def spread(values: Sequence[float], share: float = 0.0) -> Spread:
     values
         One per seed or fold, J of them.
     share
-        0 for seeds. For folds, which share training samples, n_test / n_train: the variance of the mean is then
-        (1/J + share) s^2 (C. Nadeau, Y. Bengio, Machine Learning 52 (2003) 239-281).
+        0 where all have the same split. For folds, or seeds with a split each, n_test / n_train: the variance of the
+        mean is then (1/J + share) s^2.
 
     Examples
     --------
@@ -100,24 +105,24 @@ def paired(a: Sequence[float], b: Sequence[float], share: float = 0.0, margin: f
     if found.sd is None:
         return Paired(found, None, None, None, None)
     error = _error(found.sd, found.n, share)
-    if error < 1e-12:  # equal differences: no test has an answer, but that none at all is none
-        p = 1.0 if found.mean == 0 else None
-        return Paired(found, p, _wilcoxon(d), None, 2)
+    wilcoxon_p = None if share else _wilcoxon(d)  # it takes the differences to be independent
+    if error < 1e-12:  # equal differences: the t-test has no answer, but that there is none at all is none
+        return Paired(found, 1.0 if found.mean == 0 else None, wilcoxon_p, None, 2)
     t_p = 2 * float(t.sf(abs(found.mean) / error, found.n - 1))
     equivalence_p = float(t.sf((margin - abs(found.mean)) / error, found.n - 1))
-    return Paired(found, t_p, _wilcoxon(d), equivalence_p, seeds_needed(found.sd, margin))
+    return Paired(found, t_p, wilcoxon_p, equivalence_p, seeds_needed(found.sd, margin, share))
 
 
-def seeds_needed(sd: float, margin: float = MARGIN) -> int | None:
-    """Return how many seeds make half of the 95 % t-interval as small as a margin; None: more than 1,000.
+def seeds_needed(sd: float, margin: float = MARGIN, share: float = 0.0) -> int | None:
+    """Return how many seeds make half of the 95 % t-interval as small as a margin; None: none, or more than 1,000.
 
-    >>> seeds_needed(0.004), seeds_needed(0.002)
-    (5, 3)
+    >>> seeds_needed(0.004), seeds_needed(0.002), seeds_needed(0.002, share=0.25), seeds_needed(0.004, share=0.25)
+    (5, 3, 4, 13)
     """
     from scipy.stats import t
 
     n = np.arange(2, _MOST_SEEDS + 1)
-    enough = n[t.ppf(0.975, n - 1) * sd / np.sqrt(n) <= margin]
+    enough = n[t.ppf(0.975, n - 1) * sd * np.sqrt(1 / n + share) <= margin]
     return int(enough[0]) if len(enough) else None
 
 
@@ -154,26 +159,27 @@ def mcnemar(only_a: int, only_b: int) -> float:
     return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 
 
-def over_images(differences: Sequence[np.ndarray], *, same: bool, seed: int = 0) -> tuple[float, float]:
+def over_images(
+    differences: Sequence[np.ndarray], samples: Sequence[Sequence[int]], *, seed: int = 0
+) -> tuple[float, float]:
     """Return the 95 % interval of the mean difference if other test images had been drawn, with these networks.
 
-    A paired percentile bootstrap over images.
+    A paired percentile bootstrap over images. An image that tests with several seeds or folds is drawn with all.
 
     Parameters
     ----------
     differences
-        Per seed, one value per test image: 1 if only a is right, -1 if only b, else 0.
-    same
-        Whether the test images of all seeds are the same, in the same order. They are then drawn together.
+        Per seed or fold, one value per test image: 1 if only a is right, -1 if only b, else 0.
+    samples
+        Which images they are: their numbers in the data set.
     """
     rng = np.random.default_rng(seed)
-    groups = [np.mean(differences, axis=0)] if same else list(differences)
-    means = np.zeros(_RESAMPLES)
-    for group in groups:
-        values, counts = np.unique(group, return_counts=True)  # to draw images is to draw how often each value comes
-        drawn = rng.multinomial(len(group), counts / len(group), _RESAMPLES)
-        means += drawn @ values / len(group) / len(groups)
-    low, high = np.percentile(means, [2.5, 97.5])
+    _, which = np.unique(np.concatenate([*map(np.asarray, samples)]), return_inverse=True)
+    shares = np.concatenate([values / len(values) / len(differences) for values in differences])
+    of_image = np.bincount(which, shares)  # what each image adds to the mean
+    values, counts = np.unique(of_image.round(12), return_counts=True)  # to draw images is to draw how often each comes
+    drawn = rng.multinomial(len(of_image), counts / len(of_image), _RESAMPLES)
+    low, high = np.percentile(drawn @ values, [2.5, 97.5])
     return float(low), float(high)
 
 

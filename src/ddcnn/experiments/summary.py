@@ -32,7 +32,7 @@ def summarise(
         The folder of their runs, from which the decisions about test images are read.
     """
     unit = "fold" if "fold" in records[0] else "seed"
-    share = _share(records) if unit == "fold" else 0.0
+    share = _share(records)
     arms = _arms(records, unit)
     more = found.more(Findings(arms, share, _configs(records)))
     told = found.chosen(arms)
@@ -41,6 +41,7 @@ def summarise(
         "question": found.question,
         "command": command,
         "unit": unit,
+        "share": share,
         "units": list(dict.fromkeys(record[unit] for record in records)),
         "margin": MARGIN,
         "about": _about(records),
@@ -67,6 +68,9 @@ def _about(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _share(records: Sequence[Mapping[str, Any]]) -> float:
+    """Return test images per training image where units draw both from the same images, as of `spread`; else 0."""
+    if len({record["tested"] for record in records}) == 1:
+        return 0.0
     return float(np.mean([record["samples"]["test"] / record["samples"]["train"] for record in records]))
 
 
@@ -173,8 +177,7 @@ class _Images:
             p.append(mcnemar(int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())))
             differences.append(right[0].astype(int) - right[1].astype(int))
             tests.append(first[1])
-        same = all(test == tests[0] for test in tests)
-        return {"images_interval": list(over_images(differences, same=same)), "same_images": same, "mcnemar_p": p}
+        return {"images_interval": list(over_images(differences, tests)), "mcnemar_p": p}
 
     def _read(self, cell: str) -> tuple[dict[str, np.ndarray], list[int]] | None:
         """Return decisions and labels, by result, and which samples they are about."""

@@ -85,6 +85,7 @@ class Summary(_Record):
     command: Text = ""
     unit: Text
     units: tuple[int, ...]
+    share: float = 0.0
     margin: float
     about: dict[str, Any]
     arms: Annotated[tuple[Arm, ...], Field(min_length=1, max_length=_MOST)]

@@ -88,5 +88,6 @@ AGGREGATIONS = Experiment(
         Pair("CNN-DNN", PERMUTED.label),
         Pair(PERMUTED.label, "average"),
         *(Pair(KNOWN[name].label, "CNN-DNN") for name in _LEARNED),
+        *(Pair(KNOWN[name].label, "average") for name in ("weighted", "gated")),  # they are sums, as the average is
     ),
 )

@@ -47,6 +47,7 @@ INITIALIZATION = Experiment(
         Pair(WITHOUT, RANDOM),
         Pair(WITH, WITHOUT),
         Pair(WITH, BARE),
+        Pair(WITH, GLOBAL),
         Pair(RANDOM, BARE),
         Pair(SHARED, WITH),
         Pair(CONTRASTIVE, WITH),
