@@ -155,6 +155,14 @@ def test_times_are_steps_and_looks(values: dict) -> None:
     assert found["evaluation"].peak == 2**21
 
 
+def test_a_mean_of_weights_looks_at_training_images_too(values: dict) -> None:
+    def seconds(**more: float) -> float:
+        setup = decided(values | {"training": values["training"] | more})
+        return costs_of(setup, Job.of("compare", setup.config), Hands(), FixedPace())["global"].seconds
+
+    assert seconds(ema=0.9) - seconds() == pytest.approx(EPOCHS * STEPS * BATCH * LOOK)  # fewer than 32 batches: all
+
+
 def test_workers_share_the_groups(values: dict) -> None:
     values["compute"] |= {"group": 1}
     setup = decided(values)

@@ -148,4 +148,4 @@ def recommended(shares: Sequence[Share], hands: Hands, seconds: float | None) ->
 def _training(setup: Setup, work: Work, trials: Trials, threads: int | None = None) -> float:
     """Return the seconds of one training, with its validation."""
     trial = trials.of(setup, work, threads)
-    return work.steps * trial.step + work.epochs * len(work.validation) * trial.look
+    return work.steps * trial.step + work.epochs * work.looks * trial.look

@@ -12,6 +12,7 @@ from ddcnn.data.two_views import TwoViews
 from ddcnn.models import LocalCNNs
 from ddcnn.training import History, Objective, PrecisionName, TrainableMembers, fit
 from ddcnn.training.closed_form import solve
+from ddcnn.training.weight_average import batches_to_measure
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,12 @@ class Work:
     def epochs(self) -> int:
         """How often it sees its samples."""
         return 1 if self.solved else self.training.epochs
+
+    @property
+    def looks(self) -> int:
+        """Samples that are looked at in an epoch without training: to validate, and to measure batch norm of a mean."""
+        measured = 0 if self.training.ema is None else batches_to_measure(self.train.steps) * self.train.batch_size
+        return len(self.validation) + measured
 
     def fit(self, network: TrainableMembers, **watched: Any) -> History:
         """Train a network of this form in place, or solve for it; what else is given is for `ddcnn.training.fit`."""
