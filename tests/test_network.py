@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -174,3 +176,28 @@ def test_someone_must_be_left_to_decide() -> None:
         CNNDNN(grid, networks, Average(), image_size=size, missing=[2])
     with pytest.raises(AggregationError, match=r"^all 2 subdomains are missing; a decision needs at least 1$"):
         CNNDNN(grid, networks, Average(), image_size=size, missing=[1]).without([0])
+
+
+class _Counting(nn.Module):
+    """Remembers how many images it was given at once."""
+
+    seen: ClassVar[list[int]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(1, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _Counting.seen.append(len(x))
+        return self.linear(x.mean((2, 3, 4)))
+
+
+def test_few_volumes_are_decided_on_at_once() -> None:
+    """What a network makes of 40 volumes of 64x64x32 at once could take more memory than its training had."""
+    grid, size = Grid((1, 1, 2)), (64, 64, 32)
+    network = CNNDNN(grid, [_Counting(), _Counting()], Average(), image_size=size).eval()
+    network.predict_proba(torch.zeros(1).expand(40, 1, *size))
+    assert max(_Counting.seen) == 16  # of 512 KiB each: 8 MiB
+    _Counting.seen.clear()
+    network.predict_proba(torch.zeros(1).expand(40, 1, *size), batch_size=20)
+    assert max(_Counting.seen) == 20

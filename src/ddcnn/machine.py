@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import platform
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +16,8 @@ import torch
 
 _LOOK = 0.5  # seconds between two looks at how much memory is in use
 _NEAR = 0.8  # of the limit
+MOST_AT_ONCE = 500  # samples that are looked at
+_BYTES_AT_ONCE = 2**23  # of them; what a first layer makes of volumes is many times as large
 
 
 def cache_folder() -> Path:
@@ -50,6 +53,15 @@ def return_freed_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
     if trim is not None:
         trim(0)
+
+
+def looked_at_once(shape: Sequence[int]) -> int:
+    """Return how many samples (C, *S) a network looks at at once where nothing is trained, so that memory suffices.
+
+    >>> looked_at_once((3, 32, 32)), looked_at_once((1, 64, 64, 32)), looked_at_once((1, 512, 512, 256))
+    (500, 16, 1)
+    """
+    return min(MOST_AT_ONCE, max(1, _BYTES_AT_ONCE // max(4 * math.prod(shape), 1)))
 
 
 @contextmanager

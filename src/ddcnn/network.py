@@ -17,6 +17,7 @@ from ddcnn.decomposition import Decomposition, Subimages
 from ddcnn.errors import AggregationError, DecompositionError
 from ddcnn.explaining import Explanation, explain
 from ddcnn.fusion import Backend
+from ddcnn.machine import looked_at_once
 from ddcnn.models import LocalCNNs
 
 _FEW, _MANY = 256, 4096  # images: to prepare a network for inference takes some tenths of a second, to measure as much
@@ -177,7 +178,7 @@ class CNNDNN(nn.Module):
         return form.eval()
 
     def predict_proba(
-        self, images: Shaped[Tensor, "n ..."] | Shaped[np.ndarray, "n ..."], *, batch_size: int = 256
+        self, images: Shaped[Tensor, "n ..."] | Shaped[np.ndarray, "n ..."], *, batch_size: int | None = None
     ) -> Float[np.ndarray, "n K"]:
         """Return the probability of each class for images as they were given to the training.
 
@@ -186,7 +187,7 @@ class CNNDNN(nn.Module):
         images
             (n, C, *S), (n, *S, C), or (n, *S) if C is 1: an array or a tensor on any device.
         batch_size
-            Images at once; the result does not depend on it, but for rounding.
+            Images at once; None: as many as do no harm. The result does not depend on it, but for rounding.
 
         Raises
         ------
@@ -195,7 +196,8 @@ class CNNDNN(nn.Module):
         """
         given = images if isinstance(images, Tensor) else np.asarray(images)
         arranged: Any = given if self.input is None else self.input.arranged(given)
-        batches = torch.as_tensor(arranged).split(batch_size)
+        tensor = torch.as_tensor(arranged)
+        batches = tensor.split(batch_size or looked_at_once(tensor.shape[1:]))
         device, was_training = self._device(), self.training
         self.eval()
         try:
@@ -208,7 +210,7 @@ class CNNDNN(nn.Module):
         return np.asarray(torch.cat(found) if found else torch.empty(0, classes))
 
     def predict(
-        self, images: Shaped[Tensor, "n ..."] | Shaped[np.ndarray, "n ..."], *, batch_size: int = 256
+        self, images: Shaped[Tensor, "n ..."] | Shaped[np.ndarray, "n ..."], *, batch_size: int | None = None
     ) -> Shaped[np.ndarray, " n"]:
         """Return the name of the class that is decided for, per image; its number, where names are not known.
 

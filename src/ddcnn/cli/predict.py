@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from ddcnn.network import CNNDNN
 
+_MOST = 64  # images at once: so soon is the first one answered
+
 
 class Resizing(StrEnum):
     """What becomes of files of another size."""
@@ -66,7 +68,9 @@ def predict(
     form: Annotated[
         Format, typer.Option("--format", help="table, json (a list) or csv.", metavar="FORM")
     ] = Format.TABLE,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images at once.")] = 64,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=1, help="Images at once; default up to 64, of large ones fewer.")
+    ] = None,
     resize: Annotated[
         Resizing | None,
         typer.Option(
@@ -104,6 +108,7 @@ def predict(
     from ddcnn.cli.display import print_json, print_table
     from ddcnn.cli.inputs import Wanted, end_with, find_files, read_batches
     from ddcnn.data.images import bombs_are_errors
+    from ddcnn.machine import looked_at_once
     from ddcnn.runs.folder import RunFolder
     from ddcnn.runs.networks import best_strategy, load
     from ddcnn.runs.run_validation import read_data
@@ -121,7 +126,8 @@ def predict(
         network = load(run, name, trust=trust, backend="looped")
         network.input_check = None  # each file is looked at when it is read
         with bombs_are_errors():
-            batches = read_batches(paths, wanted, batch_size, bad)
+            size = batch_size or min(_MOST, looked_at_once(wanted.shape))
+            batches = read_batches(paths, wanted, size, bad)
             rows = _predict(network, data["classes"], batches, len(paths), quick=precision is Precision.AUTO)
     if not rows:
         end_with(bad, wanted, answered=False)

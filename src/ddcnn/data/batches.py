@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -18,10 +17,8 @@ from ddcnn.data.mixing import partners, shares_of
 from ddcnn.data.prefetch import prefetch
 from ddcnn.data.sampling import balanced, shuffled
 from ddcnn.decomposition import Subdomain, Subimages
+from ddcnn.machine import MOST_AT_ONCE, looked_at_once
 from ddcnn.seeds import derive_seed
-
-_EVALUATED = 500  # samples at once, fewer where they are large
-_EVALUATED_BYTES = 2**23  # of them; what a first layer makes of volumes is many times as large
 
 
 @dataclass(frozen=True)
@@ -121,8 +118,7 @@ class Batches:
     @property
     def _harmless(self) -> int:
         """As many as a step of training has, or more where they are small."""
-        size = 4 * math.prod(self.inputs.shape[1:])
-        return min(_EVALUATED, max(self.batch_size, _EVALUATED_BYTES // max(size, 1)))
+        return max(min(self.batch_size, MOST_AT_ONCE), looked_at_once(self.inputs.shape[1:]))
 
     def _batches(self, parts: Iterable[Tensor], moves: Tensor | None) -> Generator[Batch, None, None]:
         if isinstance(self.inputs, Images) and not self.inputs.resident:

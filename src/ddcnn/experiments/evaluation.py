@@ -103,7 +103,7 @@ def evaluate(
     if tests:
         part = _test_part(folder, config.source, found)
     labels = dataset.labels[part]
-    batches = Batches(as_images(dataset.images), dataset.labels, part)
+    batches = Batches(as_images(dataset.images), dataset.labels, part, batch_size=1)  # as many at once as do no harm
     if network is None:
         assert deployed is not None
         (scores, local), missing = _scores_of_deployed(deployed, batches), deployed.missing
