@@ -17,9 +17,9 @@ from ddcnn.network import Said
 class Rounded(nn.Module):
     """Says what the image holds; in bfloat16, each probability is off by at most ``error``."""
 
-    def __init__(self, error: float) -> None:
+    def __init__(self, error: float, thresholds: tuple[float, ...] | None = None) -> None:
         super().__init__()
-        self.error, self.exact = error, 0
+        self.error, self.exact, self.thresholds = error, 0, thresholds
 
     def said(self, images: Tensor) -> Said:
         p = images.flatten(1)
@@ -50,6 +50,18 @@ def test_unsure_decisions_are_computed_again() -> None:
     assert torch.equal(found.argmax(1), images.flatten(1).argmax(1))
     torch.testing.assert_close(found[:4], images[:4].flatten(1))
     assert found[4, 0] == pytest.approx(0.91)
+
+
+def test_with_thresholds_unsure_is_what_is_near_them() -> None:
+    network = Rounded(0.01, thresholds=(0.9, 0.1))
+    decide = Decider(cast(Any, network), _images([0.5, 0.3, 0.6, 0.2] * 16))
+    assert decide.margin == pytest.approx(8 * 0.01 / 0.1, rel=0.01)  # a probability over 0.1 changes ten times as much
+    network.exact = 0
+    images = _images([0.895, 0.905, 0.5, 0.3])  # bfloat16 alone would turn the first two
+    found = decide(images).probabilities
+    assert network.exact == 2
+    decided = found / torch.tensor([0.9, 0.1])
+    assert decided.argmax(1).tolist() == [1, 0, 1, 1]
 
 
 @pytest.mark.parametrize("known", [None, _images([0.51, 0.49, 0.9, 0.9])])

@@ -35,7 +35,8 @@ class Decider:
     On images that are known, both precisions are compared. An image whose two most probable classes are closer than
     eight times the largest change of a probability is computed again in float32, there and later: no decision is
     another one than in float32 unless bfloat16 changes a probability four times as much as it did. If that concerns
-    more than a quarter of the known images, everything is computed in float32.
+    more than a quarter of the known images, everything is computed in float32. Where the network has thresholds, each
+    probability is divided by that of its class before, as it is to decide.
 
     Parameters
     ----------
@@ -47,7 +48,8 @@ class Decider:
     Attributes
     ----------
     margin
-        How far apart the two most probable classes are at least, to be decided in bfloat16; None: float32 throughout.
+        How far apart the two most probable classes are at least, to be decided in bfloat16, in probabilities (over
+        thresholds); None: float32 throughout.
     """
 
     def __init__(self, network: CNNDNN, known: Shaped[Tensor, "B C *S"] | None = None) -> None:
@@ -56,8 +58,8 @@ class Decider:
         if known is None:
             return
         short, exact = (self._decided(known, half=half).probabilities for half in (True, False))
-        margin = _ROOM * float((short - exact).abs().max())
-        if float((_gap(short) < margin).float().mean()) <= _WORTH:
+        margin = _ROOM * float(self._compared(short - exact).abs().max())
+        if float((self._gap(short) < margin).float().mean()) <= _WORTH:
             self.margin = margin
 
     @torch.inference_mode()
@@ -66,7 +68,7 @@ class Decider:
         if self.margin is None:
             return self._decided(images, half=False)
         found = self._decided(images, half=True)
-        unsure = _gap(found.probabilities) < self.margin
+        unsure = self._gap(found.probabilities) < self.margin
         if unsure.any():
             again = self._decided(images[unsure.to(images.device)], half=False)
             for part, exact in zip(found, again, strict=True):
@@ -79,7 +81,12 @@ class Decider:
             local, handed = self.network.said(images)
             return Decided(self.network.decide(handed).softmax(1), local.clone())
 
+    def _compared(self, probabilities: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
+        """Return what is compared to decide."""
+        if self.network.thresholds is None:
+            return probabilities
+        return probabilities / torch.tensor(self.network.thresholds, device=probabilities.device)
 
-def _gap(probabilities: Float[Tensor, "B K"]) -> Float[Tensor, "B"]:
-    first, second = probabilities.topk(2, 1).values.unbind(1)
-    return first - second
+    def _gap(self, probabilities: Float[Tensor, "B K"]) -> Float[Tensor, "B"]:
+        first, second = self._compared(probabilities).topk(2, 1).values.unbind(1)
+        return first - second
