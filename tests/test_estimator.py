@@ -18,6 +18,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import ddcnn
 from ddcnn import DomainDecomposedClassifier
+from ddcnn.runs.folder import RunFolder
 
 SMALL = {
     "model": {"name": "tests.strategies.tiny:linear"},
@@ -132,3 +133,102 @@ def test_groups_are_kept_together(digits: Any) -> None:
     small(epochs=1).fit(images, labels, groups=np.arange(60) // 2)
     with pytest.raises(ValueError, match="are of 1 group, and a group is kept in one part"):
         small(epochs=1).fit(images, labels, groups=np.zeros(60, int))
+
+
+@pytest.mark.parametrize(
+    ("names", "dtype"),
+    [
+        ([-1, 1], np.int64),
+        ([-1, 1], np.int8),
+        ([False, True], bool),
+        ([1.0, 2.0], np.float64),
+        ([-1.0, 10.0], np.float32),
+        (["10", "9"], str),
+        (["0", "1"], str),
+        (["left", "right"], object),
+        ([9, 10, 200], np.uint16),
+    ],
+)
+def test_labels_are_after_from_run_what_they_were(names: list[Any], dtype: type, digits: Any, tmp_path: Path) -> None:
+    images, y = digits[0], np.array(names, dtype)[np.arange(60) % len(names)]
+    fitted = small(epochs=1).fit(images, y)
+    fitted.save(tmp_path / "run")
+    again = DomainDecomposedClassifier.from_run(tmp_path / "run", trust=True)
+    assert again.classes_.tolist() == fitted.classes_.tolist() == names
+    assert again.classes_.dtype == fitted.classes_.dtype
+    assert again.predict(images).tolist() == fitted.predict(images).tolist()
+    assert again.score(images, y) == fitted.score(images, y)
+    again.save(tmp_path / "again")
+    assert DomainDecomposedClassifier.from_run(tmp_path / "again", trust=True).classes_.tolist() == names
+
+
+def test_names_of_another_run_that_are_no_numbers_in_order_stay_names(digits: Any, tmp_path: Path) -> None:
+    images, _ = digits
+    for number, (y, classes) in enumerate(
+        [(np.arange(60) % 2, [0, 1]), (np.array(["10", "9"])[np.arange(60) % 2], ["10", "9"])]
+    ):
+        config = SMALL | {"strategy": "global"}
+        ddcnn.fit(images, y, epochs=1, config=config, out=tmp_path / str(number))
+        found = DomainDecomposedClassifier.from_run(tmp_path / str(number), trust=True)
+        assert found.classes_.tolist() == classes
+
+
+def test_labels_that_a_stranger_says_are_of_another_type_are_refused(
+    trained: DomainDecomposedClassifier, tmp_path: Path
+) -> None:
+    trained.save(tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    data = folder.read_json("data.json")
+    for kind, message in (
+        ("int64", "the classes left, right are no labels of type int64"),
+        ("datetime64", "label_kind"),
+    ):
+        folder.write_json("data.json", data | {"input": data["input"] | {"label_kind": kind}})
+        folder.seal()
+        with pytest.raises(ddcnn.DdcnnError, match=message) as error:
+            DomainDecomposedClassifier.from_run(tmp_path / "run", trust=True)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("rows", [False, True])
+def test_a_saved_classifier_keeps_its_layout(rows: bool, digits: Any, tmp_path: Path) -> None:
+    images, labels = digits[0][:, :6], digits[1]  # 6x6: height and width can be exchanged
+    turned = images.transpose(0, 2, 1)
+    straight = small(grid=(2, 1), epochs=2).fit(images, labels)
+    expected = straight.predict_proba(images)
+    assert np.abs(straight.predict_proba(turned) - expected).max() > 0.01
+    given = np.ascontiguousarray(turned).reshape(60, 36) if rows else turned
+    shape = {"image_shape": (6, 6)} if rows else {}
+    fitted = small(grid=(2, 1), epochs=2, layout="NWH", **shape).fit(given, labels)
+    fitted.save(tmp_path / "run")
+    again = DomainDecomposedClassifier.from_run(tmp_path / "run", trust=True)
+    for one in (fitted, again, clone(again).set_params(config=SMALL, random_state=0).fit(given, labels)):
+        np.testing.assert_allclose(one.predict_proba(given), expected, atol=1e-6)
+        assert one.layout == "NWH"
+    np.testing.assert_allclose(again.predict_proba(turned.reshape(60, 36)), expected, atol=1e-6)
+
+
+def test_a_saved_classifier_takes_rows_of_images_that_are_not_square(digits: Any, tmp_path: Path) -> None:
+    images, labels = digits  # 8x6
+    rows = images.transpose(0, 2, 1).reshape(60, 48)
+    fitted = small(layout="NWH", image_shape=(6, 8)).fit(rows, labels)
+    fitted.save(tmp_path / "run")
+    again = DomainDecomposedClassifier.from_run(tmp_path / "run", trust=True)
+    assert again.image_shape == (6, 8)
+    np.testing.assert_allclose(again.predict_proba(rows), fitted.predict_proba(rows), atol=1e-6)
+
+
+@pytest.mark.parametrize("what", ["X", "rows", "y", "sample_weight"])
+def test_masked_values_are_refused(what: str, digits: Any, trained: DomainDecomposedClassifier) -> None:
+    images, labels = digits
+    given = {"X": images, "y": (labels == "left").astype(int), "sample_weight": np.ones(60)}
+    if what == "rows":
+        given["X"] = images.reshape(60, 48)
+    name = "X" if what == "rows" else what
+    given[name] = np.ma.masked_array(given[name], False)
+    given[name][3] = np.ma.masked
+    with pytest.raises(ValueError, match=f"^{name} has masked values, .*fill them, {name}.filled"):
+        small(image_shape=(8, 6)).fit(**given)
+    if what == "X":
+        with pytest.raises(ValueError, match=r"^X has masked values"):
+            trained.predict(given["X"])

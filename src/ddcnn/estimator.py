@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,10 +16,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from ddcnn.data.arrays import arranged, as_dataset, as_numpy
+from ddcnn.data.arrays import arranged, as_dataset, as_numpy, refuse_masked
 from ddcnn.data.csv_file import is_number
-from ddcnn.data.layouts import Conversion, axis_order
-from ddcnn.errors import DataError
+from ddcnn.data.description import LABEL_KINDS
+from ddcnn.errors import DataError, RunError
 from ddcnn.experiments.fitting import Fitted, configured, fit_in_memory
 from ddcnn.runs.folder import RunFolder
 from ddcnn.runs.networks import load, open_saved
@@ -113,6 +114,8 @@ class DomainDecomposedClassifier(ClassifierMixin, BaseEstimator):
         ValueError
             Images, labels or parameters cannot be used.
         """
+        for name, values in (("y", y), ("sample_weight", sample_weight)):
+            refuse_masked(values, name)
         images = self._images(X, reset=True, y=y)
         labels = np.asarray(y)
         if labels.ndim == 2 and labels.shape[1] == 1:
@@ -139,6 +142,8 @@ class DomainDecomposedClassifier(ClassifierMixin, BaseEstimator):
             classes=[str(one) for one in self.classes_],
             sample_weight=sample_weight,
         )
+        kind = "str" if self.classes_.dtype.kind in "UT" else self.classes_.dtype.name
+        dataset = replace(dataset, label_kind=kind if kind in LABEL_KINDS else None)
         self.image_shape_ = tuple(dataset.images.shape[1:])
         self._fitted = fit_in_memory(config, dataset)
         return self
@@ -152,10 +157,10 @@ class DomainDecomposedClassifier(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class, (n, K), in the order of ``classes_``."""
         check_is_fitted(self)
-        images = self._images(X, reset=False)
-        if self.layout is not None:
-            images = Conversion(axis_order("X", images.shape, self.layout), images.dtype)(images)
-        found = self._fitted.network.predict_proba(arranged(images, self.image_shape_, "X")).astype(np.float64)
+        images, network = self._images(X, reset=False), self._fitted.network
+        if network.input is None:  # of a run of version 0.1
+            images = arranged(images, self.image_shape_, "X")
+        found = network.predict_proba(images).astype(np.float64)
         return np.asarray(found / found.sum(1, keepdims=True))
 
     def predict(self, X: Any) -> np.ndarray:
@@ -180,11 +185,12 @@ class DomainDecomposedClassifier(ClassifierMixin, BaseEstimator):
     def from_run(cls, path: Path | str, *, strategy: str | None = None, trust: bool = False) -> Self:
         """Return a classifier that is fitted already, from a run of `save`, `ddcnn.train` or `ddcnn.compare`.
 
-        ``classes_`` are the names of the classes, as numbers if all are. Parameters are those of `ddcnn.load`.
+        ``classes_`` are what they were at `fit`; of another run, the names of the classes, as numbers if all are, and
+        ascend. Parameters are those of `ddcnn.load`.
         """
         network = load(path, strategy, trust=trust)
         saved = open_saved(RunFolder(path), strategy, trust=trust)
-        config, shape = saved.config, tuple(saved.data["image_shape"])
+        config, shape, known = saved.config, tuple(saved.data["image_shape"]), saved.data.get("input", {})
         found = cls(
             model=config.model.name,
             grid=config.decomposition.grid,
@@ -198,9 +204,9 @@ class DomainDecomposedClassifier(ClassifierMixin, BaseEstimator):
             config=config.model_dump(mode="json", include={"model", "decomposition", "aggregation", "training"}),
             random_state=config.seed,
         )
-        found.image_shape = shape[1:] if shape[0] == 1 else (*shape[1:], shape[0])
-        names = saved.data["classes"]
-        found.classes_ = np.array([int(name) for name in names] if all(map(is_number, names)) else names)
+        found.layout = known.get("layout")
+        found.image_shape = _as_given(shape, found.layout)
+        found.classes_ = _labels_of(saved.data["classes"], known.get("label_kind"))
         found.image_shape_ = shape
         found.n_features_in_ = int(np.prod(shape))
         found._fitted = Fitted(
@@ -220,6 +226,7 @@ class DomainDecomposedClassifier(ClassifierMixin, BaseEstimator):
 
     def _images(self, X: Any, *, reset: bool, y: Any = None) -> np.ndarray:
         """Return images as they were given, or, of rows, in the shape that these have as images."""
+        refuse_masked(X, "X")
         if not hasattr(X, "ndim"):
             X = np.asarray(X)
         if X.ndim > 2:
@@ -236,3 +243,27 @@ class DomainDecomposedClassifier(ClassifierMixin, BaseEstimator):
             text = "x".join(map(str, shape))
             raise DataError(f"X has {values.shape[1]} features, which are no image of image_shape {text}")
         return np.asarray(values).reshape(len(values), *shape)
+
+
+def _as_given(shape: Sequence[int], layout: str | None) -> tuple[int, ...]:
+    """Return the shape of an image (C, *S) in a layout; None: channels last, if there are several."""
+    C, *size = shape
+    axes = "DHW"[-len(size) :]
+    order = layout or f"N{axes}{'' if C == 1 else 'C'}"
+    sizes = dict(zip("C" + axes, shape, strict=True))
+    return tuple(sizes[axis] for axis in order[1:])
+
+
+def _labels_of(names: Sequence[str], kind: str | None) -> np.ndarray:
+    """Return the labels whose names these are, by their type, one of `ddcnn.data.description.LABEL_KINDS`."""
+    texts = np.array(names)
+    if kind is None:
+        numbers = [int(name) for name in names] if all(map(is_number, names)) else []
+        return np.array(numbers) if numbers and numbers == sorted(numbers) else texts
+    try:
+        found = texts == "True" if kind == "bool" else texts.astype(kind)
+    except (ValueError, OverflowError):
+        found = texts[:0]
+    if [str(one) for one in found] != [*names]:
+        raise RunError(f"data.json: the classes {', '.join(names[:5])} are no labels of type {kind}; train again")
+    return found

@@ -185,7 +185,8 @@ class CNNDNN(nn.Module):
         Parameters
         ----------
         images
-            (n, C, *S), (n, *S, C), or (n, *S) if C is 1: an array or a tensor on any device.
+            An array or a tensor on any device. If the training was given arrays, their layout is that of these as well,
+            if it fits their shape; else they are (n, C, *S), (n, *S, C), or (n, *S) if C is 1.
         batch_size
             Images at once; None: as many as do no harm. The result does not depend on it, but for rounding.
 
@@ -194,7 +195,7 @@ class CNNDNN(nn.Module):
         DdcnnError
             They have another shape, or their values are on another scale, than in the training.
         """
-        given = images if isinstance(images, Tensor) else np.asarray(images)
+        given = images if self.input is not None or isinstance(images, Tensor) else np.asarray(images)
         arranged: Any = given if self.input is None else self.input.arranged(given)
         tensor = torch.as_tensor(arranged)
         batches = tensor.split(batch_size or looked_at_once(tensor.shape[1:]))
@@ -294,7 +295,7 @@ class CNNDNN(nn.Module):
         return decided(scores, self.thresholds)
 
     def explain(
-        self, images: Shaped[Tensor, "B C *S"] | np.ndarray, target: int | Sequence[int] | None = None
+        self, images: Shaped[Tensor, "B ..."] | np.ndarray, target: int | Sequence[int] | None = None
     ) -> Explanation:
         """Return which subdomain said what, what the aggregation made of it, and which pixels mattered.
 

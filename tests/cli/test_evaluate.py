@@ -25,6 +25,8 @@ RESULT = {
     "brier": 0.375,
     "ece": 0.0625,
     "thresholds": None,
+    "notes": ["3 files were laid on white"],
+    "left_out": [{"file": "x.png", "reason": "x.png is empty"}] * 21,
     "classes": {
         "[red]a": {"accuracy": 0.5, "samples": 4, "precision": 1.0, "recall": 0.5, "f1": 0.667},
         "b": {"accuracy": None, "samples": 0, "precision": 0.0, "recall": None, "f1": 0.0},
@@ -49,7 +51,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def test_tables(call: Callable, seen: dict, made_run: Path) -> None:
     code, out, err = call("evaluate", made_run, "--strategy", "vote")
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert err.splitlines() == ["left out: x.png is empty"] * 20 + ["left out: 1 more files; --json names them"]
     assert (seen["run"], seen["data"].source, seen["strategy"]) == (made_run, "mnist5k", "vote")
     for part in ("[red]a", "75.0", "0.5000", "0.3750", "6.2", "25.0", "12.5"):
         assert part in out

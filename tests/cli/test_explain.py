@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 import ddcnn
+from tests.cli.trained import train_small
 
 pytest.importorskip("captum", reason="pip install 'ddcnn[explain]'")
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "explain.md"
@@ -46,6 +47,26 @@ def test_json_agrees_with_the_network(call: Callable, made_run: Path, images: Pa
             assert part["attribution"] == pytest.approx(float(expected.attribution[b, n]), abs=1e-5)
         if row["brightest"] is not None:
             assert float(expected.heat_map[b][tuple(row["brightest"])]) == float(expected.heat_map[b].max())
+
+
+def test_the_class_is_that_of_predict_where_thresholds_decide(call: Callable, tmp_path: Path) -> None:
+    run = train_small(tmp_path, threshold=0.9)  # bright only above 0.9
+    images = np.load(tmp_path / "d.npz")["images"]
+    np.savez(tmp_path / "all.npz", images=images)
+    network = ddcnn.load(run, "cnn-dnn", trust=True)
+    expected = network.predict(images).tolist()
+    options = (run, tmp_path / "all.npz", "--strategy", "cnn-dnn", "--trust", "--json")
+    rows = json.loads(call("explain", *options)[1])
+    assert [row["class"] for row in rows["images"]] == [row["explained"] for row in rows["images"]] == expected
+    assert rows["notes"] == ["decides for bright above a probability of 0.900, as chosen in the training"]
+    assert [row["class"] for row in json.loads(call("predict", *options)[1])["predictions"]] == expected
+
+
+def test_more_images_than_are_drawn_are_counted(call: Callable, made_run: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "many.npz", images=np.repeat(PIXELS, 10, 0))
+    code, out, _ = call("explain", made_run, tmp_path / "many.npz", "--out", tmp_path / "why.png")
+    assert code == 0
+    assert "has the first 16 of 20 images" in out.replace("\n", " ")
 
 
 def test_table_and_picture(call: Callable, made_run: Path, images: Path, tmp_path: Path) -> None:

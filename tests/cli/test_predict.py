@@ -254,3 +254,55 @@ def test_code_of_a_stranger(
     assert line.endswith("say so: trust=True, or --trust")
     code, out, _ = call("predict", run, images, "--trust")
     assert (code, out.startswith("hello")) == (0, True)
+
+
+def test_an_array_file_is_read_as_in_training_and_by_what_it_says(
+    call: Callable, refused: Callable, float_run: Path, tmp_path: Path
+) -> None:
+    """As the network itself says of these images, and as ``explain`` does; in the file width comes before height."""
+    draw = np.random.default_rng(0)
+    images = draw.random((3, 1, 8, 8), np.float32)
+    turned = images[:, 0].transpose(0, 2, 1)
+    plain = described(float_run, tmp_path / "plain", value_range=(0.0, 1.0))
+    run = described(float_run, tmp_path / "run", value_range=(0.0, 1.0), layout="NWH")
+    with torch.no_grad():
+        expected = load(float_run)(torch.from_numpy(images)).softmax(1).numpy()
+        assert not np.allclose(
+            load(float_run)(torch.from_numpy(turned[:, None].copy())).softmax(1), expected, atol=1e-4
+        )
+    np.savez(tmp_path / "w.npz", images=turned, layout="NWH")
+    np.savez(tmp_path / "h.npz", images=images[:, 0], layout="nhw")
+    np.savez(tmp_path / "c.npz", images=images.transpose(0, 3, 1, 2), layout=np.array([b"NWCH"]))
+    for name in ("w.npz", "h.npz", "c.npz"):
+        for one in (plain, run):
+            rows = json.loads(call("predict", one, tmp_path / name, "--format", "json").out)
+            np.testing.assert_allclose([[*row["probabilities"].values()] for row in rows], expected, atol=1e-5)
+            rows = json.loads(call("explain", one, tmp_path / name, "--json").out)["images"]
+            assert [row["probability"] for row in rows] == pytest.approx(expected.max(1).tolist(), abs=1e-5)
+    np.save(tmp_path / "one.npy", turned[0])  # it cannot say
+    rows = json.loads(call("predict", run, tmp_path / "one.npy", "--format", "json").out)
+    assert [*rows[0]["probabilities"].values()] == pytest.approx(expected[0].tolist(), abs=1e-5)
+    np.savez(tmp_path / "w.npz", images=turned)
+    assert "w.npz does not say which axis is what" in refused("predict", run, tmp_path / "w.npz")
+    assert call("predict", plain, tmp_path / "w.npz").code == 0
+    for wrong, message in (
+        ("NCHW", "has 4 axes"),
+        (np.array([1.0]), "layout should be one string"),
+        ("HWN", "layout should"),
+    ):
+        np.savez(tmp_path / "w.npz", images=turned, layout=wrong)
+        assert message in refused("predict", run, tmp_path / "w.npz")
+
+
+def test_an_array_file_that_does_not_fit_by_its_own_layout_is_refused(
+    refused: Callable, made_run: Path, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "w.npz", images=PIXELS, layout="NCHW")
+    said = refused("predict", made_run, tmp_path / "w.npz")
+    assert "expected an array of shape (3, 16, 16) as in training, got (16, 16, 3) of layout NCHW" in said
+
+
+def test_a_picture_of_a_mask_is_not_one_of_0_and_1(refused: Callable, made_run: Path, tmp_path: Path) -> None:
+    run = described(made_run, tmp_path / "run", value_range=(0.0, 1.0))
+    Image.fromarray(255 * (PIXELS[0] > 127).astype(np.uint8)).save(tmp_path / "mask.png")
+    assert "was trained on uint8 in 0..1, got values in 0..255" in refused("predict", run, tmp_path / "mask.png")

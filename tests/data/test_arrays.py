@@ -165,3 +165,22 @@ def test_images_are_arranged_as_in_training(shape: tuple[int, ...]) -> None:
 def test_pixels_that_were_in_memory_cannot_be_read() -> None:
     with pytest.raises(DataError, match=r"data\.source = arrays: these images were given in memory and are not kept"):
         open_data(DataConfig(source="arrays"))
+
+
+def test_a_layout_that_is_told_is_used_or_refused() -> None:
+    images = pixels(2, 6, 5)
+    np.testing.assert_array_equal(arranged(images, (1, 5, 6), "X", "NWH"), images.transpose(0, 2, 1)[:, None])
+    with pytest.raises(DataError, match=r"^X: expected images of 1x6x5 \(channels first\) .* got 1x5x6 by NWH"):
+        arranged(images, (1, 6, 5), "X", "NWH")
+
+
+@pytest.mark.parametrize("what", ["X", "y", "groups", "sample_weight"])
+def test_masked_values_are_not_used(what: str) -> None:
+    given: dict[str, Any] = {"X": pixels(4, 5, 6), "y": LABELS, "groups": [1, 2, 3, 4], "sample_weight": [1.0] * 4}
+    given[what] = np.ma.masked_array(given[what], False)
+    as_dataset(given["X"], **{name: value for name, value in given.items() if name != "X"})
+    given[what][0] = np.ma.masked
+    masked = 30 if what == "X" else 1
+    for one in (given[what], [*given[what]]):  # a list of arrays unmasks them as well
+        with pytest.raises(DataError, match=f"^{what} has masked values, {masked} of them; fill them, {what}.filled"):
+            as_dataset(**given | {what: one})

@@ -76,6 +76,7 @@ def test_labels_are_grouped(folder: Path) -> None:
         ([], "path,label", {}, "got path, label"),
         ([], "file,label,label", {}, "each once; got file, label, label"),
         (["in/0.png"], "file,label", {}, r"line 2: the label is empty"),
+        (["in/0.png,a", "in/1.png,Fruit, red"], "file,label", {}, r"line 3: there are more fields than columns; put a"),
         ([",a"], "file,label", {}, r"line 2: the file is empty"),
         (["in/0.png,a", "in/1.png,b", "./in/0.png,a"], "file,label", {}, "twice, in lines 2 and 4"),
         (["in/0.png,a,tests"], "file,label,split", {}, r"line 2: split 'tests' is unknown: did you mean 'test'\?"),

@@ -52,6 +52,10 @@ def test_a_data_set_is_described_as_it_was_read() -> None:
         ("classes", ["a", "\udcff"]),
         ("window", [1, 1]),
         ("label_groups", [1]),
+        ("layout", "NHW"),
+        ("layout", "DHWN"),
+        ("layout", 3),
+        ("label_kind", "complex128"),
     ],
 )
 def test_a_description_of_a_stranger_is_refused_with_its_field(field: str, value: Any) -> None:
@@ -80,6 +84,12 @@ def test_what_is_no_description_is_refused(value: object) -> None:
         (UNIT, {"dtype": "uint8", "value_range": WHOLE}, r"float32 in 0\.\.1, got uint8 in 0\.\.255"),
         (UNIT, {"value_range": WHOLE}, r"scale them to 0\.\.1"),
         (replace(UNIT, value_range=WHOLE), {"value_range": ONE}, r"look scaled to 0\.\.1"),
+        (
+            replace(BYTES, value_range=ONE),
+            {"value_range": WHOLE},
+            r"uint8 in 0\.\.1, got values in 0\.\.255; scale them",
+        ),
+        (replace(BYTES, value_range=(0.0, 16.0)), {"value_range": WHOLE}, r"scale them to 0\.\.16"),
     ],
 )
 def test_data_that_mean_something_else_are_refused(
@@ -96,6 +106,9 @@ def test_data_that_mean_something_else_are_refused(
         (BYTES, {}),
         (BYTES, {"value_range": (3.0, 90.0)}),
         (replace(BYTES, value_range=(0.0, 30.0)), {"value_range": WHOLE}),
+        (BYTES, {"value_range": (0.0, 2.0)}),
+        (replace(BYTES, value_range=(0.0, 9.0)), {"value_range": (0.0, 20.0)}),
+        (replace(CT, layout="NWHD"), {"layout": None, "label_kind": "str"}),
         (UNIT, {"value_range": (0.1, 1.7)}),
         (CT, {"label_groups": {"ill": ("2", "1"), "healthy": ("0",)}}),
     ],

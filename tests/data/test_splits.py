@@ -159,10 +159,21 @@ def test_hold_out_divides_the_given_samples_only() -> None:
 
 
 def test_hold_out_needs_two_of_a_class() -> None:
-    with pytest.raises(DataError, match=r"class 1 has 1 image, at least 2 are needed"):
+    with pytest.raises(DataError, match=r"class number 1 has 1 image among the 4 training images, at least 2 are"):
         hold_out(torch.arange(4), torch.tensor([0, 0, 0, 1]), 0.5, seed=0)
     with pytest.raises(DataError, match=r"between 0 and 1, got 1\.0"):
         hold_out(torch.arange(4), torch.tensor([0, 0, 1, 1]), 1.0, seed=0)
+
+
+def test_a_class_that_is_rare_in_the_training_part_is_named() -> None:
+    dataset = _dataset([20, 20, 3])
+    train = make_split(dataset, DataConfig(), 0).train
+    assert (dataset.labels[train] == 2).sum() == 1
+    for divide in (hold_out, folds):
+        how = {hold_out: 0.5, folds: 3}[divide]
+        with pytest.raises(DataError, match=rf"^class 'c' has 1 image among the {len(train)} training images, at"):
+            divide(train, dataset.labels, how, 0, None, dataset.classes)
+        divide(train, torch.where(dataset.labels == 2, 1, dataset.labels), how, 0, None, dataset.classes)  # none of c
 
 
 @settings(max_examples=40, deadline=None)

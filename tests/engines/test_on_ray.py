@@ -11,6 +11,7 @@ import pytest
 
 from ddcnn.engines import Failure
 from ddcnn.engines.on_ray import _Board
+from ddcnn.errors import EngineError
 from ddcnn.training import Progress
 from tests.bars import write_bars
 from tests.engines.conftest import SharedCluster
@@ -81,10 +82,8 @@ class SmallRay:
         pass
 
 
-@pytest.mark.parametrize("losses", [0, 1, 2])
-def test_a_node_that_dies_when_its_task_is_done_costs_a_new_start_too(tmp_path: Path, losses: int) -> None:
-    """What it has sent is gone with it, before it was fetched."""
-    small, kept = SmallRay(losses), []
+def board(small: SmallRay, kept: list[bytes], folder: Path) -> _Board:
+    """Return a board with one task, whose result is put into a list."""
     take = SimpleNamespace(take=SimpleNamespace(remote=list))
     engine: Any = SimpleNamespace(
         _ray=small, workers=1, retries=1, device="cpu", threads=1, mailbox=lambda: take, options=dict
@@ -97,9 +96,23 @@ def test_a_node_that_dies_when_its_task_is_done_costs_a_new_start_too(tmp_path: 
         checkpoints=SimpleNamespace(put=lambda content, _: kept.append(content)),
         collected=lambda: kept or None,
     )
-    (failure,) = _Board(engine, [task], Progress(), tmp_path).run()
+    return _Board(engine, [task], Progress(), folder)
+
+
+@pytest.mark.parametrize("losses", [0, 1, 2])
+def test_a_node_that_dies_when_its_task_is_done_costs_a_new_start_too(tmp_path: Path, losses: int) -> None:
+    """What it has sent is gone with it, before it was fetched."""
+    small, kept = SmallRay(losses), list[bytes]()
+    (failure,) = board(small, kept, tmp_path).run()
     assert small.done == min(losses, 1) + 1
     if losses < 2:
         assert (failure, kept) == (None, [b"result"])
     else:
         assert failure == Failure("local/subdomain 0", "its worker is gone: its owner has died")
+
+
+def test_what_is_not_of_one_task_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small, told = SmallRay(0), ("ended", ["image 7 cannot be read", False])
+    monkeypatch.setattr(small, "get", lambda one: told if isinstance(one, str) else one)
+    with pytest.raises(EngineError, match=r"^local/subdomain 0: image 7 cannot be read$"):
+        board(small, [], tmp_path).run()

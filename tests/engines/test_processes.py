@@ -17,8 +17,8 @@ import torch
 
 import ddcnn
 from ddcnn.cores import usable_cores
-from ddcnn.engines import InProcess, Processes, task
-from ddcnn.errors import EngineError, InterruptionError, TrainingError
+from ddcnn.engines import Engine, InProcess, Processes, task
+from ddcnn.errors import DataError, EngineError, InterruptionError, TrainingError
 from ddcnn.planning import Setup
 from ddcnn.seeds import derive_seed
 from ddcnn.strategies.local import LocalResult
@@ -46,12 +46,12 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def problem(source: str) -> Callable[..., Setup]:
-    def make(**training: Any) -> Setup:
-        compute = {"device": "cpu", "precision": "float32", "backend": "fused", "group": 2}
+    def make(model: str = "tiny", backend: str = "fused", **training: Any) -> Setup:
+        compute = {"device": "cpu", "precision": "float32", "backend": backend, "group": 2}
         values = {
             "data": {"source": source},
             "decomposition": {"grid": "2x2"},
-            "model": {"name": "tests.engines.broken:tiny"},
+            "model": {"name": f"tests.engines.broken:{model}"},
             "training": {"epochs": 2, "batch_size": 20, "lr": 0.05, "shift": 1} | training,
             "compute": compute,
         }
@@ -129,6 +129,61 @@ def test_a_subdomain_that_cannot_be_trained_is_missing(
         assert all(torch.equal(value, states(expected)[n][name]) for name, value in states(local)[n].items())
     assert local.history.best_epochs[2] == 0
     assert local.history.best_epochs[3] > 0
+
+
+@pytest.fixture(params=["in_process", "processes"])
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    with InProcess() if request.param == "in_process" else Processes(2, threads=1, retries=0) as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        ("RuntimeError", "RuntimeError: broken by a test; see"),
+        ("AssertionError", "AssertionError: broken by a test; see"),
+        ("MemoryError", "not enough memory: broken by a test"),
+    ],
+)
+def test_what_a_network_raises_costs_its_subdomain_in_every_engine(
+    problem: Callable[..., Setup],
+    engine: Engine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: str,
+    reason: str,
+) -> None:
+    p = problem("late", "looped")
+    expected = train_local(p, InProcess(), Progress())
+    monkeypatch.setenv("BROKEN_SEED", str(derive_seed(0, "local", 2)))  # see tests/engines/broken.py
+    monkeypatch.setenv("BROKEN_WITH", error)
+    watcher = Watcher()
+    local = train_local(p, engine, watcher, Workspace(tmp_path, p.fingerprint))
+    assert local.missing == (2,)
+    (note,) = (note for note in watcher.notes if "failed" in note)
+    assert note.startswith(f"local/subdomains 2-3 failed: {reason}")
+    if "; see" in note:
+        assert "in _raise" in Path(note.rpartition("; see ")[2]).read_text()
+    for n in (0, 1):
+        assert all(torch.equal(value, states(expected)[n][name]) for name, value in states(local)[n].items())
+
+
+@pytest.mark.parametrize(
+    ("error", "message"), [("DataError", "broken by a test"), ("an assertion of ddcnn", "not.ddcnn:name")]
+)
+def test_what_is_not_of_one_task_ends_the_run_in_every_engine(
+    problem: Callable[..., Setup],
+    engine: Engine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: str,
+    message: str,
+) -> None:
+    p = problem("late", "looped")
+    monkeypatch.setenv("BROKEN_SEED", str(derive_seed(0, "local", 2)))
+    monkeypatch.setenv("BROKEN_WITH", error)
+    with pytest.raises((DataError, EngineError, AssertionError), match=message):
+        train_local(p, engine, Progress(), Workspace(tmp_path, p.fingerprint))
 
 
 def test_nothing_could_be_trained(problem: Callable[..., Setup], tmp_path: Path) -> None:

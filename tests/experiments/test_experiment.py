@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -119,6 +120,28 @@ def test_one_variant_first_and_the_others_later(values: dict, rates: str, tmp_pa
     assert watched.stages == ["local", "dnn"]  # those of the other alone
     with pytest.raises(ConfigError, match=r"^experiment rates has no variant 'fats'; use slow, fast, fine$"):
         ddcnn.experiment(rates, values, seeds=1, variants=["fats"], out=tmp_path / "e")
+
+
+def test_what_is_done_stays_whatever_is_asked_for_next(values: dict, rates: str, tmp_path: Path) -> None:
+    out = tmp_path / "e"
+    ddcnn.experiment(rates, values, seeds=2, variants=["fast"], out=out)
+    both = ddcnn.experiment(rates, values, seeds=1, variants=["slow"], out=out, progress=(watched := Stopping()))
+    assert watched.stages == ["local", "dnn"]
+    assert [line["cell"] for line in lines(out)] == ["slow-s0", "fast-s0", "fast-s1"]
+    assert {arm["name"]: arm["n"] for arm in both.summary["arms"]} == {"slow": 1, "fast": 2}
+    assert (len(both.summary["pairs"]), both.summary["left_out"]) == (1, {"fine": "not asked for"})
+    assert not any(note.startswith("variant fast is left out") for note in watched.notes)
+    before = (out / "cells.jsonl").read_text()
+    other = ddcnn.experiment(rates, values | {"seed": 1}, seeds=1, variants=["slow"], out=out).summary
+    assert other["units"] == [0, 1]
+    assert [line["cell"] for line in lines(out)] == ["slow-s0", "fast-s0", "slow-s1", "fast-s1"]
+    assert set(before.splitlines()) < set((out / "cells.jsonl").read_text().splitlines())
+    changed = values | {"training": values["training"] | {"epochs": 1}}
+    with pytest.raises(RunError, match=r"s0 was begun with training.epochs = 2, not 1; ask for the same, or begin"):
+        ddcnn.experiment(rates, changed, seeds=1, variants=["fine"], out=out)
+    shutil.rmtree(out / "cells" / "fast-s1")
+    ddcnn.experiment(rates, values, seeds=1, variants=["slow"], out=out)  # what is gone is not done again unasked
+    assert not (out / "cells" / "fast-s1").exists()
 
 
 def test_what_is_said_follows_from_the_runs(values: dict, rates: str, tmp_path: Path) -> None:

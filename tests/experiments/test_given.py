@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import ddcnn
-from ddcnn.config import Config
+from ddcnn.config import Config, DataConfig
 from ddcnn.errors import InterruptionError
 from ddcnn.report import write_report
 from ddcnn.training import Progress
@@ -232,3 +232,122 @@ def test_a_data_set_that_was_read_keeps_its_name(arrays: Any, tmp_path: Path) ->
     ddcnn.train(values, ddcnn.open_data(values.data))
     assert Config.read(tmp_path / "run" / "config.yaml").data.source == source
     assert ddcnn.evaluate(tmp_path / "run", trust=True)["part"] == "test"
+
+
+@pytest.fixture(scope="module")
+def square() -> tuple[np.ndarray, np.ndarray]:
+    """40 grey images of 8x8: width and height can be exchanged."""
+    draw = np.random.default_rng(1)
+    return draw.integers(0, 256, (40, 8, 8), dtype=np.uint8), np.arange(40) % 2
+
+
+@pytest.mark.parametrize(
+    ("layout", "given"),
+    [
+        ("NWH", lambda x: x[:, 0].transpose(0, 2, 1)),
+        ("NCWH", lambda x: x.transpose(0, 1, 3, 2)),
+        ("NWHC", lambda x: x.transpose(0, 3, 2, 1)),
+    ],
+)
+def test_later_images_have_the_layout_of_those_of_the_training(
+    square: Any, tmp_path: Path, layout: str, given: Any
+) -> None:
+    """What is trained on images that lie otherwise is the same network, and says the same of the same images."""
+    X, y = square[0][:, None], square[1]
+    turned = given(X)
+    straight = ddcnn.fit(X, y, layout="NCHW", grid=(2, 1), config=SMALL)
+    expected, wrong = straight.predict_proba(X), straight.predict_proba(X.transpose(0, 1, 3, 2))
+    assert np.abs(expected - wrong).max() > 1e-4
+    fitted = ddcnn.fit(turned, y, layout=layout.lower(), grid=(2, 1), config=SMALL, out=tmp_path / "run")
+    for network in (fitted, ddcnn.load(tmp_path / "run", trust=True)):
+        for images in (turned, torch.from_numpy(turned), turned.astype(np.float64)):
+            np.testing.assert_allclose(network.predict_proba(images), expected, atol=1e-6)
+            found = network.explain(images)
+            np.testing.assert_allclose(found.probabilities.numpy(), expected, atol=1e-6)
+        assert network.predict(turned).tolist() == [str(k) for k in expected.argmax(1)]
+        np.testing.assert_allclose(network(torch.from_numpy(X)).softmax(1).detach().numpy(), expected, atol=1e-6)
+        others = X if layout == "NWH" else X[:, 0]  # too many or too few axes for that layout
+        np.testing.assert_allclose(network.predict_proba(others), expected, atol=1e-6)
+
+
+def test_channels_stay_last_where_their_number_is_that_of_rows() -> None:
+    draw = np.random.default_rng(2)
+    images, y = draw.integers(0, 256, (40, 4, 4, 4), dtype=np.uint8), np.arange(40) % 2
+    network = ddcnn.fit(images, y, config=SMALL)  # read as NHWC
+    with torch.no_grad():
+        expected = network(torch.from_numpy(images).permute(0, 3, 1, 2)).softmax(1).numpy()
+    np.testing.assert_allclose(network.predict_proba(images), expected, atol=1e-6)
+
+
+def test_evaluate_and_resume_read_images_by_the_layout_of_the_training(square: Any, tmp_path: Path) -> None:
+    X, y = square
+    turned = X.transpose(0, 2, 1)
+    data = ddcnn.as_dataset(turned, y, layout="NWH")
+    ddcnn.train(config(tmp_path / "straight"), (X, y))
+    straight = ddcnn.evaluate(tmp_path / "straight", data=(X, y), trust=True)
+    with pytest.raises(InterruptionError):
+        ddcnn.train(config(tmp_path / "run"), data, progress=Interrupting())
+    with pytest.raises(ddcnn.DdcnnError, match="began with other data"):
+        ddcnn.resume(tmp_path / "run", (X, y), trust=True)
+    ddcnn.resume(tmp_path / "run", (turned, y), trust=True)
+    for own in ((turned, y), data, ddcnn.as_dataset(X, y)):  # who makes a data set says what is what
+        found = ddcnn.evaluate(tmp_path / "run", data=own, trust=True)
+        assert (found["part"], found["samples"]) == ("test", 8)
+        assert found["loss"] == pytest.approx(straight["loss"], abs=1e-6)
+    assert ddcnn.evaluate(tmp_path / "run", data=(X, y), trust=True)["part"] == "all"
+    expected = ddcnn.evaluate(tmp_path / "straight", data=(X[:20], y[:20]), trust=True)
+    for told, images in (("NWH", turned), ("NHW", X)):
+        np.savez(tmp_path / "w.npz", images=images[:20], labels=y[:20], layout=told)
+        found = ddcnn.evaluate(tmp_path / "run", data=DataConfig(source=f"npz:{tmp_path / 'w.npz'}"), trust=True)
+        assert found["loss"] == pytest.approx(expected["loss"], abs=1e-6)
+    np.savez(tmp_path / "w.npz", images=turned[:20], labels=y[:20])
+    with pytest.raises(ddcnn.DdcnnError, match=r"w\.npz does not say which axis is what, .*layout='NWH'\), or 'NHW'$"):
+        ddcnn.evaluate(tmp_path / "run", data=DataConfig(source=f"npz:{tmp_path / 'w.npz'}"), trust=True)
+
+
+def test_what_folds_say_does_not_depend_on_the_layout_of_the_arrays(square: Any, tmp_path: Path) -> None:
+    from ddcnn.experiments.out_of_fold import out_of_fold
+
+    X, y = square[0][:, None], square[1]
+    found = []
+    for name, images, layout in (("a", X, "NCHW"), ("b", X.transpose(0, 1, 3, 2), "NCWH")):
+        dataset = ddcnn.as_dataset(images, y, layout=layout)
+        ddcnn.train(config(tmp_path / name), dataset)
+        found.append(out_of_fold(tmp_path / name, dataset, trust=True)[0])
+    np.testing.assert_allclose(*found, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [bool, np.uint8])
+def test_masks_of_0_and_1_are_not_taken_as_0_and_255(kind: type, square: Any) -> None:
+    X, y = square
+    masks = X > 127
+    network = ddcnn.fit(masks.astype(kind), y, config=SMALL)
+    expected = network.predict_proba(masks)
+    np.testing.assert_array_equal(network.predict_proba(masks.astype(np.float32)), expected)
+    for values in (np.uint8(255) * masks, 255.0 * masks):
+        with pytest.raises(
+            ddcnn.DdcnnError, match=r"^X: the network was trained on uint8 in 0\.\.1, got values in 0\.\.255"
+        ):
+            network.predict_proba(values)
+    other = ddcnn.fit(np.uint8(255) * masks, y, config=SMALL)
+    with pytest.raises(ddcnn.DdcnnError, match=r"in 0\.\.255, got values in 0\.\.1; they look scaled to 0\.\.1"):
+        other.predict_proba(masks)
+
+
+def test_masked_images_are_refused_wherever_they_are_given(compared: Path, arrays: Any) -> None:
+    images, labels = arrays
+    masked = np.ma.masked_array(images, images > 240)
+    network = ddcnn.load(compared, "cnn-dnn", trust=True)
+    calls: list[Any] = [
+        lambda: ddcnn.fit(masked, labels, config=SMALL),
+        lambda: ddcnn.evaluate(compared, data=(masked, labels), trust=True),
+        lambda: network.predict(masked),
+        lambda: network.predict_proba(masked),
+        lambda: network.explain(masked),
+    ]
+    for call in calls:
+        with pytest.raises(ddcnn.DdcnnError, match=r"^X has masked values, [\d,]+ of them; fill them") as error:
+            call()
+        assert "\n" not in str(error.value)
+    whole = np.ma.masked_array(images, False)
+    np.testing.assert_array_equal(network.predict_proba(whole), network.predict_proba(images))

@@ -108,6 +108,46 @@ def test_what_was_done_on_purpose_is_found(
         out_of_fold(tmp_path, other)
 
 
+def test_the_parts_are_those_of_the_run(call: Callable[..., str], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        for n in range(12):
+            image = Image.fromarray(rng.integers(0, 255, (8, 8), dtype=np.uint8))
+            for copy in (1, 2):
+                image.save(tmp_path / "in" / name / f"{n:02}-{copy}.png")
+    values: dict[str, Any] = {
+        "data": {"source": f"folder:{tmp_path / 'in'}"},
+        "model": {"name": "tests.strategies.tiny:tiny"},
+        "training": {"epochs": 1, "batch_size": 8, "lr": 0.02},
+        "aggregation": {"epochs": 1, "hidden": [4]},
+        "compute": {"device": "cpu", "precision": "float32", "backend": "looped"},
+        "strategy": "local",
+        "seed": 3,
+    }
+    run = ddcnn.train(ddcnn.Config.parse(values | {"out": tmp_path / "run"})).run
+    split = json.loads((run / "split.json").read_text())
+    files = sorted(str(path.relative_to(tmp_path / "in")) for path in (tmp_path / "in").rglob("*.png"))
+    part_of = {files[i]: part for part in ("train", "validation", "test") for i in split[part]}
+
+    def told(*more: object) -> list[dict[str, Any]]:
+        copies = json.loads(call("data", "check", f"folder:{tmp_path / 'in'}", "--json", *more))["copies"]
+        assert len(copies) == 24
+        return [row for copy in copies for row in copy["files"]]
+
+    of_run = told("--run", run, "--trust")
+    assert {row["file"]: row["part"] for row in of_run} == part_of
+    assert told("--seed", 3) == of_run
+    assert told() != of_run
+
+
+def test_what_a_limit_leaves_out_is_in_no_part(call: Callable[..., str], photos: Path) -> None:
+    told = json.loads(call("data", "check", f"folder:{photos}", "--json", "--set", "data.limit_train=3"))
+    for copy in told["copies"]:
+        parts = {row["part"] for row in copy["files"]} - {None}
+        assert copy["in_two_parts"] == (len(parts) > 1)
+
+
 def test_copies_of_one_patient_are_in_one_part(call: Callable[..., str], tmp_path: Path) -> None:
     """As in a training with the same pattern; without it, chance decides."""
     rng = np.random.default_rng(0)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gc
 import json
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +21,7 @@ from ddcnn.experiments.job import Job
 from ddcnn.experiments.plan import costs_of, epochs_within, works_of_job
 from ddcnn.experiments.trials import Trials
 from ddcnn.experiments.workers import START, Hands, shared
-from ddcnn.planning import Setup, Trial, Work
+from ddcnn.planning import Setup, Trial, Work, prepare
 from ddcnn.training import Progress
 from tests.bars import write_bars
 from tests.setups import decided
@@ -180,7 +183,7 @@ def test_workers_share_the_groups(values: dict) -> None:
 def test_as_many_epochs_as_fit(values: dict) -> None:
     setup = decided(values)
     job = Job.of("compare", setup.config)
-    epochs = epochs_within(setup, job, Hands(), FixedPace(), 100.0)
+    epochs = epochs_within(setup, job, Hands(), FixedPace(), 100.0, time.monotonic())
     taken = [
         sum(cost.seconds for cost in costs_of(setup.with_epochs(n), job, Hands(), FixedPace()).values())
         for n in (epochs, epochs + 1)
@@ -188,29 +191,68 @@ def test_as_many_epochs_as_fit(values: dict) -> None:
     assert taken[0] <= 100 < taken[1]
 
 
+def test_preparing_is_a_part_of_the_time(values: dict) -> None:
+    setup = decided(values)
+
+    def within(limit: float, gone: float) -> int:
+        job = Job.of("compare", setup.config)
+        return epochs_within(setup, job, Hands(), FixedPace(), limit, time.monotonic() - gone)
+
+    assert within(600.0, 500.0) == pytest.approx(within(100.0, 0.0), abs=1)
+    for limit, gone, told in (
+        (500.0, 499.0, "8 min is too short: preparing has taken 8 min"),
+        (40.0, 60.0, "40 s .* 60 s"),
+    ):
+        with pytest.raises(
+            ConfigError, match=rf"^a time limit of {told}, and one epoch of each stage .* take [0-9]+ s"
+        ):
+            within(limit, gone)
+
+
+def test_a_plan_for_a_time_is_that_of_the_run(values: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept = 0.0
+
+    def slowly(*args: Any) -> Setup:
+        nonlocal slept
+        slept += 400  # as if it took long to find out what fits in the memory
+        return prepare(*args)
+
+    clock, monotonic = sys.modules["ddcnn.experiments.plan"], time.monotonic
+    monkeypatch.setattr("ddcnn.experiments.trials.try_out", lambda work, careful: Trial(100.0, 0.0, None))
+    monkeypatch.setattr(clock, "time", SimpleNamespace(monotonic=lambda: monotonic() + slept))
+    for module in (clock, sys.modules["ddcnn.experiments.session"]):
+        monkeypatch.setattr(module, "prepare", slowly)
+    config = ddcnn.Config.parse(values)
+    limit = 100.0 * (3 * 6 + 2) + 250  # six epochs of 3 steps, 2 steps of the DNN, and less than preparing takes
+    assert ddcnn.plan(config, job="train", time_limit=limit).epochs == 5
+    slept = 0.0
+    ddcnn.train(config, time_limit=limit)
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["training"]["epochs"] == 5
+
+
 def test_the_schedule_is_that_of_the_epochs_that_fit(
     values: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ddcnn.experiments.trials.try_out", lambda work, careful: Trial(1.0, 0.0, None))
+    monkeypatch.setattr("ddcnn.experiments.trials.try_out", lambda work, careful: Trial(100.0, 0.0, None))
     notes: list[str] = []
 
     class Listening(Progress):
         def note(self, text: str) -> None:
             notes.append(text)
 
-    # 3 steps of 1 s an epoch, 2 for the DNN; reading has taken a part of the limit
-    ddcnn.train(ddcnn.Config.parse(values), progress=Listening(), time_limit=3 * 6 + 2 + 2.5)
+    # 3 steps of 100 s an epoch, 2 for the DNN; preparing has taken a part of the limit
+    ddcnn.train(ddcnn.Config.parse(values), progress=Listening(), time_limit=100.0 * (3 * 6 + 2) + 250)
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["training"]["epochs"] == 6
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     rates = [row["lr"][0] for row in rows if row["stage"] == "local"]
     assert len(rates) == 6
     assert rates[-1] < 0.05 * max(rates)  # the one cycle is complete
-    assert any(note.startswith("plan 6 epochs fit: about 20 s") for note in notes)
+    assert any(note.startswith("plan 6 epochs fit: about 33 min") for note in notes)
 
 
 def test_a_time_that_is_too_short_leaves_nothing(values: dict, tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigError, match=r"a time limit of .* is too short: one epoch .* take about .* here; give more"
+        ConfigError, match=r"a time limit of .* is too short: preparing .*, and one epoch .* take .* here; give more"
     ):
         ddcnn.compare(ddcnn.Config.parse(values), time_limit=1e-3)
     assert {path.name for path in tmp_path.iterdir()} == {"d.npz"}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ddcnn.aggregation import Average, Dense, Vote
-from ddcnn.decomposition import Grid
+from ddcnn.decomposition import Grid, WithCoarse
 from ddcnn.errors import ExportError
 from ddcnn.exporting import FORMATS
 from ddcnn.exporting.pieces import WholeNetwork, apart, together
@@ -81,6 +81,25 @@ def test_the_whole_network(
         torch.testing.assert_close(found["local_probabilities"], local, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(found["scores"], scores, rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(found["probabilities"], scores.softmax(1), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch-export"])
+@torch.no_grad()
+def test_a_coarse_level_whose_size_does_not_divide_the_image(form: str) -> None:
+    _need(form)
+    size, coarse = (7, 11), (4, 5)
+    decomposition = WithCoarse(Grid((1, 2)), coarse)
+    cnns = randomize([small_cnn(2, 3, 2).eval() for _ in decomposition.subdomains(size)])
+    normalization = Normalization(torch.tensor([100.0, 50.0]), torch.tensor([60.0, 30.0]))
+    network = CNNDNN(
+        decomposition, cnns, Average(), image_size=size, normalization=normalization, backend="looped"
+    ).eval()
+    images = torch.randint(0, 256, (4, 2, *size), dtype=torch.uint8)
+    (piece,) = together(network, images).pieces
+    piece(images)
+    run = FORMATS[form].read(FORMATS[form].write(piece, images, FACTS), copy.deepcopy(piece))
+    x = torch.randint(0, 256, (3, 2, *size), dtype=torch.uint8)
+    torch.testing.assert_close(run(x)["probabilities"], network(x).softmax(1), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(("form", "missing"), [("onnx", (0, 2)), ("torch-export", (1,)), ("safetensors", ())])

@@ -175,6 +175,17 @@ def test_what_cannot_hold_is_said_before_the_training(
         plan_memory(problem(limit), whole)
 
 
+def test_what_is_in_use_is_needed_whatever_is_trained(
+    problem: Callable[..., Setup], measured: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_used", lambda device: 540 * 10**6)
+    message = "compute.memory = 0.30 GB is too little: 0.54 GB are in use before the training, .*; give more than that"
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        plan_memory(problem("300MB"), ())
+    with pytest.raises(ConfigError, match="use a smaller batch size, a finer grid or more memory"):
+        plan_memory(problem("545MB"), ())
+
+
 def test_images_that_do_not_fit_are_refused_while_they_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -99,11 +99,16 @@ def check(
             "or an experiment with --folds knows all images.",
         ),
     ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, metavar="N", help="Of the split, where no run is given; default 0.")
+    ] = 0,
     strategy: StrategyOption = None,
     trust: TrustOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """List images that are there twice, in two classes or two parts, and labels that are probably wrong.
+
+    The parts are those of the run; without one, those that a run with this seed will have.
 
     \b
     For example:
@@ -115,9 +120,8 @@ def check(
 
     given = {"image_size": image_size, "on_bad_file": on_bad_file, "group_pattern": group_pattern}
     config, dataset = _open(source, assignments or (), directory=data_dir, offline=offline or None, **given)
-    facts = _doubts(dataset, config)
-    if run is not None:
-        facts |= _suspects(dataset, run, strategy, trust=trust)
+    suspects = {} if run is None else _suspects(dataset, run, strategy, trust=trust)  # the run has seen these images
+    facts = _doubts(dataset, _part_of(dataset, config, run, seed)) | suspects
     if as_json:
         print_json(facts)
     else:
@@ -134,19 +138,29 @@ def _open(source: str, assignments: Sequence[str], **given: Any) -> tuple[DataCo
     return config, open_data(config)
 
 
-def _doubts(dataset: Dataset, config: DataConfig) -> dict[str, Any]:
-    """Return which images are there more than once, ready for JSON."""
+def _part_of(dataset: Dataset, config: DataConfig, run: Path | None, seed: int) -> dict[int, str]:
+    """Return the part of each sample; a limit leaves some out, and with folds every sample is in several."""
     from ddcnn.data import make_split
+    from ddcnn.data.splits import Split
+    from ddcnn.runs.folder import RunFolder
+
+    if run is None:
+        split = make_split(dataset, config, seed=seed)
+    elif RunFolder(run).has("split.json"):
+        split = Split.from_json(RunFolder(run).read_text("split.json"))
+    else:
+        return {}
+    return {sample: part for part in ("train", "validation", "test") for sample in getattr(split, part).tolist()}
+
+
+def _doubts(dataset: Dataset, part_of: Mapping[int, str]) -> dict[str, Any]:
+    """Return which images are there more than once, ready for JSON."""
     from ddcnn.data.doubts import copies
 
-    split = make_split(dataset, config, seed=0)
-    part_of = {
-        sample: part for part in ("train", "validation", "test") for sample in getattr(split, part).tolist()
-    }  # of other samples, a limit leaves them out
     found = []
     for same in copies(dataset):
         rows = [{"file": _named(dataset, i), "class": _class(dataset, i), "part": part_of.get(i)} for i in same]
-        classes, parts = len({row["class"] for row in rows}), len({row["part"] for row in rows})
+        classes, parts = len({row["class"] for row in rows}), len({row["part"] for row in rows} - {None})
         found.append({"files": rows, "in_two_classes": classes > 1, "in_two_parts": parts > 1})
     return {"name": dataset.name, "samples": len(dataset.labels), "copies": found}
 
@@ -180,7 +194,9 @@ def _class(dataset: Dataset, sample: int) -> str:
 def _doubt_lines(facts: dict[str, Any]) -> list[str]:
     lines = [f"{facts['name']}: {facts['samples']:,} images, {len(facts['copies'])} of them more than once"]
     for one in facts["copies"]:
-        where = [f"{row['file']} ({row['class']}, {row['part'] or 'in no part'})" for row in one["files"]]
+        known = any(row["part"] for row in one["files"])
+        parts = [f", {row['part'] or 'in no part'}" if known else "" for row in one["files"]]
+        where = [f"{row['file']} ({row['class']}{part})" for row, part in zip(one["files"], parts, strict=True)]
         torn = [word for word in ("in_two_classes", "in_two_parts") if one[word]]
         lines.append(f"  {' = '.join(where)}" + (f": {', '.join(torn).replace('_', ' ')}" if torn else ""))
     if "suspects" in facts:

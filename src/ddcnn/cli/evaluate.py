@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ddcnn.exporting import OnnxNetwork
 
 _MOST_CLASSES = 12  # a wider confusion matrix fits no terminal; --json has it
+_MOST_NAMED = 20  # files that were left out
 
 
 def add_to(app: typer.Typer) -> None:
@@ -80,8 +81,20 @@ def evaluate(
     if as_json:
         print_json(result)
         return
+    for line in _of_reading(result):
+        print(printable(line), file=sys.stderr)
     for table in _tables(result):
         print_table(table)
+
+
+def _of_reading(result: dict[str, Any]) -> Iterator[str]:
+    """Say what reading other images than those of the run had to say, and which files are not judged."""
+    if result["part"] == "all":
+        yield from (f"note: {one}" for one in result["notes"])
+    left_out = result["left_out"]
+    yield from (f"left out: {one['reason']}" for one in left_out[:_MOST_NAMED])
+    if len(left_out) > _MOST_NAMED:
+        yield f"left out: {len(left_out) - _MOST_NAMED} more files; --json names them"
 
 
 def _onnx(file: Path) -> OnnxNetwork:

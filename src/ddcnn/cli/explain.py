@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ddcnn.cli.options import JsonOption, RunArgument, StrategyOption, ThreadsOption, TrustOption
+from ddcnn.cli.predict import by_thresholds
 from ddcnn.cli.waiting import let_threads_sleep, with_threads
 from ddcnn.errors import DataError, ExplanationError, nearest
 from ddcnn.text import printable
@@ -75,7 +76,7 @@ def explain(
     bad: list[str] = []
     paths = find_files(files, bad, volumes=wanted.volumes)
     network = load(run, strategy, trust=trust)
-    network.input_check = None  # each file is looked at when it is read
+    network.input = network.input_check = None  # each file is looked at, and arranged, when it is read
     chosen = None if target is None else _index(target, classes)
     if out is not None:
         _check_drawing(out, len(paths))
@@ -87,6 +88,10 @@ def explain(
         end_with(bad, wanted, answered=False)
     if out is not None:
         _draw(out, drawn, rows, network)
+        if len(rows) > _MOST_DRAWN:
+            notes.append(f"{out} has the first {_MOST_DRAWN} of {len(rows)} images")
+    if network.thresholds:
+        notes.append(by_thresholds(network.thresholds, classes))
     if as_json:
         print_json({"strategy": name, "images": rows, "notes": notes})
     else:
@@ -130,9 +135,9 @@ def _rows(
     found: Explanation, names: Sequence[str], classes: Sequence[str], network: CNNDNN
 ) -> Iterator[dict[str, Any]]:
     """Yield what is printed of each image, ready for JSON."""
-    for b, name in enumerate(names):
+    decisions = network.decided(found.probabilities.log()).tolist()
+    for b, (name, decided) in enumerate(zip(names, decisions, strict=True)):
         k, p = int(found.target[b]), found.probabilities[b].tolist()
-        decided = max(range(len(p)), key=p.__getitem__)
         yield {
             "file": name,
             "class": classes[decided],

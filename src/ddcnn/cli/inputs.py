@@ -16,12 +16,14 @@ import typer
 
 from ddcnn.config import Resize
 from ddcnn.data.array_file import ArrayFile
-from ddcnn.data.arrays import arranged
+from ddcnn.data.arrays import arranged, fitting
 from ddcnn.data.description import InputDescription
 from ddcnn.data.dicom import is_dicom, read_dicom
 from ddcnn.data.images import SUFFIXES, read_sized
+from ddcnn.data.layouts import axis_order
 from ddcnn.data.nifti import SUFFIXES as NIFTI
 from ddcnn.data.nifti import is_nifti, read_nifti
+from ddcnn.data.npz import told_layout
 from ddcnn.data.volumes import finished
 from ddcnn.data.walk import walk
 from ddcnn.errors import DataError
@@ -224,15 +226,30 @@ def _read_arrays(path: Path, wanted: Wanted) -> _Named:
             raise DataError(f"{path} should hold one image, or many under the key images; got the keys {found}")
         declared = file.arrays[key]
         if key != "images":
-            _check_declared(path, declared.shape, declared.dtype, wanted)
-            yield str(path), _fitted(path, file.read(key, most=declared.nbytes), wanted)
+            layout = _of_training(wanted, declared.shape)
+            _check_declared(path, declared.shape, declared.dtype, wanted, layout)
+            yield str(path), _fitted(path, file.read(key, most=declared.nbytes), wanted, layout)
             return
         if not declared.nbytes or len(declared.shape) < 2:
             raise DataError(f"{path}: expected images under the key images, got shape {declared.shape}")
-        _check_declared(path, declared.shape[1:], declared.dtype, wanted)
+        layout = _layout(file, declared.shape, wanted)
+        _check_declared(path, declared.shape[1:], declared.dtype, wanted, layout)
         rows = (image for piece in file.pieces(key) for image in piece)
         for i, image in enumerate(rows):
-            yield f"{path}[{i}]", _fitted(path, image, wanted)
+            yield f"{path}[{i}]", _fitted(path, image, wanted, layout)
+
+
+def _layout(file: ArrayFile, shape: Sequence[int], wanted: Wanted) -> str | None:
+    """Return the layout of the images of a file: as it says, or, where that leaves no doubt, that of the training."""
+    if (told := told_layout(file)) is not None:
+        return axis_order(str(file.path), shape, told)
+    if wanted.known is not None:
+        wanted.known.check_told(str(file.path))
+    return _of_training(wanted, shape[1:])
+
+
+def _of_training(wanted: Wanted, shape: Sequence[int]) -> str | None:
+    return None if wanted.known is None else fitting(wanted.known.layout, (1, *shape), wanted.shape)
 
 
 def _read_image(path: Path, wanted: Wanted) -> np.ndarray:
@@ -248,7 +265,7 @@ def _read_image(path: Path, wanted: Wanted) -> np.ndarray:
     image, size = read_sized(path, None if refused else wanted.size, channels, how)
     if size != wanted.size:
         _tell_size(path, size, wanted)
-    return image
+    return _checked(path, image, wanted, dark=True)
 
 
 def _tell_size(path: Path, size: Sequence[int], wanted: Wanted) -> None:
@@ -277,20 +294,22 @@ def _read_volume(path: Path, wanted: Wanted) -> np.ndarray:
     return _checked(path, finished(path, volume[0], wanted.size, wanted.window), wanted)
 
 
-def _check_declared(path: Path, shape: tuple[int, ...], dtype: np.dtype, wanted: Wanted) -> None:
+def _check_declared(path: Path, shape: tuple[int, ...], dtype: np.dtype, wanted: Wanted, layout: str | None) -> None:
     """Raise a `DataError` if an image of this shape and type cannot be one that is wanted, whatever is in it."""
     try:
-        arranged(np.broadcast_to(np.zeros((), dtype), (1, *shape)), wanted.shape, str(path))  # takes no memory
+        no_memory = np.broadcast_to(np.zeros((), dtype), (1, *shape))
+        arranged(no_memory, wanted.shape, str(path), layout)
     except DataError:
-        raise DataError(f"{path}: expected an array of shape {wanted.shape} as in training, got {shape}") from None
+        how = "" if layout is None else f" of layout {layout}"
+        raise DataError(f"{path}: expected an array of shape {wanted.shape} as in training, got {shape}{how}") from None
     if dtype.kind not in _KINDS[wanted.kind]:
         expected = "integers in 0..255" if wanted.kind == "uint8" else "finite float32 numbers"
         raise DataError(f"{path}: expected {expected} as in training, got {dtype}")
 
 
-def _fitted(path: Path, image: np.ndarray, wanted: Wanted) -> np.ndarray:
+def _fitted(path: Path, image: np.ndarray, wanted: Wanted, layout: str | None) -> np.ndarray:
     """Return an image that `_check_declared` has let pass as (C, *S) of the wanted type."""
-    image = arranged(image[None], wanted.shape, str(path))[0]
+    image = arranged(image[None], wanted.shape, str(path), layout)[0]
     if wanted.kind == "uint8":
         if int(image.min()) < 0 or int(image.max()) > 255:
             raise DataError(f"{path}: expected integers in 0..255 as in training, got {image.dtype} {_range(image)}")
@@ -302,13 +321,13 @@ def _fitted(path: Path, image: np.ndarray, wanted: Wanted) -> np.ndarray:
     return _checked(path, single, wanted)
 
 
-def _checked(path: Path, image: np.ndarray, wanted: Wanted) -> np.ndarray:
+def _checked(path: Path, image: np.ndarray, wanted: Wanted, *, dark: bool = False) -> np.ndarray:
     """Return an image, unless its values are on another scale than those of the training: then this file is named.
 
-    Of image files that is not asked: they say themselves what their values mean, however dark they are.
+    Image files may be however ``dark``: they say themselves what their values mean.
     """
     if wanted.known is not None:
-        wanted.known.check_array(image[None], str(path))
+        wanted.known.check_array(image[None], str(path), dark=dark)
     return image
 
 

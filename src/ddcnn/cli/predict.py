@@ -142,11 +142,11 @@ def predict(
     else:
         print_table(_table(rows, name))
     if network.thresholds:
-        print(f"note: {printable(_said(network.thresholds, data['classes']))}", file=sys.stderr)
+        print(f"note: {printable(by_thresholds(network.thresholds, data['classes']))}", file=sys.stderr)
     end_with(bad, wanted, answered=True)
 
 
-def _said(thresholds: Sequence[float], classes: Sequence[str]) -> str:
+def by_thresholds(thresholds: Sequence[float], classes: Sequence[str]) -> str:
     """Say that the most probable class need not be decided for."""
     if len(classes) == 2:
         return f"decides for {classes[1]} above a probability of {thresholds[1]:.3f}, as chosen in the training"

@@ -82,6 +82,7 @@ def open_answering(run: Path, strategy: str | None, *, trust: bool) -> Answering
         raise DataError(f"{run} was trained on volumes, and the page shows images; use ddcnn explain {run} VOLUME")
     captum()
     network = load(run, strategy, trust=trust, backend="looped")
+    network.input = network.input_check = None  # each file is looked at, and arranged, when it is read
     return Answering(network, strategy or best_strategy(folder), wanted, tuple(data["classes"]))
 
 

@@ -61,7 +61,7 @@ def as_dataset(
     Raises
     ------
     DataError
-        Shapes, types or lengths do not fit, or values cannot be used.
+        Shapes, types or lengths do not fit, or values cannot be used, or are masked.
 
     >>> data = as_dataset(np.zeros((4, 8, 9), np.uint8), ["cat", "dog", "cat", "dog"], groups=[1, 2, 3, 4])
     >>> tuple(data.images.shape), data.classes, data.labels.tolist()
@@ -95,7 +95,7 @@ def refuse_to_read(config: DataConfig) -> NoReturn:
 
 
 def as_numpy(values: Any, name: str) -> np.ndarray:
-    """Return an array or tensor on the host, or raise a `DataError` if it is none."""
+    """Return an array or tensor on the host, or raise a `DataError` if it is none, or has masked values."""
     if isinstance(values, Tensor):
         values = values.detach().cpu().resolve_conj().resolve_neg()
         return np.asarray(values.float() if values.dtype == torch.bfloat16 else values)
@@ -106,19 +106,42 @@ def as_numpy(values: Any, name: str) -> np.ndarray:
 
 
 def _array(values: Any, name: str) -> np.ndarray:
+    refuse_masked(values, name)
     try:
         return np.asarray(values)
     except (ValueError, TypeError) as error:  # lists within lists of other lengths
         raise DataError(f"{name} is no array: {in_one_line(error)}") from None
 
 
-def arranged(images: np.ndarray, shape: Sequence[int], name: str) -> np.ndarray:
-    """Return images as (n, C, *S), if they are that, or (n, *S, C), or (n, *S) and C is 1.
+def refuse_masked(values: Any, name: str) -> None:
+    """Raise a `DataError` if a NumPy array, or one of a list, has masked values: `np.asarray` would unmask them."""
+    given = values if isinstance(values, list | tuple) else [values]
+    if masked := sum(int(np.ma.getmaskarray(one).sum()) for one in given if np.ma.is_masked(one)):
+        raise DataError(
+            f"{name} has masked values, {masked:,} of them; fill them, {name}.filled(...), or leave these images out"
+        )
+
+
+def fitting(layout: str | None, given: Sequence[int], shape: Sequence[int]) -> str | None:
+    """Return the layout if images of shape ``given``, (n, ...), are images (C, *S) in it.
+
+    >>> fitting("NWH", (5, 8, 6), (1, 6, 8)), fitting("NWH", (5, 6, 8), (1, 6, 8)), fitting("NWH", (5, 6), (1, 6, 8))
+    ('NWH', None, None)
+    """
+    if layout is None or len(layout) != len(given):
+        return None
+    return layout if Conversion(layout, np.dtype(np.uint8)).shape(given)[1:] == tuple(shape) else None
+
+
+def arranged(images: np.ndarray, shape: Sequence[int], name: str, layout: str | None = None) -> np.ndarray:
+    """Return images as (n, C, *S).
 
     Parameters
     ----------
     shape
         (C, *S), of the images that a network was made for.
+    layout
+        Which axis is what; None: they are (n, C, *S), (n, *S, C), or (n, *S) and C is 1.
 
     Raises
     ------
@@ -127,6 +150,12 @@ def arranged(images: np.ndarray, shape: Sequence[int], name: str) -> np.ndarray:
     """
     channels, *size = shape
     given = images.shape[1:]
+    if layout is not None:
+        found = Conversion(axis_order(name, images.shape, layout), images.dtype)(images)
+        if found.shape[1:] == tuple(shape):
+            return found
+        expected, got = ("x".join(map(str, one)) for one in (shape, found.shape[1:]))
+        raise DataError(f"{name}: expected images of {expected} (channels first) as in training, got {got} by {layout}")
     if given == tuple(shape):
         return images
     if channels == 1 and given == tuple(size):
@@ -143,12 +172,20 @@ def _of_arrays(X: Any, y: Any, layout: str | None, classes: Sequence[str] | None
     images = as_numpy(X, "X")
     check_kind("X", images.dtype)
     order = axis_order("X", images.shape, layout)
-    labels, names = _labels(y, classes)
+    labels, names, kind = _labels(y, classes)
     if len(labels) != len(images):
         raise DataError(f"X has {len(images)} images, but y has {len(labels)} labels")
     convert = Conversion(order, _kind(images))
     pixels = np.array(convert(images), order="C")  # a copy: who gave it may write into it later
-    return Dataset(ARRAYS, torch.from_numpy(pixels), torch.from_numpy(labels), names, source=_SOURCE)
+    return Dataset(
+        ARRAYS,
+        torch.from_numpy(pixels),
+        torch.from_numpy(labels),
+        names,
+        source=_SOURCE,
+        layout=order,
+        label_kind=kind,
+    )
 
 
 _SOURCE = {"publisher": "you", "files": "none: the images were given in memory", "licence": "not known"}
@@ -161,11 +198,13 @@ def _kind(images: np.ndarray) -> np.dtype:
     return np.dtype(np.uint8 if small else np.float32)
 
 
-def _labels(y: Any, classes: Sequence[str] | None) -> tuple[np.ndarray, tuple[str, ...]]:
+def _labels(y: Any, classes: Sequence[str] | None) -> tuple[np.ndarray, tuple[str, ...], str | None]:
+    """Return labels (n,), the K names, and ``"str"`` if these are what was given, even if they read like numbers."""
     values = _array(y.detach().cpu() if isinstance(y, Tensor) else y, "y")
     if values.dtype.kind == "O" and all(isinstance(one, str) for one in values.flat):
         values = values.astype(str)
-    return read_labels("y", values, None if classes is None else np.array(list(classes)))
+    labels, names = read_labels("y", values, None if classes is None else np.array(list(classes)))
+    return labels, names, "str" if values.dtype.kind in "SU" else None
 
 
 def _of_table(table: Any, y: Any, config: DataConfig, classes: Sequence[str] | None) -> Dataset:
@@ -189,7 +228,7 @@ def _of_table(table: Any, y: Any, config: DataConfig, classes: Sequence[str] | N
     images, kept = read_all(files, one, bad)
     chosen = [values[i] for i in kept]
     names = tuple(classes or sorted(set(chosen), key=int if all(map(is_number, chosen)) else None))
-    labels, names = _labels(chosen, names)
+    labels, names, _ = _labels(chosen, names)
     dataset = Dataset(
         ARRAYS,
         torch.from_numpy(images),

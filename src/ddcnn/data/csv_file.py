@@ -111,7 +111,11 @@ def _rows(path: Path) -> list[_Row]:
         raise DataError(f"{path} cannot be read as CSV in UTF-8: {error}") from None
 
 
-def _row(path: Path, line: int, values: Mapping[str, str | None]) -> _Row:
+def _row(path: Path, line: int, values: Mapping[str | None, str | None]) -> _Row:
+    if None in values:
+        raise DataError(
+            f"{path}, line {line}: there are more fields than columns; put a field that holds a comma in quotes"
+        )
     file, label = ((values[name] or "").strip() for name in ("file", "label"))
     if not file or not label:
         what = "file" if not file else "label"

@@ -68,6 +68,10 @@ class Dataset:
         (n,) how much each sample counts in the training, at least 0; None: all the same.
     files
         Of each sample, the path of its file below the folder of the data set; empty: it has none.
+    layout
+        Of images that were arrays: which of their axes was what, such as ``"NHWC"``; of a file, if it says so.
+    label_kind
+        Of labels whose names alone do not tell it: their type, one of `ddcnn.data.description.LABEL_KINDS`.
     annotation
         Of a sample, by its index, the mask (*S) of what makes its class, for drawings; or None.
     """
@@ -93,6 +97,8 @@ class Dataset:
     groups: Int64[Tensor, " n"] | None = None
     weights: Float[Tensor, " n"] | None = None
     files: tuple[str, ...] = ()
+    layout: str | None = None
+    label_kind: str | None = None
     annotation: Callable[[int], Bool[Tensor, "*S"]] | None = None
 
     @property

@@ -11,14 +11,19 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from ddcnn.config import DataConfig, Resize
-from ddcnn.data.arrays import arranged, as_numpy
+from ddcnn.data.arrays import arranged, as_numpy, fitting
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.layouts import check_kind
 from ddcnn.data.sources import takes
 from ddcnn.errors import DataError
 from ddcnn.text import name_fault
 
+_NUMBERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
+LABEL_KINDS = ("str", "object", "bool", *_NUMBERS)
+"""Types of labels, as NumPy names them; of ``"object"`` are strings, too."""
+
 _BEYOND_UNIT = 16  # a largest value from here on tells that the scale is not 0..1
+_BRIGHTER = 10  # times the range of the training: so much, but not 255 times, other images may be brighter
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,11 @@ class InputDescription:
         Whether files were resized to this size, so that others may be.
     resize
         ``data.resize``: what became of other proportions.
+    layout
+        Which axis of the arrays of the training was what, such as ``"NHWC"``: those that are given later have it, too.
+        None: they were no arrays, or the run is older.
+    label_kind
+        The type of the labels, one of `LABEL_KINDS`, where the names of the classes do not tell it.
     """
 
     dtype: str
@@ -54,6 +64,8 @@ class InputDescription:
     label_groups: Mapping[str, tuple[str, ...]] | None = None
     resized: bool = False
     resize: Resize | None = None
+    layout: str | None = None
+    label_kind: str | None = None
 
     @classmethod
     def of(cls, dataset: Dataset, config: DataConfig) -> InputDescription:
@@ -68,6 +80,8 @@ class InputDescription:
             label_groups=dataset.label_groups,
             resized=dataset.resized or config.image_size is not None,
             resize=dataset.resize or config.resize,
+            layout=dataset.layout,
+            label_kind=dataset.label_kind,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -138,21 +152,45 @@ class InputDescription:
         Parameters
         ----------
         images
-            (n, C, *S), (n, *S, C), or (n, *S) if C is 1.
+            With the axes of those of the training, if `layout` is known and their shape fits; else (n, C, *S),
+            (n, *S, C), or (n, *S) if C is 1.
         """
         found = as_numpy(images, name)
         check_kind(name, found.dtype)
-        found = arranged(found, (self.channels, *self.size), name)
+        found = arranged(found, (self.channels, *self.size), name, self.fitting(found.shape))
         self.check_array(found, name)
         if found.dtype != np.uint8:
             found = found.astype(np.float32)
         return np.require(found, requirements=["C", "W"])
 
-    def check_array(self, images: Tensor | np.ndarray, name: str = "the input") -> None:
+    def fitting(self, shape: Sequence[int]) -> str | None:
+        """Return the layout of the training, if images of a shape, (n, ...), can be read by it; else None."""
+        return fitting(self.layout, shape, (self.channels, *self.size))
+
+    def check_told(self, name: str) -> None:
+        """Raise a `DataError` if a file of arrays of this size has to say its layout, since there are two readings.
+
+        Such a file is read as height before width, if it says nothing; so were the images of the training not.
+        """
+        axes = (self.layout or "NHW").replace("C", "")
+        usual = "NDHW" if "D" in axes else "NHW"
+        if axes != usual and fitting(axes, (1, *self.size), (1, *self.size)):
+            raise DataError(
+                f"{name} does not say which axis is what, and the network was trained on arrays of layout "
+                f"{self.layout}; write the file with one more entry, numpy.savez(..., layout={self.layout!r}), or "
+                f"{usual!r}"
+            )
+
+    def check_array(self, images: Tensor | np.ndarray, name: str = "the input", *, dark: bool = False) -> None:
         """Raise a `DataError` unless bare images (B, C, *S) are such as the network was trained on.
 
         Channels, size and the scale of the values are compared, not the type: numbers of 0..255 may come as floats.
         Numbers of 0..1 given to a network of 0..255 are an error, and the reverse; all zeros are not.
+
+        Parameters
+        ----------
+        dark
+            Whether numbers of 0..1 may be pixels of 0..255, as those of an image file are.
         """
         shape = (self.channels, *self.size)
         if tuple(images.shape[1:]) != shape:
@@ -172,7 +210,7 @@ class InputDescription:
                 f"{name}: the network was trained on uint8 in 0..255, got {kind} in {_range(given)}; convert the "
                 "values to 0..255"
             )
-        self._check_scale(given, name, integers=not kind.startswith(("float", "bfloat")))
+        self._check_scale(given, name, integers=not kind.startswith(("float", "bfloat")), dark=dark)
 
     def _check_classes(self, other: InputDescription, name: str) -> None:
         if self.classes == other.classes:
@@ -188,15 +226,16 @@ class InputDescription:
             f"{len(other.classes)}, {_listed(other.classes)}; name and order them alike"
         )
 
-    def _check_scale(self, given: tuple[float, float], name: str, *, integers: bool) -> None:
+    def _check_scale(self, given: tuple[float, float], name: str, *, integers: bool, dark: bool = False) -> None:
         low, high = self.value_range
         if low == high or given == (0, 0):
             return
-        room = (high - low) * (1 if integers else 10)  # other images may be brighter, but not by a factor of 255
+        small = self.dtype == "uint8" and high <= _BEYOND_UNIT  # masks, not photos: of these some pixel is brighter
+        room = (high - low) * (1 if integers and not small else _BRIGHTER)
         outside = given[0] < low - room or given[1] > high + room
-        if high >= _BEYOND_UNIT and given[0] >= 0 and 0 < given[1] <= 1:
+        if high >= _BEYOND_UNIT and given[0] >= 0 and 0 < given[1] <= 1 and not dark:
             hint = f"they look scaled to 0..1, give them in {_range(self.value_range)}"
-        elif outside and self.dtype != "uint8":  # all numbers of 0..255 are on the scale of uint8
+        elif outside and (small or self.dtype != "uint8"):  # other numbers of 0..255 are on the scale of uint8
             hint = f"scale them to {_range(self.value_range)}, as in training"
         else:
             return
@@ -215,9 +254,16 @@ def _fault(one: InputDescription) -> str | None:
         "channels": not 1 <= one.channels < 2**31,
         "size": len(one.size) not in (2, 3) or not all(1 <= n < 2**31 for n in one.size),
         "classes": len(names) < 2 or len(set(names)) < len(names) or any(map(name_fault, names)),
+        "layout": one.layout is not None and not _is_layout(one.layout, one),
+        "label_kind": one.label_kind not in (None, *LABEL_KINDS),
         "window": one.window is not None and not -np.inf < one.window[0] < one.window[1] < np.inf,
     }
     return next((name for name, fault in faults.items() if fault), None)
+
+
+def _is_layout(layout: str, one: InputDescription) -> bool:
+    axes = "HW" if len(one.size) == 2 else "DHW"
+    return layout[:1] == "N" and sorted(layout[1:]) in ([*axes], ["C", *axes]) and ("C" in layout or one.channels == 1)
 
 
 def _shape(one: InputDescription) -> str:

@@ -49,8 +49,9 @@ def read_npz(config: DataConfig) -> Dataset:
     with ArrayFile(path) as file:
         pairs = _pairs(file)
         keys = [image_key for image_key, _ in pairs]
-        layout = file.read("layout") if "layout" in file.arrays else None
-        order = _order(path, file.arrays[keys[0]].shape, layout)
+        layout = told_layout(file)
+        how = "; write the file with one more entry, numpy.savez(..., layout={!r})"
+        order = axis_order(str(path), file.arrays[keys[0]].shape, layout, how)
         names = file.read("classes") if "classes" in file.arrays else None
         labels, classes = read_labels(str(path), _joined(path, [file.read(key) for _, key in pairs]), names)
         images = _images(config.source, file, keys, order)
@@ -62,9 +63,23 @@ def read_npz(config: DataConfig) -> Dataset:
         labels=torch.from_numpy(labels),
         classes=classes,
         groups=groups,
+        layout=None if layout is None else order,
         official_test=torch.arange(len(labels) - tests, len(labels)) if tests else None,
         source={"publisher": "you", "files": f"{path.resolve()} (md5 {digest(path)})", "licence": "not known"},
     )
+
+
+def told_layout(file: ArrayFile) -> str | None:
+    """Return the layout that a file says its images have; None: it does not say."""
+    if "layout" not in file.arrays:
+        return None
+    found = file.read("layout")
+    if found.dtype.kind not in "SU" or found.size != 1:
+        raise DataError(f"{file.path}: layout should be one string, such as 'NHWC', got {found.dtype} {found.shape}")
+    try:
+        return texts(found.reshape(1))[0]
+    except UnicodeDecodeError:
+        raise DataError(f"{file.path}: layout is bytes that are no UTF-8; give a string, such as 'NHWC'") from None
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -107,12 +122,6 @@ def _joined(path: Path, parts: Sequence[np.ndarray]) -> np.ndarray:
         kinds = ", ".join(f"{part.dtype} {part.shape}" for part in parts)
         raise DataError(f"{path}: the labels of all parts should be of one kind, got {kinds}")
     return np.concatenate(parts)
-
-
-def _order(path: Path, shape: tuple[int, ...], layout: np.ndarray | None) -> str:
-    """Return the letters of the axes of the images."""
-    told = None if layout is None else texts(np.atleast_1d(layout))[0]
-    return axis_order(str(path), shape, told, "; write the file with one more entry, numpy.savez(..., layout={!r})")
 
 
 def _groups(path: Path, file: ArrayFile, pairs: Sequence[tuple[str, str]], samples: int) -> Tensor | None:

@@ -163,6 +163,7 @@ def hold_out(
     fraction: float,
     seed: int,
     groups: Int64[Tensor, " n"] | None = None,
+    classes: Sequence[str] | None = None,
 ) -> tuple[Int64[Tensor, " kept"], Int64[Tensor, " held"]]:
     """Set a stratified fraction of some samples aside, whole groups if there are any.
 
@@ -176,6 +177,8 @@ def hold_out(
         Of the samples, in (0, 1). Every class keeps, and gives, at least one.
     seed
         Equal seeds give equal parts.
+    classes
+        Names of the classes, for messages; None: they are called by their labels.
 
     Returns
     -------
@@ -189,7 +192,7 @@ def hold_out(
     if not 0 < fraction < 1:
         raise DataError(f"the fraction to hold out should lie between 0 and 1, got {fraction}")
     every = labels.numpy()
-    _require(every[indices.numpy()], 2, None, "", "the part that is kept and the part that is held out")
+    _require_two(every[indices.numpy()], classes, "the part that is kept and the part that is held out")
     kept, held = _drawn(
         indices.numpy(),
         every,
@@ -208,11 +211,12 @@ def folds(
     k: int,
     seed: int,
     groups: Int64[Tensor, " n"] | None = None,
+    classes: Sequence[str] | None = None,
 ) -> list[Tensor]:
     """Divide samples into k stratified parts: disjoint, together the samples.
 
     The parts differ by at most one sample, in total and in each class; where there are groups, which are kept
-    together, by as little as these allow.
+    together, by as little as these allow. ``classes`` are their names, for messages.
 
     >>> [len(part) for part in folds(torch.arange(10), torch.tensor([0, 1] * 5), k=3, seed=0)]
     [4, 3, 3]
@@ -220,7 +224,7 @@ def folds(
     if not 2 <= k <= len(indices):
         raise DataError(f"the number of folds should lie in 2..{len(indices)}, the number of samples, got {k}")
     every = labels.numpy()
-    _require(every[indices.numpy()], 2, None, "", "every fold to leave one to learn from")
+    _require_two(every[indices.numpy()], classes, f"{k} folds, each of which leaves one to learn from")
     seed = derive_seed(seed, "folds")
     if groups is not None:
         return [_sorted(part) for part in group_folds(indices.numpy(), every, groups.numpy(), k, seed)]
@@ -229,16 +233,22 @@ def folds(
     return [_sorted(dealt[start::k]) for start in range(k)]  # dealt like cards, so all sizes differ by at most one
 
 
-def _require(labels: _Indices, least: int, classes: Sequence[str] | None, where: str, parts: str) -> None:
-    counts = np.bincount(labels, minlength=0 if classes is None else len(classes))
-    for label, count in enumerate(counts):
-        # without names, the samples are a part of a data set and need not have all of its classes
-        if count < least and (count or classes is not None):
-            name = label if classes is None else repr(classes[label])
+def _require(
+    labels: _Indices, least: int, classes: Sequence[str] | None, where: str, parts: str, *, every: bool = True
+) -> None:
+    """Look for so many samples of every class, or only of those that are there at all."""
+    for label, count in enumerate(np.bincount(labels, minlength=len(classes or ()))):
+        if count < least and (count or every):
+            name = f"number {label}" if classes is None else repr(classes[label])
             images = f"{count} image{'' if count == 1 else 's'}{where and ' ' + where}"
             raise DataError(
                 f"class {name} has {images}, at least {least} are needed for {parts}; add images or remove the class"
             )
+
+
+def _require_two(labels: _Indices, classes: Sequence[str] | None, parts: str) -> None:
+    """Look for two samples of each class in what is divided, which need not have all classes of the data set."""
+    _require(labels, 2, classes, f"among the {len(labels):,} training images", parts, every=False)
 
 
 def _limited(indices: _Indices, labels: _Indices, limit: int | None, field: str, seed: int) -> _Indices:

@@ -171,16 +171,18 @@ def _summed(images: Tensor, axis: int, n: int, dtype: torch.dtype) -> Tensor:
         places = [slice(k, None, interval) for k in range(interval)]
         parts = (images[(slice(None),) * axis + (place,)].to(dtype) for place in places)
         return _in_order(parts)
-    starts = interval * torch.arange(n)
-    first = starts // pixel
-    most = int(((starts + interval - 1) // pixel - first).max()) + 1
+    starts = [interval * k for k in range(n)]  # plain numbers: whoever follows the tensors needs to know none of them
+    most = max((start + interval - 1) // pixel - start // pixel for start in starts) + 1
     shape = (n, *(1,) * (images.ndim - 1 - axis))
 
     def part(k: int) -> Tensor:
-        ends = torch.minimum((first + k + 1) * pixel, starts + interval)
-        weights = (ends - torch.maximum((first + k) * pixel, starts)).clamp_min(0)
-        chosen = images.index_select(axis, (first + k).clamp_max(pixels - 1).to(images.device))
-        return chosen.to(dtype) * weights.to(images.device, dtype).view(shape)
+        of_pixels = [start // pixel + k for start in starts]
+        ends = [min((one + 1) * pixel, start + interval) for one, start in zip(of_pixels, starts, strict=True)]
+        begins = [max(one * pixel, start) for one, start in zip(of_pixels, starts, strict=True)]
+        weights = [max(end - begin, 0) for end, begin in zip(ends, begins, strict=True)]
+        places = torch.tensor([min(one, pixels - 1) for one in of_pixels], device=images.device)
+        chosen = images.index_select(axis, places)
+        return chosen.to(dtype) * torch.tensor(weights, dtype=dtype, device=images.device).view(shape)
 
     return _in_order(part(k) for k in range(most))
 

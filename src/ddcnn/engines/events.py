@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from typing import IO, Any
 
@@ -106,6 +107,20 @@ class Mailbox:
     def signal(self) -> int | None:
         """Return what `send` was given; None: nothing yet."""
         return self._signal
+
+
+def is_of_the_task(error: Exception) -> bool:
+    """Tell whether an error is the failure of one task, as is whatever a user's network raises; else the run ends.
+
+    It ends by what ddcnn says of what all tasks were given, such as a full disk, by a signal, by an assertion of
+    ddcnn's own that does not hold, and where nobody listens any more.
+    """
+    if isinstance(error, DdcnnError):
+        return isinstance(error, TrainingError)
+    if isinstance(error, AssertionError):
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        return not str(frame.f_globals.get("__name__")).startswith("ddcnn.")
+    return not isinstance(error, BrokenPipeError)
 
 
 def describe(error: Exception) -> tuple[str, bool]:

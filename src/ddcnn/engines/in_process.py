@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -9,11 +10,13 @@ from typing import Any, Self, TypeVar
 
 import torch
 
+from ddcnn.engines.events import describe, is_of_the_task
 from ddcnn.engines.task import Failure, Task
-from ddcnn.errors import TrainingError, in_one_line
+from ddcnn.errors import TrainingError
 from ddcnn.training import Progress
 
 Result = TypeVar("Result")
+_LOG = "in_process.log"
 
 
 class InProcess:
@@ -36,16 +39,28 @@ class InProcess:
         self,
         tasks: Sequence[Task[Result]],
         progress: Progress,
-        scratch: Path | None = None,  # noqa: ARG002 - nothing is shared
+        scratch: Path | None = None,
     ) -> list[Result | Failure]:
         """Return results, or why there is none, in the order of the tasks."""
-        return [_done(task, progress) for task in tasks]
+        return [_done(task, progress, scratch) for task in tasks]
 
 
-def _done(task: Task[Any], progress: Progress) -> Any:
+def _done(task: Task[Any], progress: Progress, scratch: Path | None) -> Any:
     try:
         return task.run(progress)
-    except TrainingError as error:
-        return Failure(task.name, str(error), final=True)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        return Failure(task.name, f"not enough memory: {in_one_line(error)}")
+    except Exception as error:  # whatever a user's network raises is the failure of this task alone
+        if not is_of_the_task(error):
+            raise
+        reason, final = describe(error)
+        expected = isinstance(error, TrainingError | torch.OutOfMemoryError | MemoryError)
+        if scratch is not None and not expected:
+            reason = f"{reason}; see {_logged(scratch)}"
+        return Failure(task.name, reason, final)
+
+
+def _logged(scratch: Path) -> Path:
+    """Add the traceback of the error that is being handled to a log, and return where that is."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    with (scratch / _LOG).open("a", encoding="utf-8") as log:
+        traceback.print_exc(file=log)
+    return scratch / _LOG

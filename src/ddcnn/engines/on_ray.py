@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from ddcnn.cores import usable_cores
-from ddcnn.engines.events import Mailbox, TellingProgress, describe, replay_event
+from ddcnn.engines.events import Mailbox, TellingProgress, describe, is_of_the_task, replay_event
 from ddcnn.engines.task import Failure, Task, each_once, perform
 from ddcnn.engines.task_payload import TaskPayload
 from ddcnn.errors import EngineError, in_one_line
@@ -221,6 +221,8 @@ class _Board:
             what, values = self.ray.get(reference)
             if what == "failed":
                 return Failure(task.name, *values)
+            if what == "ended":
+                raise EngineError(f"{task.name}: {values[0]}")
             if sent := what == "sent":
                 content = b"".join(self.ray.get(chunk) for chunk in values)
                 task.checkpoints.put(content, 1)
@@ -244,7 +246,7 @@ def perform_on_node(
     -------
     what, values
         ``"left"``: the result lies in the folder, which this node shares. ``"sent"``: references to its bytes, in
-        chunks. ``"failed"``: the reason, and whether it would fail again.
+        chunks. ``"failed"``: the reason, and whether it would fail again; ``"ended"``: the same of what ends the run.
     """
     import ray
 
@@ -262,7 +264,7 @@ def perform_on_node(
             raise  # Ray does it again
         except Exception as error:  # whatever a user's network raises is the failure of this task alone
             traceback.print_exc()
-            return "failed", list(describe(error))
+            return "failed" if is_of_the_task(error) else "ended", list(describe(error))
         if is_shared:
             return "left", []
         content = checkpoints.newest()

@@ -174,7 +174,7 @@ class _Worker:
         return self._process.poll() is None
 
     def do(self, task: Task[Any], progress: Progress, device: str) -> Failure | None:
-        """Return why a task could not be done."""
+        """Return why a task could not be done; raise what is to end the run."""
         assert self._process.stdin is not None
         order = task.order() | {"payload": str(self.log.parent / "payload"), "device": device}
         try:
@@ -192,6 +192,8 @@ class _Worker:
                 return None
             if what == "failed":
                 return Failure(name, f"{values[0]}; see {self.log}", values[1])
+            if what == "ended":
+                raise EngineError(f"{name}: {values[0]}; see {self.log}")
             if what != "ready":
                 replay_event(progress, what, values)
         return self._gone(name)

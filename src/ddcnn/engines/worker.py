@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from ddcnn.engines.events import JsonProgress, describe
+from ddcnn.engines.events import JsonProgress, describe, is_of_the_task
 from ddcnn.engines.task import perform
 from ddcnn.engines.task_payload import TaskPayload
 from ddcnn.errors import InterruptionError
@@ -62,11 +62,11 @@ def _answer(order: dict[str, Any], progress: JsonProgress) -> None:
     try:
         checkpoints = Checkpoints(Path(order["folder"]), order["key"], progress.note)
         perform(order, TaskPayload.open(Path(order["payload"])), checkpoints, progress)
-    except InterruptionError:
+    except (InterruptionError, BrokenPipeError):
         raise
     except Exception as error:  # whatever a user's network raises is the failure of this task alone
         traceback.print_exc()
-        progress.tell("failed", *describe(error))
+        progress.tell("failed" if is_of_the_task(error) else "ended", *describe(error))
     else:
         progress.tell("done")
 

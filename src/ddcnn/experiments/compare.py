@@ -15,7 +15,7 @@ from ddcnn.data.sources import is_foreign
 from ddcnn.engines import ENGINES, Engine, Ranks, RankStarter, build_engine, check_alone, joined, launched, refuse_ranks
 from ddcnn.errors import ConfigError, RunError
 from ddcnn.experiments.folds import over_folds
-from ddcnn.experiments.given import Given, taken
+from ddcnn.experiments.given import Given, described, taken
 from ddcnn.experiments.job import Job
 from ddcnn.experiments.over_ranks import train_over_ranks
 from ddcnn.experiments.record import Comparison, read_results, reopened
@@ -137,7 +137,7 @@ def resume(
     foreign = [*foreign_code(config), *_foreign_in_training(config)]
     if foreign and not trust:
         raise RunError(untrusted(folder, foreign[0]))
-    config, dataset = taken(config, data)
+    config, dataset = taken(config, data, described(folder))
     options = RunOptions(progress or Progress(), command, engine, resuming=True)
     if folder.read_json(BEGUN).get("job") == "train":
         return _train(config, options, dataset)

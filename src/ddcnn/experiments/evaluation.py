@@ -65,6 +65,8 @@ def evaluate(
 
     ``loss`` is the cross-entropy (NLL), ``brier`` and ``ece`` are those of `ddcnn.training.sureness`.
 
+    ``notes`` are what reading the images has to say, ``left_out`` the files that ``data.on_bad_file`` left out and why.
+
     ``learned_from`` is how many of the images, with these labels, the run was trained on or chose epochs by; None: it
     was made by version 0.1, which does not say. A store that was made by version 0.1 knows only such stores of the same
     grid and overlap again.
@@ -75,8 +77,8 @@ def evaluate(
         The folder of the run.
     data
         Other data, all of which is used: a configuration that names them, or a `ddcnn.Dataset`, a pair (X, y) or a
-        table, as `ddcnn.as_dataset` has them. Of the run's own data (None, the same source, or the same images),
-        only the test part is.
+        table, as `ddcnn.as_dataset` has them; of a pair, the layout is that of the training, if it fits. Of the run's
+        own data (None, the same source, or the same images), only the test part is.
     strategy, trust
         As in `ddcnn.load`; of a run that is not trusted, no folder that it names is used as `data.directory`.
     deployed
@@ -124,6 +126,8 @@ def evaluate(
         "data": config.source,
         "part": "test" if tests else "all",
         "thresholds": thresholds,
+        "notes": list(dataset.notes),
+        "left_out": [{"file": one.file, "reason": one.reason} for one in dataset.bad_files],
         "learned_from": None if learned is None else int(are_among(found[part], learned).sum()),
     }
     return about | _figures(scores, decisions, labels, dataset.classes) | {"subdomains": subdomains}
@@ -151,11 +155,15 @@ def _figures(scores: Tensor, decisions: Tensor, labels: Tensor, classes: Sequenc
 
 def _images(data: DataConfig | Given, own: DataConfig, expected: dict[str, Any]) -> tuple[DataConfig, Dataset]:
     """Return the images that are meant, and how they are read."""
+    known = InputDescription.from_json(expected["input"]) if "input" in expected else None
     if data is None or isinstance(data, DataConfig):
         config = own if data is None else _as_trained(data, own, expected)
-        return config, open_data(config)
+        dataset = open_data(config)
+        if known is not None and config.source.startswith("npz:") and dataset.layout is None:
+            known.check_told(config.source)
+        return config, dataset
     config = _as_trained(DataConfig(source=ARRAYS), own, expected)
-    return config, as_given(data, config, expected["classes"])
+    return config, as_given(data, config, expected["classes"], known)
 
 
 def _is_own(folder: RunFolder, found: Tensor) -> bool:

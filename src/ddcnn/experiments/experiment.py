@@ -68,6 +68,8 @@ class Plan:
         Those that fit the images.
     left_out
         The others, and why.
+    offered
+        All of them by their names, in the order of the experiment.
     content
         Digests of the images, as they are now: (n, 16).
     """
@@ -80,6 +82,7 @@ class Plan:
     configs: Mapping[str, Config]
     seconds: Mapping[str, float]
     left_out: Mapping[str, str]
+    offered: Mapping[str, Variant]
     content: Tensor
 
     @property
@@ -89,15 +92,25 @@ class Plan:
 
     def cells(self, out: Path) -> list[Cell]:
         """Return the cells, seed by seed: so all arms stand side by side as early as can be."""
-        return [
-            Cell(self.name, variant, unit, number, self._config(variant, unit, number, out))
-            for unit, number in self.units
-            for variant in self.variants
-        ]
+        return [self._cell(variant, unit, number, out) for unit, number in self.units for variant in self.variants]
 
-    def _config(self, variant: Variant, unit: str, number: int, out: Path) -> Config:
-        config = _at(self.configs[variant.name], unit, number)
-        return config.model_copy(update={"out": folder_of(out, variant, unit, number)})
+    def cells_beside(self, folder: ExperimentFolder) -> list[Cell]:
+        """Return the cells with those that the folder has complete, though they are not asked for this time."""
+        cells = {cell.name: cell for cell in self.cells(folder.path)}
+        for line in folder.read_records().values():
+            unit = "fold" if "fold" in line else "seed"
+            variant, number = self.offered.get(str(line.get("variant"))), line.get(unit)
+            if variant is not None and type(number) is int:
+                cell = self._cell(variant, unit, number, folder.path)
+                if cell.folder.is_complete():
+                    cells.setdefault(cell.name, cell)
+        order = list(self.offered)
+        return sorted(cells.values(), key=lambda cell: (cell.number, order.index(cell.variant.name)))
+
+    def _cell(self, variant: Variant, unit: str, number: int, out: Path) -> Cell:
+        config = _at(self.configs.get(variant.name) or laid_over(self.base, variant), unit, number)
+        config = config.model_copy(update={"out": folder_of(out, variant, unit, number)})
+        return Cell(self.name, variant, unit, number, config)
 
 
 def experiment(
@@ -120,9 +133,9 @@ def experiment(
         Nested sections of the configuration, over the defaults of the experiment (8 epochs); its variants are laid over
         both. ``seed`` is the first seed. With ``data.folds`` there is a cell per fold instead of per seed.
     seeds
-        How many seeds. More of them later only add cells.
+        How many seeds. More of them later only add cells; fewer leave those that are done where they are.
     variants
-        Names of the variants to run; none: all. Asked for more of them later, it runs the further ones alone.
+        Names of the variants to run; none: all. Asked for others later, it runs these alone, beside what is done.
     out
         Folder; None: ``runs/experiment-NAME-DATA-MODEL-GRID``. If the experiment is there, it goes on: cells that are
         done are read, and a cell that was killed goes on from its checkpoints.
@@ -143,10 +156,12 @@ def experiment(
     check_apart(path, named_paths(data), source_folder(data))
     folder.check()
     plan = plan_experiment(name, values, seeds=seeds, variants=variants)
-    for variant, why in plan.left_out.items():
-        progress.note(f"variant {variant} is left out: {why}")
-    cells = plan.cells(path)
     with folder.held(command):
+        cells = plan.cells_beside(folder)
+        there = {cell.variant.name for cell in cells}
+        left_out = {variant: why for variant, why in plan.left_out.items() if variant not in there}
+        for variant, why in left_out.items():
+            progress.note(f"variant {variant} is left out: {why}")
         records = _done(folder, cells, plan.content)
         clock = _Clock([cell for cell in cells if cell.name not in records], plan.seconds)
         for number, cell in enumerate(cells, 1):
@@ -159,7 +174,7 @@ def experiment(
             cell.check_images(plan.content)
             folder.write_records([records[one.name] for one in cells if one.name in records])
         summary = summarise(plan.found, name, [records[cell.name] for cell in cells], path / "cells", command)
-        summary["left_out"] = dict(plan.left_out)
+        summary["left_out"] = left_out
         folder.write_summary(summary)
     return Outcome(summary, path)
 
@@ -192,7 +207,7 @@ def plan_experiment(
         if variants and variant.name not in variants:
             left_out[variant.name] = "not asked for"
             continue
-        config = Config.parse(over(base.model_dump(mode="json"), variant.values))
+        config = laid_over(base, variant)
         try:
             setup = prepare(_at(config, *first), dataset)
             check_strategies(list(Job.of(variant.job, config).strategies), setup)
@@ -204,7 +219,9 @@ def plan_experiment(
         chosen.append(variant)
         configs[variant.name] = config
         seconds[variant.name] = seconds.get(variant.like) or _seconds(setup, variant.job, trials)
-    return Plan(name, found, base, tuple(units), tuple(chosen), configs, seconds, left_out, content_of(dataset))
+    return Plan(
+        name, found, base, tuple(units), tuple(chosen), configs, seconds, left_out, offered, content_of(dataset)
+    )
 
 
 def _seconds(setup: Setup, job: str, trials: Trials) -> float:
@@ -228,6 +245,11 @@ def experiment_folder(name: str, values: Mapping[str, Any] | Config | None = Non
     config = base_config(EXPERIMENTS.find(name), values)
     path = default_folder(config.model_copy(update={"seed": 0}), f"experiment-{name}")
     return path.with_name(path.name.removesuffix("-s0"))
+
+
+def laid_over(base: Config, variant: Variant) -> Config:
+    """Return the configuration of a variant."""
+    return Config.parse(over(base.model_dump(mode="json"), variant.values))
 
 
 def over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -273,11 +295,11 @@ class _Clock:
         start = time.perf_counter()
         yield
         self._left.remove(cell.variant.name)
-        self._expected += self._estimates[cell.variant.name]
+        self._expected += self._estimates.get(cell.variant.name, 0.0)  # none of a cell that is only read
         self._needed += time.perf_counter() - start
 
     @property
     def left(self) -> str:
         """The time that is left, in words."""
         scale = self._needed / self._expected if self._expected else 1.0
-        return "about " + duration(scale * sum(self._estimates[name] for name in self._left))
+        return "about " + duration(scale * sum(self._estimates.get(name, 0.0) for name in self._left))

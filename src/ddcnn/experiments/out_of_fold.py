@@ -48,7 +48,9 @@ def out_of_fold(
         if not torch.equal(seen, content):
             raise RunError(f"{run} has seen other images or labels; give the data as they were given to it")
         test = torch.tensor(folder.read_json("split.json")["test"])
-        total[test] += load(run, strategy, trust=trust).predict_proba(dataset.images[test])
+        network = load(run, strategy, trust=trust)
+        network.input = None  # these are (n, C, *S), whatever layout the arrays had
+        total[test] += network.predict_proba(dataset.images[test])
         times[test] += 1
     known = times > 0
     total[known] /= times[known, None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -142,7 +143,7 @@ def plan(
     measure
         Whether a few steps of each stage are timed; else there are counts, and neither times nor peaks.
     time_limit
-        Seconds that the run may take: the plan is for as many epochs as fit.
+        Seconds that the run may take: the plan is for as many epochs as fit beside what preparing has taken here.
 
     Raises
     ------
@@ -150,6 +151,7 @@ def plan(
         What the run itself would raise before it begins; or the time is too short.
     """
     refuse_ranks("plan")
+    began = time.monotonic()
     asked = Job.of(job, config)
     asked.check(config)
     config, dataset = taken(config, data)
@@ -162,7 +164,7 @@ def plan(
         setup, choices, hands = ready(prepare(config, dataset), asked, contexts, measure=measure)
         trials = Trials() if measure else None
         if time_limit is not None and trials is not None:
-            setup = setup.with_epochs(epochs_within(setup, asked, hands, trials, time_limit / folds))
+            setup = setup.with_epochs(epochs_within(setup, asked, hands, trials, time_limit / folds, began))
         for what, text in choices.items():
             (progress or Progress()).note(f"{what} {text}")
         return replace(plan_of(setup, asked, hands, trials), runs=folds, choices=choices)
@@ -236,8 +238,13 @@ def works_of_job(setup: Setup, job: Job) -> list[Work]:
     return start_works(setup) + [work for name in names for work in works_of(name, setup, job.aggregations)]
 
 
-def epochs_within(setup: Setup, job: Job, hands: Hands, trials: Trials, seconds: float) -> int:
+def epochs_within(setup: Setup, job: Job, hands: Hands, trials: Trials, limit: float, began: float) -> int:
     """Return the largest number of epochs with which a run takes at most so long.
+
+    Parameters
+    ----------
+    limit
+        Seconds from ``began``, by `time.monotonic`: preparing has taken a part of them, and the trials take another.
 
     Raises
     ------
@@ -249,13 +256,16 @@ def epochs_within(setup: Setup, job: Job, hands: Hands, trials: Trials, seconds:
         costs = costs_of(setup.with_epochs(epochs), job, hands, trials).values()
         return sum((cost.seconds for cost in costs), 0.0)
 
-    first = predicted(1)
-    if first > seconds:
+    first, second = predicted(1), predicted(2)
+    prepared = time.monotonic() - began
+    if prepared + first > limit:
+        which = "" if setup.config.data.fold is None else " for each fold"
         raise ConfigError(
-            f"a time limit of {duration(seconds)} is too short: one epoch of each stage and the evaluation take about "
-            f"{duration(first)} here; give more time, fewer images or a smaller network"
+            f"a time limit of {duration(limit)}{which} is too short: preparing has taken {duration(prepared)}, and one "
+            f"epoch of each stage and the evaluation take {duration(first)} here; give more time, fewer images "
+            "or a smaller network"
         )
-    return 1 + int((seconds - first) / max(predicted(2) - first, 1e-9))
+    return 1 + int((limit - prepared - first) / max(second - first, 1e-9))
 
 
 def _by_stage(works: Sequence[Work]) -> dict[str, list[Work]]:

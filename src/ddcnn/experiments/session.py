@@ -203,8 +203,7 @@ def _planned(setup: Setup, job: Job, options: RunOptions, engine: Engine) -> tup
         hands = Hands(engine.workers, None if engine.serial else 1)
     trials = Trials(careful=limit is not None)
     if limit is not None:
-        left = limit - (time.monotonic() - options.began)
-        setup = setup.with_epochs(epochs_within(setup, job, hands, trials, left))
+        setup = setup.with_epochs(epochs_within(setup, job, hands, trials, limit, options.began))
     works = works_of_job(setup, job)
     if limit is None and not worth_trying(setup, works):
         return setup, f"{sum(work.times * work.steps for work in works):,} short steps: not timed beforehand"

@@ -20,12 +20,23 @@ _STEPS = 200  # of the integral; the aggregation is small
 _EXACT = 0.05  # of a probability: what integrated gradients may miss
 
 
+class KnownInput(Protocol):
+    """What is known of the images of a training."""
+
+    def arranged(self, images: Tensor | np.ndarray) -> Tensor | np.ndarray:
+        """Return images as (n, C, *S)."""
+
+
 class Explainable(Protocol):
     """What is asked of a network; `ddcnn.CNNDNN` is one."""
 
     local_cnns: LocalCNNs
     missing: tuple[int, ...]
     training: bool
+
+    @property
+    def input(self) -> KnownInput | None:
+        """What is known of its images; None: nothing."""
 
     def cut(self, images: Tensor) -> Subimages:
         """Return what each local CNN sees."""
@@ -84,7 +95,7 @@ class Explanation:
 
 
 def explain(
-    network: Explainable, images: Shaped[Tensor, "B C *S"] | np.ndarray, target: int | Sequence[int] | None = None
+    network: Explainable, images: Shaped[Tensor, "B ..."] | np.ndarray, target: int | Sequence[int] | None = None
 ) -> Explanation:
     """Return which subdomain said what, what the aggregation made of it, and which pixels mattered.
 
@@ -93,7 +104,8 @@ def explain(
     network
         A `ddcnn.CNNDNN`.
     images
-        Raw images, as the network was trained on.
+        Raw images, as `ddcnn.CNNDNN.predict_proba` takes them: with the layout of the arrays of the training, if that
+        is known and their shape fits; else (B, C, *S).
     target
         The class to explain, for all images or one per image; None: the one that the network decides for.
 
@@ -110,7 +122,8 @@ def explain(
     mode = network.training
     network.train(False)
     try:
-        return _explained(network, torch.as_tensor(images), target)
+        given = images if network.input is None else network.input.arranged(images)
+        return _explained(network, torch.as_tensor(given), target)
     finally:
         network.train(mode)
 

@@ -108,7 +108,13 @@ def plan_memory(
     batch, least = trial.batch, min(2, trial.batch)  # batch norm cannot train on one
     trial.step(trial.local(1), least)  # libraries allocate when they are first used
     streamed = 0 if isinstance(data.images, Resident) else trial.prefetched
-    base = _used(compute.device) + _RESERVE + trial.kept + streamed
+    used = _used(compute.device) + _RESERVE
+    if limit <= used:
+        raise ConfigError(
+            f"compute.memory = {_gb(limit)} is too little: {_gb(used)} are in use before the training, however small "
+            "its steps; give more than that"
+        )
+    base = used + trial.kept + streamed
     room = limit - base
     fits, needed = largest(lambda b: trial.step(trial.local(1), b), batch, room, least=least)
     if fits < batch:

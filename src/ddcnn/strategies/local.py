@@ -96,7 +96,8 @@ def train_local_cnns(context: StrategyContext) -> LocalResult:
     for each fold without it, so that the aggregation learns from probabilities of samples unseen by their local CNNs.
     """
     setup, workspace = context.setup, context.workspace
-    config, labels, groups = setup.config.aggregation, setup.data.dataset.labels, setup.data.dataset.groups
+    config, dataset = setup.config.aggregation, setup.data.dataset
+    labels, groups, names = dataset.labels, dataset.groups, dataset.classes
     seed = derive_seed(setup.config.seed, "aggregate_on")
     train = samples = setup.data.split.train
     start = start_of(context)
@@ -105,10 +106,10 @@ def train_local_cnns(context: StrategyContext) -> LocalResult:
     clock = None if workspace is None or in_turn else workspace.folder / "local.seconds"
     with StageTimer("local", setup.compute.device) as stage, elapsed_across_restarts(clock) as earlier:
         if config.aggregate_on == "holdout":
-            train, samples = hold_out(train, labels, config.holdout_fraction, seed, groups)
+            train, samples = hold_out(train, labels, config.holdout_fraction, seed, groups, names)
         network = trainings.train(train, "local")
         if config.aggregate_on == "crossfit":
-            held = folds(train, labels, config.folds, seed, groups)
+            held = folds(train, labels, config.folds, seed, groups, names)
             samples, found = torch.cat(held), []
             for number, fold in enumerate(held):
                 other = trainings.train(train[~torch.isin(train, fold)], f"local/fold{number}")
@@ -147,12 +148,12 @@ def local_works(setup: Setup, aggregations: Sequence[str]) -> list[Work]:
     config, data = setup.config.aggregation, setup.data
     seed = derive_seed(setup.config.seed, "aggregate_on")
     train = learned = data.split.train
-    labels, groups = data.dataset.labels, data.dataset.groups
+    labels, groups, names = data.dataset.labels, data.dataset.groups, data.dataset.classes
     if config.aggregate_on == "holdout":
-        train, learned = hold_out(train, labels, config.holdout_fraction, seed, groups)
+        train, learned = hold_out(train, labels, config.holdout_fraction, seed, groups, names)
     works = group_works(setup, "local", partial(group_work, setup, samples=train, stage="local"))
     if config.aggregate_on == "crossfit":
-        for fold in folds(train, labels, config.folds, seed, groups):
+        for fold in folds(train, labels, config.folds, seed, groups, names):
             other = train[~torch.isin(train, fold)]
             works += group_works(setup, "local", partial(group_work, setup, samples=other, stage="local"))
     first = len(learned) + len(data.split.validation)
