@@ -2,8 +2,9 @@
 
     python benchmarks/experiment_tables.py --title "Aggregations" --out benchmarks/results/NAME.md FOLDER [FOLDER ...]
 
-The cells, one JSON line each with the complete configuration, are written beside the tables. Times are left out:
-experiments run for hours beside other work. How to read the columns: ``docs/how-to/experiments.md``.
+The cells, one JSON line each with the complete configuration, are written beside the tables. Times, and what is
+compared at equal time, are left out: experiments run for hours beside other work. How to read the columns:
+``docs/how-to/experiments.md``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from common import write_page
 
 ARMS = ("arm", "n", "test accuracy (%)", "sd", "95 % interval", "parameters", "each seed (%)")
+AT_EQUAL_TIME = "At equal critical path"
 PAIRS = ("difference", "points", "verdict", "95 % over seeds", "95 % over images", "p (Holm)", "equal p (Holm)")
 
 
@@ -64,7 +66,8 @@ def section(summary: dict[str, Any]) -> list[str]:
     if summary["pairs"]:
         lines += _table(PAIRS, [_pair(row) for row in summary["pairs"]])
     for table in summary["tables"]:
-        lines += [f"**{table['title']}**", "", *_table(table["columns"], table["rows"])]
+        if table["title"] != AT_EQUAL_TIME:
+            lines += [f"**{table['title']}**", "", *_table(table["columns"], table["rows"]), table["note"], ""]
     lines += [f"{name} is left out: {why}." for name, why in summary["left_out"].items()]
     return [*lines, ""]
 
