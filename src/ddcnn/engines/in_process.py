@@ -49,13 +49,18 @@ def _done(task: Task[Any], progress: Progress, scratch: Path | None) -> Any:
     try:
         return task.run(progress)
     except Exception as error:  # whatever a user's network raises is the failure of this task alone
-        if not is_of_the_task(error):
+        if not is_of_the_task(error) or _is_of(error, progress):
             raise
         reason, final = describe(error)
         expected = isinstance(error, TrainingError | torch.OutOfMemoryError | MemoryError)
         if scratch is not None and not expected:
             reason = f"{reason}; see {_logged(scratch)}"
         return Failure(task.name, reason, final)
+
+
+def _is_of(error: Exception, progress: Progress) -> bool:
+    """Tell whether an error was raised by who is told of the progress, and may so end the run."""
+    return any(frame.f_locals.get("self") is progress for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def _logged(scratch: Path) -> Path:
