@@ -17,7 +17,7 @@ import torch
 
 import ddcnn
 from ddcnn.aggregation import HandedOver
-from ddcnn.errors import ConfigError, ModelError, RunError
+from ddcnn.errors import ConfigError, ModelError, RunError, TrainingError
 from ddcnn.experiments import plan_experiment
 from ddcnn.experiments.questions import EXPERIMENTS, Experiment, Pair, Variant
 from ddcnn.experiments.questions.aggregations import PERMUTED
@@ -55,6 +55,30 @@ def rates(monkeypatch: pytest.MonkeyPatch) -> str:
     rates = Experiment("Is a higher rate better?", variants, (Pair("fast", "slow"), Pair("fine", "fast")))
     monkeypatch.setitem(EXPERIMENTS, "rates", rates)
     return "rates"
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_a_cell_that_diverges_does_not_end_the_others(
+    values: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, both: bool
+) -> None:
+    def variants(_setup: object) -> Sequence[Variant]:
+        wild = {"strategy": "global", "training": {"lr": 1e30, "clip_norm": None}}
+        return (
+            Variant("wild", wild, {"global": "wild"}),
+            Variant("tame", wild if both else {"strategy": "global"}, {"global": "tame"}),
+        )
+
+    monkeypatch.setitem(EXPERIMENTS, "rates", Experiment("?", variants, (Pair("wild", "tame"),)))
+    progress = Stopping()
+    if both:
+        with pytest.raises(TrainingError, match="became NaN or infinite"):
+            ddcnn.experiment("rates", values, seeds=1, out=tmp_path / "e")
+        return
+    found = ddcnn.experiment("rates", values, seeds=2, out=tmp_path / "e", progress=progress).summary
+    assert [(arm["name"], arm["n"]) for arm in found["arms"]] == [("tame", 2)]
+    assert list(found["left_out"]) == ["wild, seed 0", "wild, seed 1"]
+    assert all("became NaN or infinite" in why for why in found["left_out"].values())
+    assert sum("wild, seed" in note and "is left out" in note for note in progress.notes) == 2
 
 
 class Stop(BaseException):

@@ -16,7 +16,7 @@ from ddcnn.config import Config
 from ddcnn.data.content import content_of
 from ddcnn.data.files import named_paths, source_folder
 from ddcnn.engines import refuse_ranks
-from ddcnn.errors import ConfigError, DecompositionError, ModelError
+from ddcnn.errors import ConfigError, DecompositionError, ModelError, TrainingError
 from ddcnn.experiments.cells import Cell, folder_of, run_cell
 from ddcnn.experiments.experiment_folder import ExperimentFolder
 from ddcnn.experiments.job import Job
@@ -169,11 +169,19 @@ def experiment(
                 continue
             what = f"{cell.variant.name}, {cell.unit} {cell.number}"
             progress.note(f"cell {number} of {len(cells)}: {what}; {clock.left} left in all")
-            with clock.timing(cell):
-                records[cell.name] = run_cell(plan.found, cell, progress, command)
+            try:
+                with clock.timing(cell):
+                    records[cell.name] = run_cell(plan.found, cell, progress, command)
+            except TrainingError as error:  # such as a loss that diverged: the other cells say what they say
+                if not records and number == len(cells):
+                    raise
+                left_out[what] = str(error)
+                progress.note(f"{what} is left out: {error}")
+                continue
             cell.check_images(plan.content)
             folder.write_records([records[one.name] for one in cells if one.name in records])
-        summary = summarise(plan.found, name, [records[cell.name] for cell in cells], path / "cells", command)
+        done = [records[cell.name] for cell in cells if cell.name in records]
+        summary = summarise(plan.found, name, done, path / "cells", command)
         summary["left_out"] = left_out
         folder.write_summary(summary)
     return Outcome(summary, path)
@@ -293,10 +301,12 @@ class _Clock:
     def timing(self, cell: Cell) -> Iterator[None]:
         """Take note of the time that a cell takes."""
         start = time.perf_counter()
-        yield
-        self._left.remove(cell.variant.name)
-        self._expected += self._estimates.get(cell.variant.name, 0.0)  # none of a cell that is only read
-        self._needed += time.perf_counter() - start
+        try:
+            yield
+        finally:
+            self._left.remove(cell.variant.name)
+            self._expected += self._estimates.get(cell.variant.name, 0.0)  # none of a cell that is only read
+            self._needed += time.perf_counter() - start
 
     @property
     def left(self) -> str:
