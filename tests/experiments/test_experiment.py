@@ -392,3 +392,16 @@ def test_a_trajectory_ends_where_the_run_did(values: dict, tmp_path: Path) -> No
     assert [table["title"][:16] for table in found["tables"]] == ["Time to accuracy"] * 2
     start = record["arms"]["transfer"]["trajectory"][0][0]
     assert start > record["arms"]["CNN-DNN"]["seconds"]  # the first phase counts
+
+
+def test_the_voronoi_arm_is_not_the_grid_once_more(values: dict, tmp_path: Path) -> None:
+    """Four sites in a square may settle at the centres of a 2x2 grid: then two arms would be the same runs."""
+    squares = values | {
+        "data": {"source": write_bars(tmp_path, (12, 12))},
+        "decomposition": {"grid": [2, 2]},
+    }
+    plan = plan_experiment("decompositions", squares, seeds=1, variants=["grid", "voronoi"])
+    found = {name: prepare(config).networks.decomposition.subdomains((12, 12)) for name, config in plan.configs.items()}
+    assert len(found["voronoi"]) == len(found["grid"]) == 4
+    masks = [one.inside for one in found["voronoi"]]
+    assert sum(mask is not None and not bool(mask.all()) for mask in masks) > 2
