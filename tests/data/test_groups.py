@@ -90,12 +90,12 @@ def test_other_data_sets_are_split_as_before() -> None:
 @pytest.mark.parametrize(
     ("groups", "message"),
     [
-        ([0] * 12, "the images of class number 0 are of 1 group, and a group is kept in one part"),
+        ([0] * 12, "the images of class '0' are of 1 group, and a group is kept in one part"),
         (
             [0, 1] * 6,
-            "the images of class number 0 are of 1 group, and a group is kept in one part: too few for training",
+            "the images of class '0' are of 1 group, and a group is kept in one part: too few for training",
         ),
-        ([0] * 6 + [1] * 6, "class number 0 are of 2 groups, .* too few for training, validation and test"),
+        ([0] * 6 + [1] * 6, "class '0' are of 2 groups, .* too few for training, validation and test"),
     ],
 )
 def test_too_few_groups(groups: list[int], message: str) -> None:

@@ -6,7 +6,7 @@ Otherwise a network is tested on patients whose other images it has learned from
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -53,8 +53,25 @@ def numbered_groups(name: str, values: np.ndarray, samples: int) -> Int64[Tensor
     return torch.from_numpy(np.unique(values, return_inverse=True)[1].astype(np.int64))
 
 
+def class_called(label: int, classes: Sequence[str] | None) -> str:
+    """Return what messages call a class: its name, or its number where names are not known.
+
+    >>> class_called(1, ("cat", "dog")), class_called(1, None)
+    ("class 'dog'", 'class number 1')
+    """
+    return f"class number {label}" if classes is None else f"class {classes[label]!r}"
+
+
 def draw_groups(
-    indices: _Indices, labels: _Indices, groups: _Indices, fraction: float, seed: int, *, spare: int, parts: str
+    indices: _Indices,
+    labels: _Indices,
+    groups: _Indices,
+    fraction: float,
+    seed: int,
+    *,
+    spare: int,
+    parts: str,
+    classes: Sequence[str] | None = None,
 ) -> tuple[_Indices, _Indices]:
     """Draw whole groups that hold about a fraction of the samples, in proportion to the classes: (left, drawn).
 
@@ -67,6 +84,8 @@ def draw_groups(
         Groups of each class that have to be left.
     parts
         What all parts are for, for messages.
+    classes
+        Names of the classes, for messages; None: they are called by their labels.
 
     Raises
     ------
@@ -86,12 +105,16 @@ def draw_groups(
         if best is not None and abs(len(best[1]) / len(indices) - fraction) < _NEAR * fraction:
             break
     if best is None:
-        raise _too_few(indices, labels, groups, parts)
+        raise _too_few(indices, labels, groups, parts, classes)
     return best
 
 
-def group_folds(indices: _Indices, labels: _Indices, groups: _Indices, k: int, seed: int) -> list[_Indices]:
+def group_folds(
+    indices: _Indices, labels: _Indices, groups: _Indices, k: int, seed: int, classes: Sequence[str] | None = None
+) -> list[_Indices]:
     """Divide samples into k parts of whole groups, as equal as that allows, in proportion to the classes.
+
+    ``classes`` are their names, for messages.
 
     Raises
     ------
@@ -104,9 +127,9 @@ def group_folds(indices: _Indices, labels: _Indices, groups: _Indices, k: int, s
     kinds = len(np.unique(labels[indices]))
     for attempt in range(_TRIES):
         dealt = _folds(indices, labels, groups, k, seed + attempt)
-        if all(_least_groups(part, labels, groups, kinds) for part in dealt):
+        if dealt and all(_least_groups(part, labels, groups, kinds) for part in dealt):
             return dealt
-    raise _too_few(indices, labels, groups, f"{k} folds")
+    raise _too_few(indices, labels, groups, f"{k} folds", classes)
 
 
 def groups_in_two(*parts: Int64[Tensor, "_"], groups: Int64[Tensor, " n"]) -> int:
@@ -130,7 +153,7 @@ def _candidates(
     share = min(Fraction(fraction).limit_denominator(most), Fraction(most - 1, most))
     if share > 0 and share.denominator * count <= _MOST_LOOKS:
         dealt = _folds(indices, labels, groups, share.denominator, seed)
-        for m in range(share.numerator, share.denominator):
+        for m in range(share.numerator, len(dealt)):
             yield np.concatenate(dealt[:m])
         return
     wanted = max(1, round(fraction * count))
@@ -148,6 +171,7 @@ def _least_groups(part: _Indices, labels: _Indices, groups: _Indices, kinds: int
 
 
 def _folds(indices: _Indices, labels: _Indices, groups: _Indices, k: int, seed: int) -> list[_Indices]:
+    """Return k parts of whole groups; none if each class has fewer samples than there are parts."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     splitter = StratifiedGroupKFold(k, shuffle=True, random_state=seed % 2**32)
@@ -157,14 +181,16 @@ def _folds(indices: _Indices, labels: _Indices, groups: _Indices, k: int, seed: 
             warnings.simplefilter("ignore")  # of classes with fewer samples than folds: whoever calls looks after these
             return [indices[test] for _, test in splitter.split(indices, kinds, groups[indices])]
     except ValueError:  # each class has fewer samples than there are folds
-        raise _too_few(indices, labels, groups, f"{k} folds") from None
+        return []
 
 
-def _too_few(indices: _Indices, labels: _Indices, groups: _Indices, parts: str) -> DataError:
+def _too_few(
+    indices: _Indices, labels: _Indices, groups: _Indices, parts: str, classes: Sequence[str] | None
+) -> DataError:
     counts = {int(k): len(np.unique(groups[indices[labels[indices] == k]])) for k in np.unique(labels[indices])}
     rarest = min(counts, key=lambda k: counts[k])
     held = f"{counts[rarest]} group{'' if counts[rarest] == 1 else 's'}"
     return DataError(
-        f"the images of class number {rarest} are of {held}, and a group is kept in one part: too few for {parts}; add "
-        "groups, or give the parts yourself"
+        f"the images of {class_called(rarest, classes)} are of {held}, and a group is kept in one part: too few for "
+        f"{parts}; add groups, or give the parts yourself"
     )

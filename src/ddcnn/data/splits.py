@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ddcnn.config import DataConfig
 from ddcnn.data.dataset import Dataset
-from ddcnn.data.groups import draw_groups, group_folds
+from ddcnn.data.groups import class_called, draw_groups, group_folds
 from ddcnn.errors import DataError
 from ddcnn.seeds import derive_seed
 
@@ -105,10 +105,11 @@ def make_split(dataset: Dataset, config: DataConfig, seed: int) -> Split:
         least, parts = (3, "training, validation and test") if given is None else (2, "training and test")
         _require(labels[rest], least, dataset.classes, "", parts)
         wanted = round(config.test * len(rest))
-        rest, test = _drawn(rest, labels, groups, wanted, spare=least - 1, seed=derive_seed(seed, "test"), parts=parts)
+        test_seed = derive_seed(seed, "test")
+        rest, test = _drawn(rest, labels, groups, wanted, dataset.classes, spare=least - 1, seed=test_seed, parts=parts)
     train = rest
     if given is None:
-        train, validation = _validation(rest, labels, groups, config, seed)
+        train, validation = _validation(rest, dataset, config, seed)
     return _cut_to_limits(train, validation, test, labels, config, seed)
 
 
@@ -120,31 +121,39 @@ def _fold(dataset: Dataset, config: DataConfig, seed: int) -> Split:
     repeat, number = divmod(config.fold, config.folds[0])
     _require(labels, max(3, config.folds[0]), dataset.classes, "", f"{config.folds[0]} folds")
     every = torch.arange(len(labels))
-    dealt = folds(every, dataset.labels, config.folds[0], derive_seed(seed, "repeat", repeat), dataset.groups)
+    shuffle = derive_seed(seed, "repeat", repeat)
+    dealt = folds(every, dataset.labels, config.folds[0], shuffle, dataset.groups, dataset.classes)
     test = dealt[number].numpy()
     rest = np.setdiff1d(every.numpy(), test)
     seed = derive_seed(seed, "fold", config.fold)
-    groups = None if dataset.groups is None else dataset.groups.numpy()
-    train, validation = _validation(rest, labels, groups, config, seed)
+    train, validation = _validation(rest, dataset, config, seed)
     return _cut_to_limits(train, validation, test, labels, config, seed)
 
 
-def _validation(
-    rest: _Indices, labels: _Indices, groups: _Indices | None, config: DataConfig, seed: int
-) -> tuple[_Indices, _Indices]:
+def _validation(rest: _Indices, dataset: Dataset, config: DataConfig, seed: int) -> tuple[_Indices, _Indices]:
     """Return the training and the validation samples."""
+    groups = None if dataset.groups is None else dataset.groups.numpy()
     wanted = min(len(rest) / 10, _MOST_VALIDATION) if config.validation is None else config.validation * len(rest)
     seed, parts = derive_seed(seed, "validation"), "training and validation"
-    return _drawn(rest, labels, groups, round(wanted), spare=1, seed=seed, parts=parts)
+    labels = dataset.labels.numpy()
+    return _drawn(rest, labels, groups, round(wanted), dataset.classes, spare=1, seed=seed, parts=parts)
 
 
 def _drawn(
-    indices: _Indices, labels: _Indices, groups: _Indices | None, wanted: int, *, spare: int, seed: int, parts: str
+    indices: _Indices,
+    labels: _Indices,
+    groups: _Indices | None,
+    wanted: int,
+    classes: Sequence[str] | None,
+    *,
+    spare: int,
+    seed: int,
+    parts: str,
 ) -> tuple[_Indices, _Indices]:
     """Draw about ``wanted`` samples, in whole groups if there are any, in proportion to the classes: (left, drawn)."""
     if groups is None:
         return _draw(indices, labels, wanted, spare=spare, seed=seed)
-    return draw_groups(indices, labels, groups, wanted / len(indices), seed, spare=spare, parts=parts)
+    return draw_groups(indices, labels, groups, wanted / len(indices), seed, spare=spare, parts=parts, classes=classes)
 
 
 def _cut_to_limits(
@@ -198,6 +207,7 @@ def hold_out(
         every,
         None if groups is None else groups.numpy(),
         round(fraction * len(indices)),
+        classes,
         spare=1,
         seed=derive_seed(seed, "hold out"),
         parts="the part that is kept and the part that is held out",
@@ -227,7 +237,7 @@ def folds(
     _require_two(every[indices.numpy()], classes, f"{k} folds, each of which leaves one to learn from")
     seed = derive_seed(seed, "folds")
     if groups is not None:
-        return [_sorted(part) for part in group_folds(indices.numpy(), every, groups.numpy(), k, seed)]
+        return [_sorted(part) for part in group_folds(indices.numpy(), every, groups.numpy(), k, seed, classes)]
     rng = np.random.default_rng(seed)
     dealt = np.concatenate([rng.permutation(members) for members in _by_class(indices.numpy(), every)])
     return [_sorted(dealt[start::k]) for start in range(k)]  # dealt like cards, so all sizes differ by at most one
@@ -239,10 +249,10 @@ def _require(
     """Look for so many samples of every class, or only of those that are there at all."""
     for label, count in enumerate(np.bincount(labels, minlength=len(classes or ()))):
         if count < least and (count or every):
-            name = f"number {label}" if classes is None else repr(classes[label])
+            name = class_called(label, classes)
             images = f"{count} image{'' if count == 1 else 's'}{where and ' ' + where}"
             raise DataError(
-                f"class {name} has {images}, at least {least} are needed for {parts}; add images or remove the class"
+                f"{name} has {images}, at least {least} are needed for {parts}; add images or remove the class"
             )
 
 

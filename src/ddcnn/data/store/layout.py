@@ -32,7 +32,8 @@ from ddcnn.errors import DataError, DdcnnError
 
 VERSION: Literal[2] = 2
 VERSIONS = (1, 2)
-SINCE_2 = ("notes", "bad_files", "window", "label_groups", "resized", "resize", "groups")
+SINCE_2 = ("notes", "bad_files", "window", "label_groups", "resized", "resize", "groups", "layout", "label_kind")
+_IF_KNOWN = ("layout", "label_kind")
 ROOT = "zarr.json"
 ATTRIBUTE = "ddcnn"
 MOST_JSON = 2**24  # bytes
@@ -60,6 +61,9 @@ class Layout(BaseModel):
         How many samples the publisher set aside; None: there is no such set.
     notes, bad_files, window, label_groups, resized, resize
         As in `ddcnn.data.Dataset`, of a bad file its name and the reason; known since version 2.
+    layout, label_kind
+        As in `ddcnn.data.Dataset`; stores made before 2026-11-27 do not say them, and a store of which they are None
+        is written as those are.
     groups
         Whether it says which samples belong together.
     provenance
@@ -96,6 +100,8 @@ class Layout(BaseModel):
     resized: bool = False
     resize: Resize | None = None
     groups: bool = False
+    layout: Annotated[str, Field(pattern=r"^N[CDHW]{2,4}$")] | None = None
+    label_kind: str | None = None
     provenance: dict[str, Any]
     sha256: dict[str, str]
     complete: bool = False
@@ -182,7 +188,8 @@ class Layout(BaseModel):
 
     def to_json(self) -> bytes:
         """Return the content of the root's ``zarr.json``."""
-        values = self.model_dump(mode="json", exclude=set() if self.version > 1 else set(SINCE_2))
+        unknown = {name for name in _IF_KNOWN if getattr(self, name) is None}
+        values = self.model_dump(mode="json", exclude=unknown if self.version > 1 else set(SINCE_2))
         values["digest"] = _digest(values)
         return to_json({"zarr_format": 3, "node_type": "group", "attributes": {ATTRIBUTE: values}})
 

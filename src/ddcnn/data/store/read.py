@@ -349,6 +349,8 @@ def read_zarr(config: DataConfig) -> Dataset:
         label_groups=layout.label_groups,
         resized=layout.resized,
         resize=layout.resize,
+        layout=layout.layout,
+        label_kind=layout.label_kind,
         source=layout.source | {"store": f"{store.path.resolve()}, made from {layout.name}"},
     )
 

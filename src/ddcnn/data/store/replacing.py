@@ -102,6 +102,7 @@ def _same(layout: Layout, version: int | None = None) -> Layout:
     layout = _of_version(layout, version or layout.version)
     sums = {name: value for name, value in layout.sha256.items() if name not in layout.written()}
     told = {"sha256": sums, "complete": False, "provenance": {}, "notes": (), "bad_files": ()}
+    told |= {"layout": None, "label_kind": None}  # older stores do not say them; the pixels and the labels do
     return layout.model_copy(update=told)
 
 

@@ -134,6 +134,8 @@ def _plan(dataset: Dataset, grid: Grid, provenance: dict[str, Any]) -> Layout:
         resized=dataset.resized,
         resize=dataset.resize,
         groups=dataset.groups is not None,
+        layout=dataset.layout,
+        label_kind=dataset.label_kind,
         provenance=provenance,
         sha256={name: hashlib.sha256(content).hexdigest() for name, content in small_arrays(dataset).items()},
     )
