@@ -41,7 +41,11 @@ def _images(first: list[float]) -> Tensor:
 
 def test_unsure_decisions_are_computed_again() -> None:
     network = Rounded(0.01)
-    decide = Decider(cast(Any, network), _images([0.9, 0.1, 0.8, 0.95] * 16))
+    decide = Decider(cast(Any, network), compare=64)
+    for _ in range(4):  # batches of 16, as of volumes
+        assert decide.margin is None
+        known = _images([0.9, 0.1, 0.8, 0.95] * 4)
+        assert torch.equal(decide(known).probabilities, known.flatten(1).log().softmax(1))
     assert decide.margin == pytest.approx(0.08, rel=1e-3)
     network.exact = 0
     images = _images([0.495, 0.505, 0.5001, 0.4999, 0.9, 0.1])  # bfloat16 alone would turn four of them
@@ -54,7 +58,8 @@ def test_unsure_decisions_are_computed_again() -> None:
 
 def test_with_thresholds_unsure_is_what_is_near_them() -> None:
     network = Rounded(0.01, thresholds=(0.9, 0.1))
-    decide = Decider(cast(Any, network), _images([0.5, 0.3, 0.6, 0.2] * 16))
+    decide = Decider(cast(Any, network), compare=64)
+    decide(_images([0.5, 0.3, 0.6, 0.2] * 16))
     assert decide.margin == pytest.approx(8 * 0.01 / 0.1, rel=0.01)  # a probability over 0.1 changes ten times as much
     network.exact = 0
     images = _images([0.895, 0.905, 0.5, 0.3])  # bfloat16 alone would turn the first two
@@ -66,7 +71,9 @@ def test_with_thresholds_unsure_is_what_is_near_them() -> None:
 
 @pytest.mark.parametrize("known", [None, _images([0.51, 0.49, 0.9, 0.9])])
 def test_float32_where_bfloat16_is_not_sure(known: Tensor | None) -> None:
-    decide = Decider(cast(Any, Rounded(0.01)), known)
+    decide = Decider(cast(Any, Rounded(0.01)), compare=0 if known is None else len(known))
+    if known is not None:
+        decide(known)
     assert decide.margin is None
     torch.testing.assert_close(decide(_images([0.9, 0.4])).probabilities, torch.tensor([[0.9, 0.1], [0.4, 0.6]]))
 
@@ -75,7 +82,9 @@ def test_a_network() -> None:
     modules = [build("vgg9", 1, 3, (8, 8), width=0.2, seed=n).eval() for n in range(4)]
     network = CNNDNN(Grid((2, 2)), modules, Average(), image_size=(16, 16), backend="looped").eval()
     images = torch.randn(96, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    found = Decider(network.for_inference(images), images[:64])(images)
+    decide = Decider(network.for_inference(images), compare=64)
+    decide(images[:64])
+    found = decide(images)
     expected = network(images).detach()
     assert torch.equal(found.probabilities.argmax(1), expected.argmax(1))
     assert found.local.shape == (96, 4, 3)

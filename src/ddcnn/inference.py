@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ddcnn.network import CNNDNN
 
+COMPARED = 64  # images of which both precisions are computed
 _ROOM = 8.0  # times the largest change of a probability that was seen: what is surer is not computed again
 _WORTH = 0.25  # of the images: if more have to be computed again, bfloat16 saves nothing
 
@@ -32,39 +33,38 @@ class Decided(NamedTuple):
 class Decider:
     """Decides by a network, without gradients; in bfloat16 where that is harmless.
 
-    On images that are known, both precisions are compared. An image whose two most probable classes are closer than
-    eight times the largest change of a probability is computed again in float32, there and later: no decision is
-    another one than in float32 unless bfloat16 changes a probability four times as much as it did. If that concerns
-    more than a quarter of the known images, everything is computed in float32. Where the network has thresholds, each
-    probability is divided by that of its class before, as it is to decide.
+    The first images are computed in both precisions, and float32 answers. Of the others, an image whose two most
+    probable classes are closer than eight times the largest change of a probability is computed again in float32: no
+    decision is another one than in float32 unless bfloat16 changes a probability four times as much as it did. If that
+    concerns more than a quarter of the first images, everything is computed in float32. Where the network has
+    thresholds, each probability is divided by that of its class before, as it is to decide.
 
     Parameters
     ----------
     network
         In eval mode; best what `CNNDNN.for_inference` returns.
-    known
-        Raw images such as those to come, 64 or more; None: all is computed in float32.
+    compare
+        How many images are compared: `COMPARED`, or 0 to compute all in float32.
 
     Attributes
     ----------
     margin
         How far apart the two most probable classes are at least, to be decided in bfloat16, in probabilities (over
-        thresholds); None: float32 throughout.
+        thresholds); None: float32.
     """
 
-    def __init__(self, network: CNNDNN, known: Shaped[Tensor, "B C *S"] | None = None) -> None:
+    def __init__(self, network: CNNDNN, *, compare: int = 0) -> None:
         self.network = network
         self.margin: float | None = None
-        if known is None:
-            return
-        short, exact = (self._decided(known, half=half).probabilities for half in (True, False))
-        margin = _ROOM * float(self._compared(short - exact).abs().max())
-        if float((self._gap(short) < margin).float().mean()) <= _WORTH:
-            self.margin = margin
+        self._left = compare
+        self._largest_change = 0.0
+        self._gaps: list[Tensor] = []
 
     @torch.inference_mode()
     def __call__(self, images: Shaped[Tensor, "B C *S"]) -> Decided:
         """Return what the network says, in float32 numbers."""
+        if self._left > 0:
+            return self._both(images)
         if self.margin is None:
             return self._decided(images, half=False)
         found = self._decided(images, half=True)
@@ -75,7 +75,19 @@ class Decider:
                 part[unsure] = exact
         return found
 
-    @torch.inference_mode()
+    def _both(self, images: Tensor) -> Decided:
+        """Compute in both precisions, and return float32; after the last of the first images, choose the margin."""
+        short, exact = (self._decided(images, half=half) for half in (True, False))
+        change = float(self._compared(short.probabilities - exact.probabilities).abs().max())
+        self._largest_change = max(self._largest_change, change)
+        self._gaps.append(self._gap(short.probabilities))
+        self._left -= len(images)
+        if self._left <= 0:
+            margin = _ROOM * self._largest_change
+            if float((torch.cat(self._gaps) < margin).float().mean()) <= _WORTH:
+                self.margin = margin
+        return exact
+
     def _decided(self, images: Tensor, *, half: bool) -> Decided:
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=half):
             local, handed = self.network.said(images)

@@ -158,14 +158,15 @@ def _predict(
 ) -> list[dict[str, Any]]:
     import torch
 
-    from ddcnn.inference import Decider
+    from ddcnn.inference import COMPARED, Decider
 
     rows: list[dict[str, Any]] = []
     decider: Decider | None = None
     for names, arrays in batches:
         images = torch.from_numpy(arrays)
         if decider is None:
-            decider = Decider(network.for_inference(images, count=files), images if quick else None)
+            compare = COMPARED if quick and files > 2 * COMPARED else 0  # fewer: to compare costs more than it saves
+            decider = Decider(network.for_inference(images, count=files), compare=compare)
         together, local = decider(images)
         for name, p, k, votes in zip(names, together, network.decided(together.log()), local, strict=True):
             rows.append({"file": name, "class": classes[int(k)], "probability": round(float(p[k]), 6)})
