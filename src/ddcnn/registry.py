@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import suppress
+from importlib.machinery import PathFinder
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from ddcnn.errors import DdcnnError, in_one_line, nearest
@@ -116,14 +121,45 @@ class Registry(MutableMapping[str, Entry], Generic[Entry]):
         return entry
 
 
+def is_module(name: str) -> bool:
+    """Tell whether a module may be there, installed or in the current folder; nothing is imported.
+
+    >>> is_module("json.decoder"), is_module("no_such_module")
+    (True, False)
+    """
+    return _is_installed(name) or _is_here(name)
+
+
 def import_by_name(name: str, kind: str, error: type[DdcnnError]) -> Any:
-    """Import ``module:function``."""
+    """Import ``module:function``, from the current folder if there is no such module elsewhere.
+
+    That folder is searched for modules from then on, after all others, as the module may import its neighbours.
+    """
     module, _, attribute = name.partition(":")
+    if not _is_installed(module) and _is_here(module):
+        sys.path.append(str(Path.cwd()))
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, TypeError, ValueError) as reason:  # the last two: ":f" and ".m:f"
         raise error(f"{kind} {name!r} cannot be imported: {in_one_line(reason)}") from None
     return found
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module.partition(".")[0]) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _is_here(module: str) -> bool:
+    top = module.partition(".")[0]
+    if not top.isidentifier():
+        return False
+    with suppress(FileNotFoundError):  # the current folder was removed
+        spec = PathFinder.find_spec(top, [str(Path.cwd())])
+        return spec is not None and spec.has_location  # a folder without __init__.py is no module
+    return False
 
 
 def called(kind: str, error: type[DdcnnError]) -> Callable[[str, Any], Any]:

@@ -14,7 +14,6 @@ number of a sample to its image: ``ddcnn data prepare`` then holds a few of them
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +34,7 @@ from ddcnn.data.room import Room, given, room
 from ddcnn.data.store.read import read_zarr
 from ddcnn.data.tf_flowers import read_tf_flowers
 from ddcnn.errors import DataError, nearest
-from ddcnn.registry import import_by_name
+from ddcnn.registry import import_by_name, is_module
 
 _ENDINGS = ("PATH", "OPTIONS")
 
@@ -165,17 +164,14 @@ def is_foreign(source: str) -> bool:
     >>> is_foreign("ddcnn.data.mnist5k:read_mnist5k"), is_foreign("folder:photos"), is_foreign("cifar10")
     (True, False, False)
     """
+    return _may_be_foreign(source) and is_module(source.partition(":")[0])
+
+
+def _may_be_foreign(source: str) -> bool:
     module, colon, function = source.partition(":")
     known = {key.partition(":")[0] for key in SOURCES}
     names = [*module.split("."), function]
-    return bool(colon) and module not in known and all(name.isidentifier() for name in names) and _exists(module)
-
-
-def _exists(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):
-        return False
+    return bool(colon) and module not in known and all(name.isidentifier() for name in names)
 
 
 def _key(source: str) -> str:
@@ -194,4 +190,7 @@ def _key(source: str) -> str:
             kind = "zarr" if (Path(source).expanduser() / "zarr.json").is_file() else "folder"
         raise DataError(f"data.source = {source!r} is a path; say what it is: {kind}:{source}")
     readable = [name for name in SOURCES if name != ARRAYS]
-    raise DataError(f"data.source = {source!r} is unknown: {nearest(source, readable)}; or give module:function")
+    own = "or give module:function"
+    if _may_be_foreign(source):
+        own = f"and no module {word.partition('.')[0]!r} is installed, or in this folder"
+    raise DataError(f"data.source = {source!r} is unknown: {nearest(source, readable)}; {own}")

@@ -1,0 +1,74 @@
+"""Modules of the user's own lie in the folder in which ``ddcnn`` is called, as the pages have it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ddcnn.config import DataConfig
+from ddcnn.data.sources import is_foreign, open_data
+from ddcnn.errors import DataError
+from ddcnn.registry import is_module
+
+MODULES = {
+    "bars_here.py": """
+import numpy as np
+from sizes_here import SIZE
+from ddcnn.data.arrays import as_dataset
+
+def read(config):
+    labels = np.arange(24) % 2
+    images = np.random.default_rng(0).integers(0, 90, (24, SIZE, SIZE), dtype=np.uint8)
+    images[labels == 1, :, ::2] += 100
+    return as_dataset(images, labels)
+""",
+    "nets_here.py": """
+from torch import nn
+
+def small(in_channels, classes, image_size, *, width=1.0):
+    return nn.Sequential(nn.Conv2d(in_channels, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                         nn.Linear(4, classes))
+""",
+    "sizes_here.py": "SIZE = 8\n",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, text in MODULES.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+@pytest.mark.parametrize("engine", ["in_process", "processes"])
+def test_of_the_current_folder(folder: Path, engine: str) -> None:
+    words = "--data bars_here:read --model nets_here:small --grid 2x2 --epochs 1 --threads 1 --out run --engine"
+    # -P: sys.path is that of the console script, which does not hold the current folder
+    command = [sys.executable, "-P", "-m", "ddcnn", "train", *words.split(), engine]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "run" / "comparison.json").is_file()
+
+
+def test_a_missing_module_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    with pytest.raises(DataError, match="and no module 'barz_here' is installed, or in this folder"):
+        open_data(DataConfig(source="barz_here:read"))
+    with pytest.raises(DataError, match="did you mean 'folder:PATH'"):
+        open_data(DataConfig(source="foldr:photos"))
+
+
+def test_to_ask_imports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run from a stranger may name a package that lies beside it."""
+    package = tmp_path / "package_here"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise SystemExit('imported')")
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert is_foreign("package_here.inner:read")
+    assert not is_foreign("photos:read")  # a folder, no module
+    monkeypatch.syspath_prepend(tmp_path)
+    assert is_module("package_here.inner")
