@@ -27,12 +27,11 @@ MARK = re.compile(r"<!-- made: (\w+) -->")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the measurements, and a page that lists them."""
+    """Add the measurements; their `README.md` lists them."""
     paths = sorted(RESULTS.iterdir())
     for path in paths:
         files.append(File.generated(config, f"benchmarks/{path.name}", abs_src_path=str(path)))
-    pages = [path for path in paths if path.suffix == ".md"]
-    files.append(File.generated(config, "benchmarks/README.md", content=_list_of(pages)))
+    pages = [path for path in paths if path.suffix == ".md" and path.name != "README.md"]
     measurements = next(entry for entry in config.nav if isinstance(entry, dict) and "Measurements" in entry)
     measurements["Measurements"] = ["benchmarks/README.md", *(f"benchmarks/{path.name}" for path in pages)]
     return files
@@ -60,14 +59,3 @@ def _inlined(found: re.Match[str]) -> str:
     drawing = (HERE / "images" / found[3]).read_text(encoding="utf-8").strip()
     drawing = re.sub("<style>.*?</style>", "", drawing)
     return f'<div class="drawing" role="img" aria-label="{html.escape(found[1])}" markdown="0">{drawing}</div>'
-
-
-def _list_of(pages: list[Path]) -> str:
-    rows = [f"- [{_title(page)}]({page.name})" for page in pages]
-    return "# Measurements\n\nEach page has its command, the versions and the machine.\n\n" + "\n".join(rows) + "\n"
-
-
-def _title(page: Path) -> str:
-    title = page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
-    day = re.search(r"\d{4}-\d{2}-\d{2}", page.name)
-    return f"{title} ({day[0]})" if day else title

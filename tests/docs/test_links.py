@@ -13,7 +13,13 @@ import pytest
 import ddcnn
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    RESULTS / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 _LINK = re.compile(r"\[[^]]*\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"^```.*?^```", re.M | re.S)
@@ -38,6 +44,11 @@ def test_every_page_is_in_the_contents() -> None:
     contents = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     for page in (ROOT / "docs").rglob("*.md"):
         assert f"- {page.relative_to(ROOT / 'docs')}" in contents, page
+
+
+def test_every_measurement_is_listed() -> None:
+    listed = _LINK.findall((RESULTS / "README.md").read_text(encoding="utf-8"))
+    assert sorted(listed) == sorted(path.name for path in RESULTS.iterdir() if path.name != "README.md")
 
 
 def test_files_that_texts_name_are_there() -> None:
