@@ -16,7 +16,7 @@ from typing import Any
 
 from common import write_page
 
-ARMS = ("arm", "n", "test accuracy (%)", "sd", "95 % interval", "parameters", "each seed (%)")
+ARMS = ("result", "n", "test accuracy (%)", "sd", "95 % interval", "parameters", "each seed (%)")
 AT_EQUAL_TIME = "At equal critical path"
 PAIRS = ("difference", "points", "verdict", "95 % over seeds", "95 % over images", "p (Holm)", "equal p (Holm)")
 

@@ -128,7 +128,7 @@ def read_summary(folder: Path) -> Summary:
 def arm_columns(summary: Summary) -> tuple[str, ...]:
     """Return the names of the columns of the table of arms."""
     return (
-        "arm",
+        "result",
         f"{summary.unit}s",
         "test accuracy (%)",
         "sd",

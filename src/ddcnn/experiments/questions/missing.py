@@ -58,7 +58,7 @@ def _more(findings: Findings) -> Sequence[Table | Curve]:
             points.append((float(count), found.mean, *(found.interval or (found.mean, found.mean))))
         lines[arm] = tuple(points)
     cells = tuple((arm, *(f"{100 * point[1]:.1f}" for point in points)) for arm, points in lines.items())
-    note = "All sets of missing subdomains if there are few, else 10 drawn at random, the same for all arms; mean."
+    note = "All sets of missing subdomains if there are few, else 10 drawn at random, the same for all results; mean."
     columns = ("test accuracy (%) without", "none", *map(str, counts))
     return (
         Table("Without some of the subdomains", columns, cells, note),

@@ -92,7 +92,7 @@ def at_equal_path(findings: Findings, arms: Sequence[str]) -> Table:
         "At equal critical path",
         ("validation accuracy (%) after", *(f"{np.mean(ends[arm]):.1f} s ({arm})" for arm in budgets.values())),
         tuple(rows),
-        "Best validation accuracy that an arm had reached within the critical path of another, mean over the seeds; "
+        "Best validation accuracy that a result had reached within the critical path of another, mean over the seeds; "
         '"-": it could not decide yet. The critical path is the time if each subdomain had a worker like this machine: '
         "computed from measured steps. The learning rates fall over the whole training, so an accuracy in the middle "
         "of it is below that of a training planned to end there.",
