@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -232,3 +234,11 @@ def test_masked_values_are_refused(what: str, digits: Any, trained: DomainDecomp
     if what == "X":
         with pytest.raises(ValueError, match=r"^X has masked values"):
             trained.predict(given["X"])
+
+
+def test_fits_in_threads_are_those_of_one_after_the_other(digits: Any) -> None:
+    network = small(model="resnet20", grid=(1, 2), epochs=1, config={"compute": SMALL["compute"]})
+    scores = partial(cross_val_score, network, *digits, cv=2, scoring="neg_log_loss")
+    alone = scores().tolist()
+    with joblib.parallel_backend("threading", n_jobs=2):
+        assert scores(n_jobs=2).tolist() == alone

@@ -18,7 +18,7 @@ from ddcnn.errors import FusionError, ModelError, in_one_line
 from ddcnn.fusion import Backend, Proofs, classifier_of
 from ddcnn.models import LocalCNNs, Normalization, build, width_rule
 from ddcnn.network import CNNDNN
-from ddcnn.seeds import derive_seed
+from ddcnn.seeds import derive_seed, own_random_numbers
 
 _LITTLE = 2**14  # numbers of input: to compute with so few is faster than to find out that one need not
 _CHECK_BATCH = 2  # batch norm can do with as many; of one image it may have a single number per channel
@@ -232,7 +232,7 @@ class NetworkFactory:
         if math.prod(shape) > _LITTLE and _shape_of_scores(module, shape) == wanted:
             return
         try:
-            with torch.random.fork_rng(devices=[]):  # dropout draws
+            with own_random_numbers():  # dropout draws
                 scores = module.cpu().train()(torch.zeros(shape))
         except (RuntimeError, ValueError) as error:  # whatever a network says of an input that is too small
             reason, remedy = in_one_line(error), f"use {remedy}"
@@ -250,7 +250,7 @@ def _shape_of_scores(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, ..
     None: it cannot be told; the input is too small, or the network must see numbers.
     """
     try:
-        with torch.random.fork_rng(devices=[]):
+        with own_random_numbers():
             scores = copy.deepcopy(module).to("meta").train()(torch.empty(shape, device="meta"))
     except Exception:  # whatever a network raises: computing will tell
         return None

@@ -24,8 +24,8 @@ from ddcnn.engines import RankDistribution, Ranks, joined
 from ddcnn.engines.ranks import shares
 from ddcnn.models import LocalCNNs
 from ddcnn.network import CNNDNN
+from ddcnn.seeds import own_random_numbers
 from ddcnn.training import CrossEntropy, Distribution, FadingLocalLosses, MemberOptimizer, Step, WholeNetwork
-from ddcnn.training.step import deterministic_layers
 from tests.forked import Program
 from tests.setups import decided, train_coherent
 
@@ -133,7 +133,7 @@ def trained(case: Case, subdomains: int, ranks: Ranks, *, samples: int = B, norm
     optimizer = MemberOptimizer(network, TrainingConfig(**{"lr": 0.1, **case.options}), distribution=distribution)
     step = Step(network, optimizer, "float32", objective, distribution)
     losses = []
-    with deterministic_layers(torch.device("cpu"), 7):
+    with own_random_numbers(torch.device("cpu"), 7):
         for i, (images, labels) in enumerate(5 * data):
             part = (ranks.replica, ranks.replicas)
             cut = {"subdomains": local_cnns.subdomains, "part": part}

@@ -34,6 +34,30 @@ def test_nothing_to_mend(good: dict[str, Any]) -> None:
     assert found({}) == []
 
 
+def used(results: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
+    last = advice(Results.parse(results), FLAT)[-1]
+    return last.try_, last.options
+
+
+def test_which_strategy_answers(good: dict[str, Any]) -> None:
+    good["strategies"] = [row | {"validation_accuracy": 0.9} for row in good["strategies"]]
+    said, commands = used(good)
+    assert said.endswith(
+        "Here transfer answers. It is the best strategy on the validation images; --strategy takes another one."
+    )
+    assert commands == (
+        "ddcnn predict runs/demo IMAGE --strategy transfer",
+        "ddcnn evaluate runs/demo --data folder:PATH --strategy transfer",
+    )
+    good["strategies"][0]["validation_accuracy"] = 0.91
+    assert "Here global CNN answers." in used(good)[0]
+    said, commands = used(good | {"trained": "cnn-dnn"})
+    assert "Here CNN-DNN answers. It is the strategy that was trained" in said
+    assert commands[0] == "ddcnn predict runs/demo IMAGE"
+    good["details"]["folds"] = [2]
+    assert used(good)[1][0] == "ddcnn predict runs/demo/folds/0 IMAGE --strategy global"
+
+
 def change(path: tuple, value: Any) -> Callable[[dict[str, Any]], None]:
     def edit(results: Any) -> None:
         for key in path[:-1]:

@@ -21,6 +21,7 @@ from ddcnn.aggregation.weighted import WeightedAverage
 from ddcnn.config import AggregationConfig, Features
 from ddcnn.errors import AggregationError, in_one_line
 from ddcnn.registry import Registry
+from ddcnn.seeds import own_random_numbers
 
 Builder = Callable[[HandedOver, AggregationConfig], nn.Module]
 ANY: tuple[Features, ...] = ("probability", "log", "logit", "penultimate")
@@ -216,8 +217,7 @@ def build_aggregation(
     """
     entry = AGGREGATIONS.find(name)
     handed = HandedOver.of(entry.features(config), subdomains, classes, widths)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with own_random_numbers(seed=seed):
         built = entry.build(handed, config)
     return Calibrated(built, handed) if config.calibrate else built
 

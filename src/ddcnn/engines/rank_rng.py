@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ddcnn.engines.ranks import Ranks
-from ddcnn.seeds import derive_seed
+from ddcnn.seeds import derive_seed, own_random_numbers
 
 
 class RankRandomness:
@@ -50,7 +50,7 @@ class RankRandomness:
             yield
             return
         gpus = [device] if device.type == "cuda" else []
-        with torch.random.fork_rng(devices=gpus):
+        with own_random_numbers(device):
             seed = torch.initial_seed()
             if seed == self._seed:
                 torch.set_rng_state(self._cpu)

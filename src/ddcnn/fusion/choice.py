@@ -19,6 +19,7 @@ from ddcnn.errors import FusionError
 from ddcnn.fusion.body import StackedBody
 from ddcnn.fusion.structural_equality import structure
 from ddcnn.machine import cache_folder, device_name
+from ddcnn.seeds import own_random_numbers
 from ddcnn.strict import parse_json
 
 Name = TypeVar("Name")
@@ -71,8 +72,8 @@ def fastest(
     """
     seconds = remembered(candidates, about)
     if not seconds:
-        gpus = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-        with torch.random.fork_rng(devices=gpus):
+        gpu = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_initialized() else None
+        with own_random_numbers(gpu):
             seconds = {name: min(times) for name, times in measure(candidates, rounds=rounds).items()}
         _remember(_key(candidates, about), seconds)
     return min(seconds, key=lambda name: seconds[name]), seconds

@@ -19,6 +19,7 @@ from ddcnn.fusion.body import StackedBody
 from ddcnn.fusion.loop import LoopBody, check_scores
 from ddcnn.fusion.proof_modes import NothingRandom, SampleBySample
 from ddcnn.machine import return_freed_memory
+from ddcnn.seeds import own_random_numbers
 
 TOLERANCE = 1e-6  # relative, in float64
 _DISTURBANCE = 1e-12  # relative; thousands of times what rounding changes in float64
@@ -65,7 +66,7 @@ def find_mismatch(
     _announce(candidate, shape[0])
     reason = ""
     with ExitStack() as contexts:
-        contexts.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
+        contexts.enter_context(own_random_numbers(device))
         contexts.enter_context(torch.enable_grad())
         contexts.enter_context(torch.autocast(device.type, enabled=False))
         for samples in _SAMPLES:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ddcnn.errors import FusionError
+from ddcnn.seeds import own_random_numbers
 
 _SAMPLES = 2
 
@@ -107,7 +108,7 @@ def classifier_of(network: nn.Module, shape: Sequence[int]) -> tuple[str, int]:
             if name == said or (said is None and isinstance(layer, nn.Linear)):
                 layer.register_forward_hook(note(name), with_kwargs=True)
         try:
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            with torch.no_grad(), own_random_numbers():
                 scores = twin(torch.zeros((_SAMPLES, *shape), dtype=dtype, device=device))
             break
         except (RuntimeError, NotImplementedError):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ddcnn.errors import ModelError
+from ddcnn.seeds import own_random_numbers
 
 State = Mapping[str, Tensor]
 _ATOL = 1e-4
@@ -53,7 +54,7 @@ def check_composed(parts: Sequence[nn.Module], whole: nn.Module, image: Sequence
     """Raise a `ModelError` unless the scores of a composed network are the mean of those of its parts, on noise."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn((4, *image), generator=generator)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), own_random_numbers():
         expected = torch.stack([part.eval()(x) for part in parts]).mean(0)
         difference = float((whole.eval()(x) - expected).abs().max()) / max(1.0, float(expected.abs().max()))
     if not difference < _ATOL:

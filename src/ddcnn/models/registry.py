@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import nn
 
 from ddcnn.errors import ModelError, in_one_line
@@ -16,6 +15,7 @@ from ddcnn.models.libraries import LIBRARIES
 from ddcnn.models.resnet import ResNet20
 from ddcnn.models.vgg import VGG9
 from ddcnn.registry import Registry, called
+from ddcnn.seeds import own_random_numbers
 
 Factory = Callable[..., nn.Module]  # (in_channels, classes, image_size, *, width, **options) -> module
 
@@ -65,8 +65,7 @@ def build(
     (272474, 68786)
     """
     factory = MODELS.find(name)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with own_random_numbers(seed=seed):
         try:
             return factory(in_channels, classes, image_size, width=width, **(options or {}))
         except TypeError as error:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ddcnn.seeds import own_random_numbers
+
 _AXES = {"conv1d": 1, "conv2d": 2, "conv3d": 3, "conv_transpose1d": 1, "conv_transpose2d": 2, "conv_transpose3d": 3}
 
 
@@ -30,7 +32,7 @@ def obstacle_to_bfloat16(networks: Iterable[tuple[nn.Module, tuple[int, ...]]], 
     if device.type != "cpu":
         return ""
     watch = _Watch()
-    with watch, torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with watch, torch.no_grad(), own_random_numbers():
         for network, shape in networks:
             try:
                 copy.deepcopy(network).to("meta").train()(torch.empty(shape, device="meta"))

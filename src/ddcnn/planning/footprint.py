@@ -13,8 +13,8 @@ from torch.utils.flop_counter import flop_registry
 
 from ddcnn.planning.trial import step_of
 from ddcnn.planning.work import Work
+from ddcnn.seeds import own_random_numbers
 from ddcnn.training import Step
-from ddcnn.training.step import deterministic_layers
 
 _SMALL, _LARGE = 2, 4  # images: what is kept grows on a straight line with the batch
 _STATES = {"sgd": 1, "adam": 2, "adamw": 2}  # numbers that the optimiser keeps for each parameter
@@ -77,7 +77,7 @@ def _counted(step: Step, work: Work, module: nn.Module, size: int) -> tuple[int,
     with closing(work.train.of_size(size).shuffled(1)) as batches:
         batch = next(batches)
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-    with deterministic_layers(work.train.device, 0), hooks, Operations() as operations:
+    with own_random_numbers(work.train.device, 0), hooks, Operations() as operations:
         _ = step.loss(batch)
     return sum(kept.values()), operations.total
 

@@ -20,6 +20,7 @@ from ddcnn.network_factory import NetworkFactory
 from ddcnn.planning.bfloat16 import obstacle_to_bfloat16
 from ddcnn.planning.compute import ComputePlan
 from ddcnn.planning.memory import MemoryPlan
+from ddcnn.seeds import own_random_numbers
 from ddcnn.training import PrecisionName, autocast
 
 _BACKENDS: tuple[BackendName, ...] = ("fused", "vmapped", "looped")
@@ -250,7 +251,7 @@ def _timed(precision: PrecisionName, network: LocalCNNs, images: Inputs) -> Call
     run = training_step(network, images)
 
     def timed() -> None:
-        with torch.random.fork_rng(devices=[]), autocast(precision, images.device):  # dropout draws
+        with own_random_numbers(), autocast(precision, images.device):  # dropout draws
             run()
 
     return timed

@@ -22,6 +22,7 @@ from ddcnn.models import LocalCNNs
 from ddcnn.network_factory import NetworkFactory
 from ddcnn.planning.compute import ComputePlan
 from ddcnn.planning.trial import copied, endless
+from ddcnn.seeds import own_random_numbers
 from ddcnn.training import (
     CrossEntropy,
     FadingLocalLosses,
@@ -226,7 +227,7 @@ class _Trial:
         """Return the bytes by which two steps and a copy of the parameters raise the peak."""
         device = self.compute.device
         before = _used(device)
-        with StageTimer("plan", device) as stage, torch.random.fork_rng(devices=[]):
+        with StageTimer("plan", device) as stage, own_random_numbers():
             self._run(build(), batch)
         if stage.peak_memory_bytes is None:
             raise ConfigError("compute.memory cannot be kept here: this system does not tell how much memory is used")

@@ -17,9 +17,9 @@ from torch import nn
 from ddcnn.data.batches import Batches
 from ddcnn.data.two_views import TwoViews
 from ddcnn.planning.work import Work
+from ddcnn.seeds import own_random_numbers
 from ddcnn.training import MemberOptimizer, StageTimer, Step, TrainableMembers, predict_scores
 from ddcnn.training.objective import cross_entropy_of
-from ddcnn.training.step import deterministic_layers
 from ddcnn.training.weight_average import WeightAverage
 
 _LONG = 1.0  # seconds: a careful measurement goes on so long
@@ -59,7 +59,7 @@ def try_out(work: Work, *, careful: bool = True) -> Trial:
         Whether short steps are taken until there are enough of them for a median; else two of them count.
     """
     device, seconds = work.train.device, _LONG if careful else 0.0
-    with deterministic_layers(device, 0):
+    with own_random_numbers(device, 0):
         with StageTimer("trial", device) as training:
             network = work.network()
             step = step_of(work, network)

@@ -186,11 +186,16 @@ def _behind(results: Results, _: Curves) -> Advice | None:
 
 
 def _use(results: Results) -> Advice:
-    run = shlex.quote(results.run) if results.run else "RUN"
+    run = results.run + ("/folds/0" if results.details.folds else "")
+    run, answering = shlex.quote(run) if results.run else "RUN", results.answering
+    assert answering is not None, "there is a test accuracy, so there is a strategy"
+    name = "" if answering.name == results.trained else f" --strategy {shlex.quote(answering.name)}"
+    why = "It is the best strategy on the validation images" if name else "It is the strategy that was trained"
     return Advice(
         "To use what was trained:",
-        "predict your own images, and evaluate on labelled images that the run has not seen.",
-        (f"ddcnn predict {run} IMAGE", f"ddcnn evaluate {run} --data folder:PATH"),
+        "predict your own images, and evaluate on labelled images that the run has not seen. Here "
+        f"{strategy_label(answering.name)} answers. {why}; --strategy takes another one.",
+        (f"ddcnn predict {run} IMAGE{name}", f"ddcnn evaluate {run} --data folder:PATH{name}"),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 from ddcnn.strategies.registry import known_results, known_stages
 
@@ -35,7 +36,7 @@ def stage_label(name: str) -> str:
     return f"{label}, {part}" if part else label
 
 
-def rank(name: str, order: dict) -> tuple[int, str]:
+def rank(name: str, order: Collection[str]) -> tuple[int, str]:
     """Return a sort key: known names in their order, others after them by name."""
     return (list(order).index(name) if name in order else len(order), name)
 

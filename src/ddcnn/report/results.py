@@ -24,6 +24,7 @@ Number = Annotated[float | None, BeforeValidator(_finite)]
 Positive = Annotated[Annotated[float, Field(ge=0, le=_LARGEST)] | None, BeforeValidator(_finite)]
 Accuracy = Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(_finite)]
 Text = Annotated[str, BeforeValidator(printable)]
+_FIRST = ("transfer", "coherent", "cnn-dnn")  # of strategies that are equal on the validation images
 
 
 class _Record(BaseModel):
@@ -172,6 +173,7 @@ class Results(_Record):
     seed: int | None = None
     device: Text = ""
     run: Text = ""
+    trained: Text = ""
     strategies: tuple[Strategy, ...] = ()
     subdomains: tuple[Subdomain, ...] = ()
     details: Details = Details()
@@ -224,6 +226,13 @@ class Results(_Record):
         matrix = next((m for m in self.details.confusion.values() if m), ())
         counts = [sum(row) for row in matrix]
         return len(counts) == 2 or (bool(counts) and max(counts) > 1.5 * min(counts))
+
+    @property
+    def answering(self) -> Strategy | None:
+        """The strategy to use: the one that was trained; of a comparison, the best on the validation images."""
+        asked = self.strategy(self.trained)
+        rows = sorted(self.strategies, key=lambda s: rank(s.name, _FIRST))
+        return asked or max(rows, key=lambda s: s.validation_accuracy or 0.0, default=None)
 
     @property
     def best(self) -> float | None:

@@ -17,10 +17,9 @@ from ddcnn.data.batches import Batches
 from ddcnn.errors import AggregationError
 from ddcnn.network import CNNDNN
 from ddcnn.planning import Setup, Work
-from ddcnn.seeds import derive_seed
+from ddcnn.seeds import derive_seed, own_random_numbers
 from ddcnn.strategies.strategy import StrategyContext
 from ddcnn.training import History, Single, StageTimer
-from ddcnn.training.step import deterministic_layers
 
 if TYPE_CHECKING:
     from ddcnn.strategies.local import LocalResult
@@ -37,7 +36,7 @@ def train_aggregation(
         aggregation, learned = _inputs(network, local.learned_from())
         if own is not None:
             _check_unweighted(context, name)
-            with deterministic_layers(torch.device("cpu"), derive_seed(context.setup.config.seed, "dnn", "fit")):
+            with own_random_numbers(torch.device("cpu"), derive_seed(context.setup.config.seed, "dnn", "fit")):
                 own(aggregation, learned, context.setup.data.dataset.labels[local.samples])
             history = History()
         else:

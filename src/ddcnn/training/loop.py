@@ -15,7 +15,7 @@ from ddcnn.config import TrainingConfig
 from ddcnn.data.batches import Batches
 from ddcnn.data.two_views import TwoViews
 from ddcnn.errors import InterruptionError, TrainingError
-from ddcnn.seeds import derive_seed
+from ddcnn.seeds import derive_seed, own_random_numbers
 from ddcnn.training.checkpoint import Checkpoints, CheckpointStore, State
 from ddcnn.training.distribution import Distribution
 from ddcnn.training.epoch import Epoch, nan_if_diverged, to_row
@@ -29,7 +29,7 @@ from ddcnn.training.precision import PrecisionName
 from ddcnn.training.progress import Progress
 from ddcnn.training.slowness import StepWatch
 from ddcnn.training.stage_timer import peak_memory
-from ddcnn.training.step import Step, deterministic_layers
+from ddcnn.training.step import Step
 from ddcnn.training.weight_average import WeightAverage, batches_to_measure, has_running_statistics
 
 
@@ -175,7 +175,7 @@ class _Training:
         active = self.selector.active
         self.step.optimizer.scale(self.selector.factors[active])
         epoch = Epoch(self.step, self.train, self.config, self.epoch)
-        with deterministic_layers(self.train.device, derive_seed(self.train.seed, self.stage, self.epoch)):
+        with own_random_numbers(self.train.device, derive_seed(self.train.seed, self.stage, self.epoch)):
             if under_way is not None:
                 epoch.load(under_way.numbers["done"], under_way.numbers["samples"], under_way.part("epoch"))
                 _set_random_state(under_way.part("random"), self.train.device)
@@ -241,7 +241,7 @@ class _Training:
         """Let batch norm measure on the first batches of an epoch."""
         cast(torch.nn.Module, self.step.network).train()
         with (
-            deterministic_layers(self.train.device, derive_seed(self.train.seed, self.stage, "measure", epoch)),
+            own_random_numbers(self.train.device, derive_seed(self.train.seed, self.stage, "measure", epoch)),
             closing(self.train.shuffled(epoch)) as batches,
         ):
             for batch in islice(batches, batches_to_measure(self.train.steps)):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
@@ -84,11 +82,3 @@ class Step:
         self.distribution.reduce_gradients(self.network)
         decided = scores.detach()[:, : self.network.members].argmax(2)
         return loss.members.detach(), (decided == batch.targets.unsqueeze(1)).sum(0)
-
-
-@contextmanager
-def deterministic_layers(device: torch.device, seed: int) -> Iterator[None]:
-    """Let layers that draw, such as dropout, draw from this seed, and leave the global generators as they were."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield

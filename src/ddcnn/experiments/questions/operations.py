@@ -7,6 +7,7 @@ from torch import nn
 
 from ddcnn.network_factory import NetworkFactory
 from ddcnn.planning import Operations
+from ddcnn.seeds import own_random_numbers
 
 
 def operations(networks: NetworkFactory) -> tuple[int, int]:
@@ -27,6 +28,6 @@ def operations(networks: NetworkFactory) -> tuple[int, int]:
 
 def _counted(module: nn.Module, channels: int, size: tuple[int, ...]) -> int:
     counter = Operations()
-    with counter, torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with counter, torch.no_grad(), own_random_numbers():
         module.eval()(torch.zeros(1, channels, *size))
     return counter.total
