@@ -93,7 +93,10 @@ def _figures(summary: Summary) -> dict[str, Figure]:
 def _context(summary: Summary, figures: Mapping[str, Figure]) -> dict[str, Any]:
     samples = {word: n for word, n in dict(summary.about.get("samples") or {}).items() if n is not None}
     spread = [arm.images_sd for arm in summary.arms if arm.images_sd is not None]
-    alts = {"arms": _alt(summary), "differences": "Differences of results with their intervals; the table has the numbers"}
+    alts = {
+        "arms": _alt(summary),
+        "differences": "Differences of results with their intervals; the table has the numbers",
+    }
     drawn = {
         name: Markup(svg.to_svg(figure, name=name, alt=alts.get(name, "Curves; the tables have the numbers")))
         for name, figure in figures.items()  # both matplotlib and to_svg escape what they write
