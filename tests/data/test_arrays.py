@@ -140,11 +140,31 @@ def test_a_table_of_files(photos: list[str]) -> None:
     assert as_dataset({"file": photos}, [0, 1] * 3).labels.tolist() == [0, 1] * 3
 
 
+def test_a_table_is_read_as_a_csv_of_it(tmp_path: Path) -> None:
+    for i in range(6):
+        Image.fromarray(np.full((4, 5, 3), 40 * i, np.uint8)).save(tmp_path / f"{i}.png")
+    names, parts = [f"{i}.png" for i in range(6)], ["train", "train", "val", "val", "test", "Test"]
+    lines = [f"{name},{'ab'[i % 2]},{parts[i]},{i},x" for i, name in enumerate(names)]
+    (tmp_path / "t.csv").write_text("\n".join(["file,label,Split,Group,age", *lines]))
+    listed = open_data(DataConfig(source=f"csv:{tmp_path / 't.csv'}"))
+    columns = {"Split": parts, "Group": range(6), "age": ["x"] * 6, "label": ["a", "b"] * 3}
+    table = as_dataset({"file": [str(tmp_path / name) for name in names], **columns})
+    for field in ("images", "labels", "official_test", "official_validation", "groups"):
+        assert torch.equal(getattr(listed, field), getattr(table, field)), field
+    for field in ("classes", "flip_axes", "crop", "notes"):
+        assert getattr(listed, field) == getattr(table, field), field
+    assert "columns that are not used: age" in table.notes
+
+
 def test_a_table_that_cannot_be_used(photos: list[str], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="should have the columns file and label, and perhaps group; got file, labels"):
+    with pytest.raises(DataError, match="should be the columns file and label, and perhaps .*; got file, labels"):
         as_dataset({"file": photos, "labels": [0, 1] * 3})
     with pytest.raises(DataError, match="got 6 files and 2 labels"):
         as_dataset({"file": photos, "label": [0, 1]})
+    with pytest.raises(DataError, match=r"a table lists '.*0\.png' twice, in row 0 and row 6"):
+        as_dataset({"file": [*photos, photos[0]], "label": [0, 1] * 3 + [0]})
+    with pytest.raises(DataError, match="a table, row 1: split 'tset' is unknown: did you mean 'test'"):
+        as_dataset({"file": photos, "label": [0, 1] * 3, "split": ["test", "tset", *["train"] * 4]})
     missing = str(tmp_path / "no.png")
     with pytest.raises(DataError, match=r"no\.png cannot be read: No such file"):
         as_dataset({"file": [*photos, missing], "label": [0, 1] * 3 + [0]})

@@ -72,13 +72,17 @@ def test_labels_are_grouped(folder: Path) -> None:
     ("rows", "header", "options", "message"),
     [
         ([], "file,label", {}, r"list\.csv lists no file"),
-        ("", "", {}, r"should name the columns file, label and perhaps split, each once; got nothing"),
+        ("", "", {}, r"should be the columns file and label, and perhaps split and group; got nothing"),
         ([], "path,label", {}, "got path, label"),
-        ([], "file,label,label", {}, "each once; got file, label, label"),
+        ([], "file,label,label", {}, r"list\.csv has two columns label; keep one of them"),
+        ([], "file,label,Split,split ", {}, "has two columns split"),
+        ([], "file,label,group,Group", {}, "has two columns group"),
+        ([], "file,label,groups", {}, r"the column 'groups' is not known: did you mean 'group'\? Rename it"),
+        ([], "file,label,Splits", {}, r"the column 'Splits' is not known: did you mean 'split'\?"),
         (["in/0.png"], "file,label", {}, r"line 2: the label is empty"),
         (["in/0.png,a", "in/1.png,Fruit, red"], "file,label", {}, r"line 3: there are more fields than columns; put a"),
         ([",a"], "file,label", {}, r"line 2: the file is empty"),
-        (["in/0.png,a", "in/1.png,b", "./in/0.png,a"], "file,label", {}, "twice, in lines 2 and 4"),
+        (["in/0.png,a", "in/1.png,b", "./in/0.png,a"], "file,label", {}, "twice, in line 2 and line 4"),
         (["in/0.png,a,tests"], "file,label,split", {}, r"line 2: split 'tests' is unknown: did you mean 'test'\?"),
         (["in/0.png,a,"], "file,label,split", {}, "split '' is unknown"),
         (["in/0.png,a,test", "in/1.png,b,test"], "file,label,split", {}, "split test .* but none of split train"),
@@ -99,6 +103,16 @@ def test_faults_of_the_table(
     (folder.parent / "secret.png").write_bytes(b"")
     with pytest.raises(DataError, match=message):
         _open(folder, rows if header else "", header, **options)
+
+
+def test_capitals_and_spaces_in_the_names_of_columns(folder: Path) -> None:
+    rows = [f"in/{i}.png,{i % 2},{('train', 'test')[i // 4]},p{i // 2},{i},x" for i in range(6)]
+    dataset = _open(folder, rows, "File,LABEL, Split,Group ,label_id,age")
+    assert dataset.official_test is not None
+    assert dataset.official_test.tolist() == [4, 5]
+    assert dataset.groups is not None
+    assert dataset.groups.tolist() == [0, 0, 1, 1, 2, 2]
+    assert "columns that are not used: label_id, age" in dataset.notes
 
 
 def test_not_utf8(tmp_path: Path) -> None:

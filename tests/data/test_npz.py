@@ -182,6 +182,17 @@ def test_wrong_arrays_are_explained(path: Path, arrays: dict[str, object], messa
         _open(path, **arrays)
 
 
+@pytest.mark.parametrize(
+    ("key", "meant"), [("group", "groups"), ("Groups", "groups"), ("class", "classes"), ("Layout", "layout")]
+)
+def test_a_key_that_is_almost_one_that_counts(path: Path, key: str, meant: str) -> None:
+    with pytest.raises(DataError, match=f"the key '{key}' is not known: did you mean '{meant}'"):
+        _open(path, images=np.zeros((4, 5, 6), np.uint8), labels=LABELS, **{key: LABELS})
+    found = _open(path, images=np.zeros((4, 5, 6), np.uint8), labels=LABELS, groups=LABELS, ages=LABELS)
+    assert found.notes == ("keys that are not used: ages",)
+    assert found.groups is not None
+
+
 def test_objects_are_not_unpickled(path: Path) -> None:
     np.savez(path, images=np.zeros((2, 2, 2)), labels=np.array(["a", 1], dtype=object))
     with pytest.raises(DataError, match="arrays of Python objects are not read, use a numeric or string type"):

@@ -98,6 +98,15 @@ def test_changed_under_the_old_name(bars: Path, tmp_path: Path, change: dict[str
         ddcnn.resume(tmp_path / "begun", trust=True)
 
 
+def test_renamed_classes(bars: Path, tmp_path: Path) -> None:
+    """The images and the numbers of the labels are the same: each decision would be called what it is not."""
+    with pytest.raises(InterruptionError):
+        trained(bars, tmp_path / "begun", Interrupting())
+    np.savez(bars, **np.load(bars), classes=np.array(["left", "right"]))
+    with pytest.raises(RunError, match="begun began with a class '0', which is called 'left' now; rename it back"):
+        ddcnn.resume(tmp_path / "begun", trust=True)
+
+
 def test_folds_do_not_go_on_with_other_images(bars: Path, tmp_path: Path) -> None:
     """Killed between two folds: the first is complete, of the second there is nothing yet."""
 
@@ -110,9 +119,14 @@ def test_folds_do_not_go_on_with_other_images(bars: Path, tmp_path: Path) -> Non
         trained(bars, tmp_path / "folds", Second(), job=ddcnn.compare, folds="2")
     assert (tmp_path / "folds/folds/0/manifest.json").is_file()
     assert not (tmp_path / "folds/folds/1").exists()
+    kept = bars.read_bytes()
     edit(bars, **EDITS["turned"])
     with pytest.raises(RunError, match="folds began with other data or another configuration"):
         ddcnn.resume(tmp_path / "folds", trust=True)
+    bars.write_bytes(kept)
+    ddcnn.resume(tmp_path / "folds", compute={"engine": "processes", "workers": 1}, trust=True)
+    engines = [Config.read(tmp_path / f"folds/folds/{fold}/config.yaml").compute.engine for fold in (0, 1)]
+    assert engines == ["in_process", "processes"]  # the engine that was asked for is used for what is left
 
 
 @pytest.mark.parametrize("job", [ddcnn.train, ddcnn.compare])

@@ -13,18 +13,18 @@ from torch import Tensor
 
 from ddcnn.config import DataConfig
 from ddcnn.data.bad_files import BadFiles, read_all
+from ddcnn.data.columns import check_twice, known_columns, official_part, part_of
 from ddcnn.data.csv_file import is_number, reader
 from ddcnn.data.dataset import Dataset, checked
 from ddcnn.data.files import open_file
 from ddcnn.data.groups import numbered_groups
 from ddcnn.data.labels import read_labels
 from ddcnn.data.layouts import Conversion, axis_order, check_kind, needs_look
+from ddcnn.data.photos import augmentation_of, notes_of
 from ddcnn.errors import DataError, in_one_line
 
 ARRAYS = "arrays"
 """What ``data.source`` is where images were given in memory."""
-
-_COLUMNS = ("file", "label", "group")
 
 
 def as_dataset(
@@ -43,7 +43,8 @@ def as_dataset(
     ----------
     X
         Images or volumes, a NumPy array or a PyTorch tensor; or a table (a pandas DataFrame, or a mapping of columns)
-        with the columns ``file``, ``label`` and perhaps ``group``, whose files are read; or a `Dataset`.
+        with the columns ``file``, ``label`` and perhaps ``split`` and ``group``, whose files are read as those of
+        `ddcnn.data.csv_file` are, with paths relative to the current folder; or a `Dataset`.
     y
         Labels (n,): integers 0..K-1, or strings.
     groups
@@ -209,14 +210,15 @@ def _labels(y: Any, classes: Sequence[str] | None) -> tuple[np.ndarray, tuple[st
 
 def _of_table(table: Any, y: Any, config: DataConfig, classes: Sequence[str] | None) -> Dataset:
     """Return the images that a table lists."""
-    missing = [name for name in _COLUMNS[:2] if name not in table and not (name == "label" and y is not None)]
-    if missing:
-        found = ", ".join(map(str, table.keys()))[:200] or "nothing"
-        raise DataError(f"a table should have the columns file and label, and perhaps group; got {found}")
-    files = [Path(str(one)) for one in table["file"]]
-    values = [str(one) for one in (table["label"] if y is None else y)]
+    given = {str(name): name for name in table.keys()}  # noqa: SIM118 - a DataFrame is not iterated by column
+    needed = ("file", "label") if y is None else ("file",)
+    known, unused = known_columns("a table", [str(name) for name in table.keys()], needed)  # noqa: SIM118 - the same
+    column = {name: table[given[said]] for name, said in known.items()}
+    files = [Path(str(one)) for one in column["file"]]
+    values = [str(one) for one in (column["label"] if y is None else y)]
     if len(values) != len(files) or not files:
         raise DataError(f"a table should have a label for each file, got {len(files)} files and {len(values)} labels")
+    check_twice("a table", [(f"row {i}", str(file), file.resolve()) for i, file in enumerate(files)])
     bad = BadFiles(config)
     read = reader(config, files, bad)
 
@@ -227,19 +229,24 @@ def _of_table(table: Any, y: Any, config: DataConfig, classes: Sequence[str] | N
 
     images, kept = read_all(files, one, bad)
     chosen = [values[i] for i in kept]
-    names = tuple(classes or sorted(set(chosen), key=int if all(map(is_number, chosen)) else None))
-    labels, names, _ = _labels(chosen, names)
+    order = tuple(classes or sorted(set(chosen), key=int if all(map(is_number, chosen)) else None))
+    labels, kinds, _ = _labels(chosen, order)
+    splits = [str(value) for value in column.get("split", ())]
+    parts = [part_of("a table", f"row {i}", splits[i]) for i in kept] if splits else []
     dataset = Dataset(
         ARRAYS,
         torch.from_numpy(images),
         torch.from_numpy(labels),
-        names,
+        kinds,
+        official_test=official_part("a table", parts, "test"),
+        official_validation=official_part("a table", parts, "validation"),
         bad_files=tuple(bad.found),
-        notes=bad.notes(),
+        notes=(*bad.notes(), *unused, *notes_of(images.shape)),
+        **augmentation_of(images.shape),
         window=config.window,
         source={"publisher": "you", "files": f"{len(kept)} files of a table", "licence": "not known"},
     )
-    if "group" not in table:
+    if "group" not in column:
         return dataset
-    groups = np.asarray(table["group"])
+    groups = np.asarray(column["group"])
     return replace(dataset, groups=numbered_groups(ARRAYS, groups[kept], len(kept)))

@@ -13,6 +13,7 @@ import torch
 
 from ddcnn.config import DataConfig
 from ddcnn.data.bad_files import BadFiles, read_or_leave
+from ddcnn.data.columns import check_twice, known_columns, official_part, part_of
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.dicom import read_dicom
 from ddcnn.data.files import digest, image_size, open_file, source_path, volume_size
@@ -22,7 +23,6 @@ from ddcnn.data.nifti import is_nifti, read_nifti
 from ddcnn.data.photos import augmentation_of, notes_of
 from ddcnn.errors import DataError, nearest
 
-_SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 _MAX_BYTES = 2**28
 
 
@@ -43,9 +43,10 @@ def read_csv(config: DataConfig) -> Dataset:
     All have one size, or ``data.image_size`` gives the size to resize them to; ``data.window`` is for volumes (see
     `ddcnn.data.nifti.read_nifti`). Classes are the labels, sorted as numbers if all are numbers, or as
     ``data.classes`` groups them. ``split`` is train, val or test; then these are the official parts. ``group`` is equal
-    for files that belong together, such as those of a patient (`ddcnn.data.groups`). Other columns are ignored. Colour
-    images are taken for photographs (`ddcnn.data.photos`); of all others nothing is known of symmetries, so no
-    augmentation is allowed by default.
+    for files that belong together, such as those of a patient (`ddcnn.data.groups`). Other columns are not used, which
+    is said; one that is called almost like these, such as ``groups``, is refused. Colour images are taken for
+    photographs (`ddcnn.data.photos`); of all others nothing is known of symmetries, so no augmentation is allowed by
+    default.
 
     Raises
     ------
@@ -54,7 +55,8 @@ def read_csv(config: DataConfig) -> Dataset:
         cannot be used, which ``data.on_bad_file`` turns into a line of a report.
     """
     path = source_path(config)
-    rows, classes, numbers = _classed(path, _rows(path), config.classes)
+    every, unused = _rows(path)
+    rows, classes, numbers = _classed(path, every, config.classes)
     bad = BadFiles(config)
     inside = []
     for row in rows:
@@ -62,11 +64,12 @@ def read_csv(config: DataConfig) -> Dataset:
             inside.append((row, _inside(path, row)))
     if not inside:
         raise DataError(f"none of the {len(rows)} files of {path} can be used; the first: {bad.found[0].reason}")
-    _check_twice(path, inside)
+    check_twice(str(path), [(f"line {row.line}", row.file, file) for row, file in inside])
     rows = [row for row, _ in inside]
     files = [file for _, file in inside]
     images, kept = read_or_leave(files, reader(config, files, bad), bad, config.source)
     rows = [rows[i] for i in kept]
+    parts = [row.split for row in rows]
     return Dataset(
         name=config.source,
         images=images,
@@ -74,10 +77,10 @@ def read_csv(config: DataConfig) -> Dataset:
         classes=classes,
         groups=_groups(config.source, rows),
         files=tuple(row.file for row in rows),
-        official_test=_part(path, rows, "test"),
-        official_validation=_part(path, rows, "validation"),
+        official_test=official_part(str(path), parts, "test"),
+        official_validation=official_part(str(path), parts, "validation"),
         bad_files=tuple(bad.found),
-        notes=(*bad.notes(), *notes_of(images.shape)),
+        notes=(*bad.notes(), *unused, *notes_of(images.shape)),
         **augmentation_of(images.shape),
         window=config.window,
         label_groups=config.classes,
@@ -89,7 +92,8 @@ def read_csv(config: DataConfig) -> Dataset:
     )
 
 
-def _rows(path: Path) -> list[_Row]:
+def _rows(path: Path) -> tuple[list[_Row], tuple[str, ...]]:
+    """Return the rows, and a note on columns that are not used."""
     if path.is_dir():
         raise DataError(f"{path} is a folder, not a CSV file; read a folder as folder:{path}")
     if path.stat().st_size > _MAX_BYTES:
@@ -97,16 +101,11 @@ def _rows(path: Path) -> list[_Row]:
     try:
         with io.TextIOWrapper(open_file(path), encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file, strict=True)
-            names = [name.strip() for name in table.fieldnames or ()]
-            table.fieldnames = names
-            missing = [name for name in ("file", "label") if names.count(name) != 1]
-            if missing:
-                found = ", ".join(names)[:200] or "nothing"
-                raise DataError(
-                    f"{path}: the first line should name the columns file, label and perhaps split, each once; got "
-                    f"{found}"
-                )
-            return [_row(path, table.line_num, values) for values in table]
+            given = list(table.fieldnames or ())
+            known, unused = known_columns(str(path), given)
+            names = {name: plain for plain, name in known.items()}
+            table.fieldnames = [names.get(name, name) for name in given]
+            return [_row(path, table.line_num, values) for values in table], unused
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as CSV in UTF-8: {error}") from None
 
@@ -120,13 +119,11 @@ def _row(path: Path, line: int, values: Mapping[str | None, str | None]) -> _Row
     if not file or not label:
         what = "file" if not file else "label"
         raise DataError(f"{path}, line {line}: the {what} is empty; give every row a file and a label")
-    split = (values.get("split") or "").strip().lower()
-    if "split" in values and split not in _SPLITS:
-        raise DataError(f"{path}, line {line}: split {split!r} is unknown: {nearest(split, _SPLITS)}")
+    split = part_of(str(path), f"line {line}", values["split"] or "") if "split" in values else ""
     group = (values["group"] or "").strip() if "group" in values else None
     if group == "":
         raise DataError(f"{path}, line {line}: the group is empty; give every row a group, or leave the column out")
-    return _Row(line, file, label, _SPLITS.get(split, ""), group)
+    return _Row(line, file, label, split, group)
 
 
 def _groups(source: str, rows: Sequence[_Row]) -> torch.Tensor | None:
@@ -188,16 +185,6 @@ def _inside(path: Path, row: _Row) -> Path:
     return file
 
 
-def _check_twice(path: Path, inside: Sequence[tuple[_Row, Path]]) -> None:
-    seen: dict[Path, int] = {}
-    for row, file in inside:
-        if file in seen:
-            raise DataError(
-                f"{path} lists {row.file!r} twice, in lines {seen[file]} and {row.line}; list every file once"
-            )
-        seen[file] = row.line
-
-
 def reader(config: DataConfig, files: Sequence[Path], bad: BadFiles) -> Callable[[Path], np.ndarray]:
     """Return a function that reads a file, or a folder with a DICOM series, as the configuration says."""
     volumes = sum(file.is_dir() or is_nifti(file) for file in files) > len(files) / 2
@@ -218,10 +205,3 @@ def reader(config: DataConfig, files: Sequence[Path], bad: BadFiles) -> Callable
         )
 
     return read
-
-
-def _part(path: Path, rows: Sequence[_Row], name: str) -> torch.Tensor | None:
-    indices = [i for i, row in enumerate(rows) if row.split == name]
-    if indices and not any(row.split == "train" for row in rows):
-        raise DataError(f"{path} has rows of split {name} that can be used, but none of split train")
-    return torch.tensor(indices) if indices else None

@@ -6,7 +6,7 @@ the official test set, the others are joined (validation images are drawn by ``d
 
 How axes are read: `ddcnn.data.layouts`. ``layout`` is a string of the letters N, C, D, H, W in the order of the axes,
 for example ``np.array("NCHW")``. ``groups`` (with parts ``train_groups``, ...) says which images belong together, such
-as those of a patient: `ddcnn.data.groups`.
+as those of a patient: `ddcnn.data.groups`. Other keys are not used, which is said.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ddcnn.config import DataConfig
 from ddcnn.data.array_file import ArrayFile
+from ddcnn.data.columns import unused
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.files import digest, source_path
 from ddcnn.data.groups import numbered_groups
@@ -55,7 +56,8 @@ def read_npz(config: DataConfig) -> Dataset:
         names = file.read("classes") if "classes" in file.arrays else None
         labels, classes = read_labels(str(path), _joined(path, [file.read(key) for _, key in pairs]), names)
         images = _images(config.source, file, keys, order)
-        groups = _groups(path, file, _pairs(file), len(labels))
+        groups = _groups(path, file, pairs, len(labels))
+        notes = _unused(file, pairs)
         tests = file.arrays["test_images"].shape[0] if keys[-1] == "test_images" else 0
     return Dataset(
         name=config.source,
@@ -63,6 +65,7 @@ def read_npz(config: DataConfig) -> Dataset:
         labels=torch.from_numpy(labels),
         classes=classes,
         groups=groups,
+        notes=notes,
         layout=None if layout is None else order,
         official_test=torch.arange(len(labels) - tests, len(labels)) if tests else None,
         source={"publisher": "you", "files": f"{path.resolve()} (md5 {digest(path)})", "licence": "not known"},
@@ -134,6 +137,14 @@ def _groups(path: Path, file: ArrayFile, pairs: Sequence[tuple[str, str]], sampl
         missing = next(key for key in keys if key not in there)
         raise DataError(f"{path} has the key {there[0]} but not {missing}; give the groups of all images, or of none")
     return numbered_groups(str(path), _joined(path, [file.read(key) for key in keys]), samples)
+
+
+def _unused(file: ArrayFile, pairs: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Return a note on keys that are not used; one that is almost that of groups, classes or layout is refused."""
+    optional = [*(key.replace("images", "groups") for key, _ in pairs), "classes", "layout"]
+    known = {key for pair in pairs for key in pair} | set(optional)
+    others = [key for key in file.arrays if key not in known]
+    return unused(str(file.path), "key", others, optional, file.arrays)
 
 
 def _images(source: str, file: ArrayFile, keys: Sequence[str], order: str) -> Tensor | Images:

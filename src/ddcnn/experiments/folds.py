@@ -19,12 +19,13 @@ from ddcnn.config import Config
 from ddcnn.data import Dataset, make_split
 from ddcnn.data.files import named_paths, source_folder
 from ddcnn.experiments.missing import mean_of_folds
-from ddcnn.experiments.record import FORMAT, Comparison, check_begun
+from ddcnn.experiments.record import Comparison, began_with, check_begun
 from ddcnn.planning import open_images, prepare
 from ddcnn.runs.folder import BEGUN, RunFolder
 from ddcnn.training import Progress, class_figures
 from ddcnn.training.metrics import pooled_bins
 
+_WHERE = ("engine", "workers", "threads", "ray_address", "retries")  # may differ where a run goes on
 _JUDGED = ("test_accuracy", "test_auc", "test_f1")
 
 
@@ -40,7 +41,8 @@ def over_folds(
 
     The run's folder holds a complete run per fold in ``folds/0``, ``folds/1``, ..., and a ``comparison.json`` whose
     figures are means over the folds, with ``"intervals"`` (95 %) and the figures of all ``"folds"`` per strategy.
-    ``auto`` choices are made on the first fold and hold for all, but for the number of threads.
+    ``auto`` choices are made on the first fold and hold for all, but for the number of threads. Engine
+    and workers are those that are asked for now, which the first fold need not have been trained with.
     """
     assert config.out is not None
     assert config.data.folds is not None
@@ -55,10 +57,10 @@ def over_folds(
         make_split(dataset, one.data, one.seed)
     setup = prepare(configs[0], dataset)  # whatever cannot be used is found before anything is removed or written
     if resuming:
-        check_begun(folder, setup.fingerprint)
+        check_begun(folder, setup)
     else:
         folder.create(force=config.force, sources=named_paths(config.data))
-        folder.write_json(BEGUN, {"format": FORMAT, "job": "compare", "fingerprint": setup.fingerprint})
+        folder.write_json(BEGUN, began_with(setup, "compare"))
         folder.write_text("config.yaml", config.to_yaml())
     results: list[dict[str, Any]] = []
     for fold, one in enumerate(configs):
@@ -66,7 +68,9 @@ def over_folds(
         decided = {"compute": config.compute, "training": config.training}
         comparison = compare_one(one.model_copy(update=decided), dataset)
         first = Config.read(comparison.run / "config.yaml")
-        config = config.model_copy(update={"compute": first.compute, "training": first.training})
+        asked = {name: getattr(config.compute, name) for name in _WHERE}
+        compute = first.compute.model_copy(update=asked)
+        config = config.model_copy(update={"compute": compute, "training": first.training})
         results.append(comparison.results)
     return _written(folder, config, results)
 

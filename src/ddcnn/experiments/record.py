@@ -70,11 +70,12 @@ class Recorder(Progress):
 class Begun:
     """What a run knew when it was begun: the choices that were made for it, and what was proved of its networks.
 
-    ``threads`` is the number of threads that was decided on; None: the usual one.
+    ``found`` is what `began_with` returned then; ``threads`` is the number of threads that was decided on; None: the
+    usual one.
     """
 
     folder: RunFolder
-    fingerprint: str
+    found: Mapping[str, Any]
     choices: dict[str, str]
     proofs: tuple[str, ...]
     command: str
@@ -88,7 +89,7 @@ class Begun:
         RunError
             It is of other data, or of another configuration.
         """
-        _check_fingerprint(self.folder, self.fingerprint, setup.fingerprint)
+        _check_same(self.folder, self.found, setup)
 
 
 def open_run(
@@ -96,10 +97,7 @@ def open_run(
 ) -> None:
     """Make the folder of a run, and write what is known before the training."""
     folder.create(force=setup.config.force, sources=named_paths(setup.config.data))
-    begun = {
-        "format": FORMAT,
-        "job": job,
-        "fingerprint": setup.fingerprint,
+    begun = began_with(setup, job) | {
         "choices": choices,
         "proofs": setup.networks.proofs.certificates(),
         "threads": threads,
@@ -149,7 +147,7 @@ def reopen_run(folder: RunFolder, *, sweep: bool) -> Begun:
     threads = begun.get("threads")
     return Begun(
         folder,
-        begun["fingerprint"],
+        begun,
         dict(begun["choices"]),
         tuple(begun["proofs"]),
         command,
@@ -157,7 +155,13 @@ def reopen_run(folder: RunFolder, *, sweep: bool) -> Begun:
     )
 
 
-def check_begun(folder: RunFolder, fingerprint: str) -> None:
+def began_with(setup: Setup, job: str) -> dict[str, Any]:
+    """Return what has to be the same when a run goes on: the data, the names of the classes, the configuration."""
+    classes = list(setup.data.dataset.classes)
+    return {"format": FORMAT, "job": job, "fingerprint": setup.fingerprint, "classes": classes}
+
+
+def check_begun(folder: RunFolder, setup: Setup) -> None:
     """Make sure that a comparison over folds, which was begun, goes on as it was begun.
 
     Raises
@@ -165,7 +169,7 @@ def check_begun(folder: RunFolder, fingerprint: str) -> None:
     RunError
         As of `reopen_run` and `Begun.check`.
     """
-    _check_fingerprint(folder, _read_begun(folder)["fingerprint"], fingerprint)
+    _check_same(folder, _read_begun(folder), setup)
 
 
 def _read_begun(folder: RunFolder) -> dict[str, Any]:
@@ -178,12 +182,19 @@ def _read_begun(folder: RunFolder) -> dict[str, Any]:
     return begun
 
 
-def _check_fingerprint(folder: RunFolder, begun: str, now: str) -> None:
-    if begun != now:
+def _check_same(folder: RunFolder, begun: Mapping[str, Any], setup: Setup) -> None:
+    if begun["fingerprint"] != setup.fingerprint:
         raise RunError(
             f"{folder.path} began with other data or another configuration than there are now; put them back, or start "
             "anew with another --out"
         )
+    now = [*setup.data.dataset.classes]
+    for before, name in zip(begun.get("classes") or now, now, strict=True):  # older runs do not say them
+        if before != name:
+            raise RunError(
+                f"{folder.path} began with a class {before!r}, which is called {name!r} now; rename it back, or start "
+                "anew with another --out"
+            )
 
 
 def is_begun(folder: RunFolder) -> bool:
