@@ -75,13 +75,7 @@ def test_from_photos_to_an_answer_without_ddcnn(here: Path) -> None:
 
 def test_from_an_array_to_a_grid_search(here: Path) -> None:
     pytest.importorskip("pandas", reason="the page shows a pandas DataFrame")
-    from PIL import Image
-
-    files = [f"{number}.png" for number in range(40)]
-    for number, file in enumerate(files):
-        Image.new("L", (20, 18), 5 * number).save(here / file)
-    prelude = f"files = {files!r}; labels = ['dark'] * 20 + ['light'] * 20\n"
-    code = prelude + "".join(block.text for block in blocks("docs/how-to/arrays.md") if block.language == "python")
+    code = "".join(block.text for block in blocks("docs/how-to/arrays.md") if block.language == "python")
     said = _run(("-c", code + FOUND), here)
     found = json.loads(said.splitlines()[-1])
     assert found["accuracy"] > 0.8  # ten digits
