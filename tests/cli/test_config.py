@@ -46,6 +46,7 @@ def test_markdown_has_a_row_per_field(call: Callable) -> None:
 
 def test_an_unknown_field_has_a_neighbour(refused: Callable) -> None:
     assert "did you mean 'training.epochs'?" in refused("config", "training.epoch")
+    assert "did you mean 'training'?" in refused("config", "trainig")
     assert "did you mean 'momentum'?" in refused("config", "momentun")
     assert "choose one" in refused("config", "--json", "--markdown")
 

@@ -59,9 +59,12 @@ class Config(Section):
     """
 
     recipe: str = "fast"
-    """Fills what you do not set: fast, or paper, as published."""
+    """Fills what you do not set: fast; strong, for the best accuracy; or paper, as published. For strong and paper
+    nothing is measured yet.
+    """
     strategy: str = "local"
-    """What ddcnn train trains, in which order: global, local, coherent, transfer, or module:name of your own."""
+    """What ddcnn train trains, in which order: global, local, coherent, transfer, compose, or module:name of your own.
+    """
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Everything random follows from it."""
     out: Path | None = None

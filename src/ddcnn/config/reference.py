@@ -64,7 +64,8 @@ def find_fields(name: str) -> tuple[FieldInWords, ...]:
     found = exact or [one for one in known if one.name.rpartition(".")[2] == name]
     if not found:
         names = [one.name for one in known]
-        close = nearest(name, [*names, *(full.rpartition(".")[2] for full in names)]).partition(" (one of")[0]
+        parts = {part for full in names for part in (full.rpartition(".")[0], full.rpartition(".")[2])}
+        close = nearest(name, [*names, *filter(None, parts)]).partition(" (one of")[0]
         hint = close if close.startswith("did you mean") else "ddcnn config lists all fields"
         raise ConfigError(f"{name!r} is not a field of the configuration: {hint}")
     return tuple(found)

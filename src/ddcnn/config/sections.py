@@ -108,9 +108,9 @@ class DecompositionConfig(Section):
     or module:function of your own, called with the options.
     """
     grid: Axes = (2, 2)
-    """Of a grid: subdomains along rows x columns, or depth x rows x columns."""
+    """Only for a grid: subdomains along rows x columns, or depth x rows x columns."""
     overlap: Axes = (0,)
-    """Of a grid: pixels by which each subdomain grows into its neighbours, per side."""
+    """Only for a grid: pixels by which each subdomain grows into its neighbours, per side."""
     options: dict[str, Any] = Field(default_factory=dict)
     """What the decomposition is called with."""
     coarse: Annotated[tuple[int, ...] | Literal["auto"] | None, BeforeValidator(coarse_size)] = None
@@ -166,19 +166,19 @@ class AggregationConfig(Section):
     folds: Annotated[int, Field(ge=2)] = 3
     """With crossfit: the number of parts."""
     hidden: Annotated[Axes, Field(max_length=64)] = (256, 128)
-    """Of the DNN: neurons of its hidden layers."""
+    """Neurons of the hidden layers of the DNN."""
     features: Features = "probability"
     """What local CNNs hand over: their probability for each class, as published, its log, the logit before the softmax,
     or the penultimate features that their last linear layer sees. Average, vote and weighted average use
     probabilities.
     """
     shortcut: bool = True
-    """Of the DNN: whether the sum of the logarithms of the probabilities is added to its scores, so that it starts as a
-    product of experts.
+    """Only for the DNN: whether the sum of the logarithms of the probabilities is added to its scores, so that it
+    starts as a product of experts.
     """
     subdomain_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Of the DNN: probability with which a subdomain says nothing while it is trained, so that it learns to do without
-    some.
+    """Probability with which a subdomain is dropped (dropout) while the aggregation is trained, so that it learns to do
+    without some.
     """
     epochs: PositiveInt = 30
     """Epochs of the training of the DNN."""

@@ -36,9 +36,9 @@ class TrainingConfig(Section):
     lr: AutoFloat = 0.1
     """Peak learning rate of the schedule; auto goes with the batch size."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Of sgd."""
+    """Momentum of SGD."""
     nesterov: bool = True
-    """Of sgd: Nesterov's form of momentum."""
+    """Only for optimizer=sgd: Nesterov's form of momentum."""
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     """How strongly parameters are drawn to 0."""
     epochs: PositiveInt = 10
@@ -48,13 +48,13 @@ class TrainingConfig(Section):
     schedule: Literal["constant", "onecycle", "cosine", "step", "plateau"] = "onecycle"
     """How the learning rate changes."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """Of onecycle: share of all steps in which the rate rises."""
+    """Only for schedule=onecycle: share of all steps in which the rate rises."""
     milestones: tuple[Fraction, ...] = (0.5, 0.75)
-    """Of step: shares of all epochs after which the rate is multiplied by gamma."""
+    """Only for schedule=step: shares of all epochs after which the rate is multiplied by gamma."""
     gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Of step and plateau: what the rate is multiplied by."""
+    """Only for schedule=step and schedule=plateau: what the rate is multiplied by."""
     plateau_patience: PositiveInt = 5
-    """Of plateau: epochs without a better validation loss after which the rate is multiplied by gamma."""
+    """Only for schedule=plateau: epochs without a better validation loss before the rate is multiplied by gamma."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the target that is spread over all classes."""
     class_weights: Literal["balanced"] | None = None

@@ -9,13 +9,21 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic_core import PydanticCustomError
 
 from ddcnn.errors import ConfigError
 from ddcnn.strict import parse_yaml
 
 
 def _axes(value: Any) -> Any:
-    """Read ``"4x4x2"`` and ``4`` as well as ``[4, 4, 2]``."""
+    """Read ``"4x4x2"`` and ``4`` as well as ``[4, 4, 2]``; of other text, say which form is meant."""
+    parts = _split(value)
+    if isinstance(value, str) and not all(re.fullmatch(r"\s*[+-]?[0-9_.]+\s*", part) for part in parts):
+        raise PydanticCustomError("axes", "give whole numbers with x between them, such as 2x2 or 4")
+    return parts
+
+
+def _split(value: Any) -> Any:
     if isinstance(value, str):
         value = value.lower().split("x")
     if isinstance(value, int):
@@ -54,7 +62,7 @@ def coarse_size(value: Any) -> Any:
         return "auto" if value else None
     if value is None or value == "auto":
         return value
-    size = _axes(value)
+    size = _split(value)
     if not isinstance(size, list | tuple) or not all(re.fullmatch(r"[1-9]\d{0,8}", str(n)) for n in size) or not size:
         raise ConfigError(
             f"decomposition.coarse = {shortened(value)} should be a size in pixels, 1 or more, such as 16x16, or auto"
