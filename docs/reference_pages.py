@@ -43,6 +43,8 @@ def _help(path: str, command: Any) -> Iterator[str]:
         yield "```text\n" + "\n".join(line.strip() for line in examples.strip().splitlines()) + "\n```"
     panels: dict[str, list[Any]] = {}
     for parameter in command.params:
+        if getattr(parameter, "hidden", False):
+            continue
         panels.setdefault(getattr(parameter, "rich_help_panel", None) or "", []).append(parameter)
     for panel, parameters in panels.items():
         rows = [f"| {panel or 'what to give'} | |", "|---|---|", *map(_row, parameters)]

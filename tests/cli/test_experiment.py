@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,8 +23,9 @@ def small(tmp_path: Path) -> list[str]:
 
 
 def test_the_list_says_what_each_asks_and_costs(call: Callable, small: list[str], tmp_path: Path) -> None:
-    code, out, _ = call("experiment", "--list", *small, "--seeds", "2", "--json")
+    code, out, err = call("experiment", "--list", *small, "--seeds", "2", "--json")
     assert code == 0
+    assert f"planning 1 of {len(EXPERIMENTS)}: strategies\n" in err
     listed = json.loads(out)
     assert [row["name"] for row in listed["experiments"]] == list(EXPERIMENTS)
     assert all(row["question"].endswith("?") and row["seconds"] > 0 for row in listed["experiments"])
@@ -31,6 +33,16 @@ def test_the_list_says_what_each_asks_and_costs(call: Callable, small: list[str]
     assert (runs["strategies"], runs["aggregations"], runs["subdomains"]) == (6, 2, 14)
     assert "were timed here" in listed["how"]
     assert {path.name for path in tmp_path.iterdir()} == {"d.npz"}
+
+
+def test_the_help_says_which_take_another_network(call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    others = [name for name, one in EXPERIMENTS.items() if one.defaults.get("model", {}).get("name") == "resnet20"]
+    listed = re.search(r"Default vgg9; (.*) take resnet20", call("experiment", "--help").out)
+    assert listed
+    assert sorted(re.split(", | and ", listed[1])) == sorted(others)
+    page = (Path(__file__).parents[2] / "docs/how-to/experiments.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in page.partition("Without `--model`")[2].partition("take ResNet20")[0] for name in others)
 
 
 def test_what_does_not_fit_is_said_in_the_list(call: Callable, small: list[str]) -> None:

@@ -30,6 +30,14 @@ def test_options_have_the_same_names(call: Callable, command: str, monkeypatch: 
         assert option in out
 
 
+@pytest.mark.parametrize("words", [(), ("train",), ("data",), ("data", "info"), ("config",), ("experiment",)])
+def test_flags_take_no_value(call: Callable, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    out = call(*words, "--help").out
+    assert "--help" in out
+    assert "bool" not in out.lower()
+
+
 @pytest.mark.parametrize("command", ["predict", "evaluate", "explain"])
 def test_threads_and_json_are_everywhere(call: Callable, command: str) -> None:
     out = call(command, "--help").out

@@ -37,6 +37,14 @@ def test_a_table_without_times(call: Callable, small: list[str], tmp_path: Path)
     assert {path.name for path in tmp_path.iterdir()} == {"d.npz"}
 
 
+def test_what_says_where_a_run_goes_is_taken_and_not_shown(call: Callable, small: list[str], tmp_path: Path) -> None:
+    words = ("--out", tmp_path / "r", "--force", "--track", "mlflow")
+    assert call("plan", *small, "--no-measure", *words).code == 0
+    assert not (tmp_path / "r").exists()
+    options = call("plan", "--help").out.partition("Options")[2]
+    assert not [word for word in words if str(word).startswith("--") and f"│ {word} " in options]
+
+
 def test_a_dry_run_is_the_plan(call: Callable, small: list[str], tmp_path: Path) -> None:
     plans = [
         json.loads(call(*command, *small, "--epochs", "2", "--json").out)

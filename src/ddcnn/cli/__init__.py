@@ -29,6 +29,7 @@ from ddcnn.cli import (
     run_commands,
     web,
 )
+from ddcnn.cli.flags import show_flags_alone
 from ddcnn.cli.neighbours import of_command, of_option
 from ddcnn.cli.options import completed
 from ddcnn.cli.streams import endure, escaped_warnings, lost, without_colors
@@ -98,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _invoke(arguments: list[str]) -> int:
     without_colors()
-    command = typer.main.get_command(app)
+    command = show_flags_alone(typer.main.get_command(app))
     typed = completed(arguments) or ["--help"]
     result = command.main(typed, prog_name="ddcnn", standalone_mode=False, obj=arguments)
     return result if isinstance(result, int) else 0

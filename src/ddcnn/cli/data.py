@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ddcnn.data import Dataset, Split
     from ddcnn.data.store import Stored
 
-app = typer.Typer(help="Look at data sets.", rich_markup_mode="rich")
+app = typer.Typer(help="Inspect, check and convert data sets.", rich_markup_mode="rich")
 
 GroupOption = Annotated[
     str | None,
@@ -106,7 +106,7 @@ def check(
     trust: TrustOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List images that are there twice, in two classes or two parts, and labels that are probably wrong.
+    """List duplicate images, in two classes or two parts too, and labels that are probably wrong.
 
     The parts are those of the run; without one, those that a run with this seed will have.
 

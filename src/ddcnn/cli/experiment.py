@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from contextlib import nullcontext, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,7 +31,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _OWN = ("--strategy", "--force", "--out", "--seed")  # said otherwise, or not for the user to say
-_FIELDS = [field for field in FIELDS if field.option not in _OWN]
+_MODELS = "As of compare. Default vgg9; levels, subdomains, decompositions and loss-surface take resnet20."
+_FIELDS = [
+    replace(field, text=_MODELS) if field.option == "--model" else field for field in FIELDS if field.option not in _OWN
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -81,7 +85,7 @@ def experiment(
     with in_words_of_options(given.fields, assignments or []):
         values = _values(given.fields, config, assignments or [], seed)
         if listing:
-            _list(name, values, seeds, variants or [], as_json=as_json)
+            _list(name, values, seeds, variants or [], as_json=as_json, quiet=quiet)
         elif name is None:
             raise ConfigError("which experiment? give its NAME; ddcnn experiment --list says what there is")
         else:
@@ -140,7 +144,9 @@ def _run(
         print_path("report", page, stderr=as_json)
 
 
-def _list(name: str | None, values: dict[str, Any], seeds: int, variants: list[str], *, as_json: bool) -> None:
+def _list(
+    name: str | None, values: dict[str, Any], seeds: int, variants: list[str], *, as_json: bool, quiet: bool
+) -> None:
     from ddcnn.cli.display import print_json, print_table
     from ddcnn.experiments.experiment import plan_experiment
     from ddcnn.experiments.plan import HOW
@@ -149,7 +155,11 @@ def _list(name: str | None, values: dict[str, Any], seeds: int, variants: list[s
 
     names = list(EXPERIMENTS) if name is None else [name]
     trials = Trials(careful=False)
-    plans = [plan_experiment(one, values, seeds=seeds, variants=variants, trials=trials) for one in names]
+    plans = []
+    for number, one in enumerate(names, 1):
+        if not quiet:  # a plan measures steps, which takes seconds
+            print(printable(f"planning {number} of {len(names)}: {one}"), file=sys.stderr, flush=True)
+        plans.append(plan_experiment(one, values, seeds=seeds, variants=variants, trials=trials))
     rows: list[dict[str, Any]] = [
         {
             "name": plan.name,

@@ -36,7 +36,11 @@ def add_to(app: typer.Typer) -> None:
 def explain(
     run: RunArgument,
     files: Annotated[
-        list[str], typer.Argument(metavar="IMAGE...", help="Images, .npy or .npz arrays, or folders of them.")
+        list[str],
+        typer.Argument(
+            metavar="IMAGE...",
+            help="Images, volumes (.nii, .nii.gz, folders of DICOM slices), .npy or .npz arrays, or folders of them.",
+        ),
     ],
     *,
     strategy: StrategyOption = None,
@@ -52,6 +56,7 @@ def explain(
 ) -> None:
     """Explain decisions: what each subdomain says, what the decision would lose without it, where it looks.
 
+    The strategy that was trained is explained; of a comparison, the best on the validation images, unless you name one.
     Files that cannot be read are named on stderr, the others are explained; the exit code is then 1. Files of another
     size are resized as in training, which is said once.
 

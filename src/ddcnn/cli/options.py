@@ -60,11 +60,15 @@ class Field:
     bare: str | None = None
     read: Callable[[str], Any] = lambda typed: typed
 
-    @property
-    def parameter(self) -> inspect.Parameter:
-        """The parameter of a command that typer makes the option from; None when it is not given."""
+    def parameter(self, *, hidden: bool = False) -> inspect.Parameter:
+        """Return the parameter of a command that typer makes the option from; None when it is not given."""
         option = typer.Option(
-            self.option, help=self.text, rich_help_panel=self.panel, metavar=self.metavar, show_default=False
+            self.option,
+            help=self.text,
+            rich_help_panel=self.panel,
+            metavar=self.metavar,
+            show_default=False,
+            hidden=hidden,
         )
         annotation: Any = Annotated[cast(Any, self.kind) | None, option]
         return inspect.Parameter(_name(self.option), _KEYWORD, default=None, annotation=annotation)
@@ -103,13 +107,14 @@ FIELDS = (
     Field("--weights", "init.weights", Path, METHOD, "Begin with a file (safetensors) or a run.", "FILE"),
     Field("--aggregation", "aggregation.name", str, METHOD, f"{AGGREGATIONS}; default dense.", "NAME"),
     Field("--features", "aggregation.features", str, METHOD, "probability (default), log, logit, penultimate.", "X"),
-    Field("--calibrate", "aggregation.calibrate", bool, METHOD, "Make probabilities as sure as they are right."),
+    Field("--calibrate", "aggregation.calibrate", bool, METHOD, "Calibrate probabilities (temperature scaling)."),
     Field("--threshold", "aggregation.threshold", str, METHOD, "Of decisions, chosen on the validation images: f1, "
           "youden or cost; or a number.", "RULE"),
     Field("--costs", "aggregation.costs", str, METHOD, "YAML file of what mistakes cost: ill: {healthy: 10}.", "FILE",
           read=read_costs),
     Field("--aggregate-on", "aggregation.aggregate_on", str, METHOD, "For the DNN: train, holdout, crossfit.", "PART"),
-    Field("--recipe", "recipe", str, TRAINING, "fast (default), strong or paper: fills what you do not set.", "NAME"),
+    Field("--recipe", "recipe", str, TRAINING, "fast (default), strong or paper: fills what you do not set. For "
+          "strong and paper nothing is measured yet.", "NAME"),
     Field("--epochs", "training.epochs", str, TRAINING, "Epochs of each stage.", "N"),
     Field("--batch-size", "training.batch_size", str, TRAINING, "Images per step: auto, 128 or fewer.", "N"),
     Field("--lr", "training.lr", str, TRAINING, "Peak learning rate; auto goes with the batch size.", "X"),
@@ -152,7 +157,8 @@ ResumeOption = Annotated[
     typer.Option(
         "--resume",
         metavar="RUN",
-        help="Go on with a run that was interrupted or killed; otherwise only options of the engine and --data-dir.",
+        help="Go on with a run that was interrupted or killed. Other options are refused, except --engine, --workers, "
+        "--threads, --ray-address, --data-dir, --trust, --json and --quiet.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -174,7 +180,8 @@ StrategyOption = Annotated[
     typer.Option(
         "--strategy",
         metavar="NAME",
-        help="global, average, vote, cnn-dnn, coherent, transfer; default: the best on the validation images.",
+        help="Which answers: global, average, vote, cnn-dnn, coherent, transfer; default: the one that was trained, "
+        "of a comparison the best on the validation images.",
     ),
 ]
 TrustOption = Annotated[
@@ -214,8 +221,13 @@ class Given:
     line: str
 
 
-def with_fields(fields: Sequence[Field]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator that gives a command these options; its first parameter receives a `Given`."""
+def with_fields(
+    fields: Sequence[Field], *, hidden: Sequence[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that gives a command these options; its first parameter receives a `Given`.
+
+    ``hidden`` options are taken, but the help does not show them.
+    """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         _, *others = inspect.signature(command, eval_str=True).parameters.values()
@@ -227,7 +239,8 @@ def with_fields(fields: Sequence[Field]) -> Callable[[Callable[..., None]], Call
             command(Given(given, line), **values)
 
         context = inspect.Parameter("context", _KEYWORD, annotation=typer.Context)
-        signature = inspect.Signature([context, *(field.parameter for field in fields), *others])
+        options = (field.parameter(hidden=field.option in hidden) for field in fields)
+        signature = inspect.Signature([context, *options, *others])
         shell.__signature__ = signature  # type: ignore[attr-defined]
         shell.__name__, shell.__doc__ = command.__name__, command.__doc__
         return shell

@@ -38,12 +38,15 @@ if TYPE_CHECKING:
     from ddcnn.training import Progress
 
 
+_OF_THE_FOLDER = ("--out", "--track", "--force")  # taken, so that the command of a run can be planned as it is
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
     app.command()(plan)
 
 
-@with_fields(FIELDS)
+@with_fields(FIELDS, hidden=_OF_THE_FOLDER)
 def plan(
     given: Given,
     *,
@@ -62,7 +65,8 @@ def plan(
 ) -> None:
     """Say what a run will cost here: parameters, operations, memory, exchange, time; and how many workers pay.
 
-    The plan is that of compare with the same options; with --strategy, that of train. Nothing is written.
+    The plan is that of compare with the same options; with --strategy, that of train. Nothing is written:
+    --out, --track and --force of a run are taken, and change nothing.
 
     \b
     For example:
@@ -156,11 +160,11 @@ def _stages_table(plan: Plan) -> Table:
     from ddcnn.experiments.plan import mib
 
     measured = plan.seconds is not None
-    names = ("stage", "parameters", "operations", "activations", "steps x images", "time", "peak memory")
+    names = ("stage", "parameters", "operations", "activations", "steps (images each)", "time", "peak memory")
     rows = []
     for stage in plan.stages:
         cells = [stage.label, f"{stage.parameters:,}", _operations(stage.operations), mib(stage.activations)]
-        cells.append(f"{stage.steps:,} x {stage.batch_size}")
+        cells.append(f"{stage.steps:,} ({stage.batch_size})")
         if measured:
             cells += [duration(stage.seconds or 0.0), "-" if stage.peak is None else mib(stage.peak)]
         rows.append(cells)

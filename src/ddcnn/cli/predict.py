@@ -85,7 +85,8 @@ def predict(
         typer.Option(
             "--precision",
             metavar="WORD",
-            help="auto: bfloat16 for images whose class that does not change, faster, with rounder probabilities.",
+            help="float32 (default), or auto: bfloat16 where it does not change the class; faster, and probabilities "
+            "are less exact.",
         ),
     ] = Precision.FLOAT32,
     trust: TrustOption = False,

@@ -97,7 +97,7 @@ def train(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Train one strategy: global, local (then an aggregation), coherent or transfer.
+    """Train one strategy: global, local (then an aggregation), coherent, transfer or compose.
 
     Of the recipe, the --config file, the options and --set, the later one wins.
 
