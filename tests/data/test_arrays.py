@@ -157,7 +157,7 @@ def test_a_table_is_read_as_a_csv_of_it(tmp_path: Path) -> None:
 
 
 def test_a_table_that_cannot_be_used(photos: list[str], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="should be the columns file and label, and perhaps .*; got file, labels"):
+    with pytest.raises(DataError, match=r"should be the columns file and label, and perhaps .*; got file, labels"):
         as_dataset({"file": photos, "labels": [0, 1] * 3})
     with pytest.raises(DataError, match="got 6 files and 2 labels"):
         as_dataset({"file": photos, "label": [0, 1]})

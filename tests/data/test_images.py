@@ -98,6 +98,28 @@ def test_images_that_were_laid_on_white_are_counted(tmp_path: Path, save_image: 
     assert images[2, :, 0, 0].tolist() == [1, 2, 3]
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_a_grey_of_few_bits_that_stands_for_transparency(tmp_path: Path, bits: int) -> None:
+    """Written as the PNG specification has it (11.3.2.1, 12.4): Pillow does not write such files."""
+    greys = [0, 1, min(5, 2**bits - 1)] if bits > 1 else [0, 1, 1]
+    row = "".join(f"{grey:0{bits}b}" for grey in greys)
+    packed = int(row.ljust(-(-len(row) // 8) * 8, "0"), 2).to_bytes(-(-len(row) // 8), "big")
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", 3, 1, bits, 0, 0, 0, 0)
+    parts = [
+        (b"IHDR", header),
+        (b"tRNS", struct.pack(">H", 1)),
+        (b"IDAT", zlib.compress(b"\0" + packed)),
+        (b"IEND", b""),
+    ]
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+    scaled = [255 if grey == 1 else round(grey * 255 / (2**bits - 1)) for grey in greys]
+    assert read_image(tmp_path / "a.png").flatten().tolist() == scaled
+
+
 def test_palette_with_transparency_lies_on_white(tmp_path: Path) -> None:
     numbers = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
     image = Image.fromarray(numbers).convert("P")

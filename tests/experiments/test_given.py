@@ -12,7 +12,8 @@ import torch
 
 import ddcnn
 from ddcnn.config import Config, DataConfig
-from ddcnn.errors import InterruptionError
+from ddcnn.errors import ConfigError, InterruptionError, RunError
+from ddcnn.experiments.given import as_config
 from ddcnn.report import write_report
 from ddcnn.training import Progress
 
@@ -351,3 +352,29 @@ def test_masked_images_are_refused_wherever_they_are_given(compared: Path, array
         assert "\n" not in str(error.value)
     whole = np.ma.masked_array(images, False)
     np.testing.assert_array_equal(network.predict_proba(whole), network.predict_proba(images))
+
+
+@pytest.mark.parametrize("config", ["x.yaml", None, 3, [1]])
+def test_what_is_no_configuration(config: Any) -> None:
+    kind = type(config).__name__
+    with pytest.raises(ConfigError, match=f"config should be a ddcnn.Config or nested sections, .* got {kind}"):
+        as_config(config)
+    with pytest.raises(ConfigError, match="training"):
+        ddcnn.fit(np.zeros((4, 8, 8)), [0, 1] * 2, epochs=1, config={"training": 3})
+
+
+def test_what_is_no_run() -> None:
+    with pytest.raises(RunError, match="a run is named by the path of its folder, got NoneType"):
+        ddcnn.load(None)
+
+
+def test_a_configuration_as_nested_sections(arrays: Any, tmp_path: Path) -> None:
+    values = {
+        "model": {"name": "tests.strategies.tiny:tiny"},
+        "training": {"epochs": 1},
+        "aggregation": {"epochs": 1},
+        "strategy": "local",
+        "out": str(tmp_path / "run"),
+    }
+    assert ddcnn.train(values, arrays).run == tmp_path / "run"
+    assert ddcnn.plan(values, arrays, measure=False).stages

@@ -21,6 +21,8 @@ from ddcnn.data.sources import SOURCES, register_source
 from ddcnn.data.store import write_store
 from ddcnn.decomposition import Grid
 from ddcnn.errors import DataError, DecompositionError, InterruptionError, RunError
+from ddcnn.runs.folder import RunFolder
+from ddcnn.runs.networks import best_strategy
 from ddcnn.training import Progress
 from tests.data.volumes import save_nifti, scan
 
@@ -96,6 +98,14 @@ def test_changed_under_the_old_name(bars: Path, tmp_path: Path, change: dict[str
         ddcnn.evaluate(tmp_path / "run", trust=True)
     with pytest.raises(RunError, match="began with other data or another configuration"):
         ddcnn.resume(tmp_path / "begun", trust=True)
+
+
+def test_among_equals_the_last_strategy_answers(bars: Path, tmp_path: Path) -> None:
+    """Every strategy is right about bright halves; that the subdomains' votes are shown is what a user came for."""
+    found = trained(bars, tmp_path / "run", job=ddcnn.compare)
+    accuracies = {row["name"]: row["validation_accuracy"] for row in found.results["strategies"]}
+    assert accuracies["global"] == accuracies["transfer"] == max(accuracies.values())
+    assert best_strategy(RunFolder(tmp_path / "run")) == "transfer"
 
 
 def test_renamed_classes(bars: Path, tmp_path: Path) -> None:

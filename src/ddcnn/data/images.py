@@ -122,6 +122,7 @@ def _read_sized(
     try:
         with open_file(path) as file, Image.open(file, formats=_FORMATS) as image:
             _check(path, image, file)
+            _scale_transparency(image, file)
             upright = _upright(path, image)
             opaque = _on_white(upright, done)
             pixels = _array(opaque, size, channels or (1 if image.mode in _GREY else 3), how)
@@ -156,10 +157,7 @@ def _depth_fault(image: Image.Image, file: BinaryIO) -> str | None:
     """Return what is wrong with the numbers of a file, as the file declares them."""
     bits = 8
     if image.format == "PNG":
-        place = file.tell()
-        file.seek(24)  # the signature, length and name of the first chunk, width, height
-        bits = file.read(1)[0]
-        file.seek(place)
+        bits = _png_bits(file)
     elif isinstance(image, TiffImagePlugin.TiffImageFile):
         tags: Any = image.tag_v2
         bits = max(_numbers(tags.get(TiffImagePlugin.BITSPERSAMPLE, 1)))
@@ -169,6 +167,23 @@ def _depth_fault(image: Image.Image, file: BinaryIO) -> str | None:
     if bits > 8 or image.mode not in _EIGHT_BIT:
         return f"more than 8 bits per channel ({f'{bits} bits' if bits > 8 else f'mode {image.mode}'})"
     return None
+
+
+def _png_bits(file: BinaryIO) -> int:
+    place = file.tell()
+    file.seek(24)  # the signature, length and name of the first chunk, width, height
+    bits = file.read(1)[0]
+    file.seek(place)
+    return bits
+
+
+def _scale_transparency(image: Image.Image, file: BinaryIO) -> None:
+    """Let the grey that stands for transparency be what its pixels became: of 2 or 4 bits, Pillow scales only these."""
+    if image.format != "PNG" or image.mode != "L":
+        return
+    grey, bits = image.info.get("transparency"), _png_bits(file)
+    if isinstance(grey, int) and bits in (2, 4):
+        image.info["transparency"] = grey * 255 // (2**bits - 1)
 
 
 def _numbers(value: Any) -> tuple[int, ...]:

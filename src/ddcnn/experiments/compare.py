@@ -15,7 +15,7 @@ from ddcnn.data.sources import is_foreign
 from ddcnn.engines import ENGINES, Engine, Ranks, RankStarter, build_engine, check_alone, joined, launched, refuse_ranks
 from ddcnn.errors import ConfigError, RunError
 from ddcnn.experiments.folds import over_folds
-from ddcnn.experiments.given import Given, described, taken
+from ddcnn.experiments.given import Given, as_config, described, taken
 from ddcnn.experiments.job import Job
 from ddcnn.experiments.over_ranks import train_over_ranks
 from ddcnn.experiments.record import Comparison, read_results, reopened
@@ -30,7 +30,7 @@ from ddcnn.training.local_objectives import LOCAL_OBJECTIVES
 
 
 def compare(
-    config: Config,
+    config: Config | Mapping[str, Any],
     data: Given = None,
     *,
     progress: Progress | None = None,
@@ -43,9 +43,10 @@ def compare(
     Parameters
     ----------
     config
-        What to do; ``config.strategy`` plays no part. Average, vote and the dense network are compared, and
-        ``config.aggregation`` if it is another one; coherent and transfer use ``config.aggregation``. With
-        ``data.folds`` it is done once per fold, and the result is the mean with its confidence interval.
+        What to do, a `ddcnn.Config` or nested sections; ``config.strategy`` plays no part. Average, vote and the dense
+        network are compared, and ``config.aggregation`` if it is another one; coherent and transfer use
+        ``config.aggregation``. With ``data.folds`` it is done once per fold, and the result is the mean with its
+        confidence interval.
     data
         A `ddcnn.Dataset`, a pair (X, y) or a table, as `ddcnn.as_dataset` has them; None reads ``config.data.source``.
         How they are split is for ``config.data``; ``source`` becomes ``"arrays"``, unless the data set says that it was
@@ -66,6 +67,7 @@ def compare(
         Anything that cannot be used; found before the run's folder is made.
     """
     refuse_ranks("compare")
+    config = as_config(config)
     Job.of("compare", config).check(config)
     config, dataset = taken(config, data)
     options = RunOptions(progress or Progress(), command, engine, time_limit=time_limit)
@@ -73,7 +75,7 @@ def compare(
 
 
 def train(
-    config: Config,
+    config: Config | Mapping[str, Any],
     data: Given = None,
     *,
     progress: Progress | None = None,
@@ -87,7 +89,7 @@ def train(
     over them: `ddcnn.engines.joined`. Each returns the whole network; one of them shows progress and writes the run.
     An engine that starts ranks of its own, such as Ray, trains a coherent model over these.
     """
-    config, dataset = taken(config, data)
+    config, dataset = taken(as_config(config), data)
     options = RunOptions(progress or Progress(), command, engine, time_limit=time_limit)
     return _train(with_out(config, "train"), options, dataset)
 

@@ -16,7 +16,7 @@ from ddcnn.data.description import InputDescription
 from ddcnn.engines import build_engine
 from ddcnn.errors import ConfigError
 from ddcnn.experiments.compare import train
-from ddcnn.experiments.given import taken
+from ddcnn.experiments.given import as_config, taken
 from ddcnn.experiments.job import Job
 from ddcnn.network import CNNDNN
 from ddcnn.planning import choose_threads, computing_with, decide, prepare
@@ -111,6 +111,7 @@ def fit(
 
 def configured(config: Config | Mapping[str, Any] | None, given: Mapping[str, Any]) -> Config:
     """Return the configuration of a training on all images, with the fields of `FIELDS` that are not None."""
+    as_config({} if config is None else config)  # what cannot be used is said before it is completed
     values = config.model_dump() if isinstance(config, Config) else dict(config or {})
     for name, value in given.items():
         if value is None:

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ddcnn.config import Config, DataConfig
 from ddcnn.data import Dataset
 from ddcnn.data.arrays import ARRAYS, as_dataset, as_numpy
 from ddcnn.data.description import InputDescription
-from ddcnn.errors import DataError
+from ddcnn.errors import ConfigError, DataError
 from ddcnn.runs.folder import RunFolder
 
 Given = Any
 """A `Dataset`, a pair (X, y), a table of files and labels, or nothing."""
 
 _FOR_FILES = ("window", "classes", "image_size", "resize", "group_pattern")
+
+
+def as_config(config: Any) -> Config:
+    """Return a configuration that is one, or is given as nested sections.
+
+    Raises
+    ------
+    ConfigError
+        It is something else, or a field cannot be used.
+    """
+    if isinstance(config, Config):
+        return config
+    if isinstance(config, Mapping):
+        return Config.parse(config)
+    raise ConfigError(
+        "config should be a ddcnn.Config or nested sections, such as {'training': {'epochs': 3}}, got "
+        f"{type(config).__name__}; a file is read by ddcnn.Config.read"
+    )
 
 
 def taken(config: Config, data: Given, known: InputDescription | None = None) -> tuple[Config, Dataset | None]:

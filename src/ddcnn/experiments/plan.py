@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from ddcnn.config import Config
 from ddcnn.engines import refuse_ranks
 from ddcnn.errors import ConfigError
-from ddcnn.experiments.given import Given, taken
+from ddcnn.experiments.given import Given, as_config, taken
 from ddcnn.experiments.job import Job
 from ddcnn.experiments.trials import Trials
 from ddcnn.experiments.workers import Hands, Share, recommended, seconds_of, shared
@@ -124,7 +124,7 @@ class Plan:
 
 
 def plan(
-    config: Config,
+    config: Config | Mapping[str, Any],
     data: Given = None,
     *,
     job: str = "compare",
@@ -152,6 +152,7 @@ def plan(
     """
     refuse_ranks("plan")
     began = time.monotonic()
+    config = as_config(config)
     asked = Job.of(job, config)
     asked.check(config)
     config, dataset = taken(config, data)

@@ -48,6 +48,8 @@ class RunFiles:
     """
 
     def __init__(self, path: Path | str) -> None:
+        if not isinstance(path, str | os.PathLike):
+            raise RunError(f"a run is named by the path of its folder, got {type(path).__name__}")
         self.path = Path(path)
         self._rows: list[str] = []
         self._lock = threading.Lock()

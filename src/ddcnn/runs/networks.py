@@ -187,8 +187,8 @@ def strategies_of(folder: RunFolder) -> list[str]:
 def best_strategy(folder: RunFolder) -> str:
     """Return the network that is meant where none is named.
 
-    It is the one that ``ddcnn train`` was asked for; in a comparison, the one with the best validation accuracy, among
-    equals the first.
+    It is the one that ``ddcnn train`` was asked for; in a comparison, the one with the best validation accuracy. Among
+    equals it is the last: transfer before coherent, CNN-DNN, vote and average, and these before the global CNN.
     """
     available = strategies_of(folder)
     results = folder.read_json("comparison.json")
@@ -196,7 +196,7 @@ def best_strategy(folder: RunFolder) -> str:
     if isinstance(trained, str) and trained in available:
         return trained
     accuracies = {row["name"]: row.get("validation_accuracy") or 0.0 for row in results["strategies"]}
-    return max(available, key=lambda name: accuracies[name])
+    return max(reversed(available), key=lambda name: accuracies[name])
 
 
 def _described(result: Result) -> SavedNetwork:
