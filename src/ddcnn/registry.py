@@ -115,7 +115,8 @@ class Registry(MutableMapping[str, Entry], Generic[Entry]):
             return self._families[family](rest)
         if not self.is_foreign(name):
             hint = nearest(name, self._entries)
-            raise self.error(f"{self.kind} {name!r} is unknown: {hint}; or give module:function")
+            families = "".join(f"{family}:NAME, " for family in self._families)
+            raise self.error(f"{self.kind} {name!r} is unknown: {hint}; or give {families}module:function")
         found = import_by_name(name, self.kind, self.error)
         entry: Entry = found if self._adapt is None else self._adapt(name, found)
         return entry

@@ -115,6 +115,14 @@ def test_capitals_and_spaces_in_the_names_of_columns(folder: Path) -> None:
     assert "columns that are not used: label_id, age" in dataset.notes
 
 
+def test_parts_are_named_as_folders_are(folder: Path) -> None:
+    parts = ["Training", "train", "dev", "valid", "testing", "test_set"]
+    dataset = _open(folder, [f"in/{i}.png,{i % 2},{part}" for i, part in enumerate(parts)], "file,label,split")
+    assert dataset.official_test is not None
+    assert dataset.official_validation is not None
+    assert (dataset.official_validation.tolist(), dataset.official_test.tolist()) == ([2, 3], [4, 5])
+
+
 def test_not_utf8(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_bytes(b"file,label\n\xff,a\n")
     with pytest.raises(DataError, match="cannot be read as CSV in UTF-8"):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from ddcnn.config import DataConfig
 from ddcnn.data import Dataset, make_split, open_data
-from ddcnn.data.folder import part_of
+from ddcnn.data.columns import part_named
 from ddcnn.data.images import SUFFIXES
 from ddcnn.data.lazy import Lazy
 from ddcnn.data.sources import open_lazily
@@ -293,7 +293,7 @@ def test_any_text_is_the_name_of_a_class_or_refused_in_one_line(names: list[str]
             (Path(base) / name / "0.bmp").write_bytes(_BMP)
         seen = [name for name in sorted(names) if not name.startswith(".")]
         blank = [name for name in seen if all(unicodedata.category(char) in ("Zs", "Zl", "Zp", "Cf") for char in name)]
-        parts = [name for name in seen if part_of(name)]
+        parts = [name for name in seen if part_named(name)]
         if blank or len(seen) < 2:
             with pytest.raises(DataError) as caught:
                 _open(Path(base))

@@ -144,7 +144,7 @@ def test_any_factory_by_name() -> None:
         (
             "vgg",
             "model 'vgg' is unknown: did you mean 'vgg9'? (one of: cnn3d, lda, resnet20, vgg9); or give "
-            "module:function",
+            "timm:NAME, torchvision:NAME, monai:NAME, module:function",
         ),
         ("no.such:thing", "model 'no.such:thing' cannot be imported: No module named 'no'"),
         ("math:thing", "model 'math:thing' cannot be imported: module 'math' has no attribute 'thing'"),

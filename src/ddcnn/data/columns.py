@@ -6,6 +6,7 @@ Names that are not known are never passed over without a word: a misspelt ``grou
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Container, Sequence
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from torch import Tensor
 from ddcnn.errors import DataError, nearest
 
 COLUMNS = ("file", "label", "split", "group")
-_SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
+_PART = re.compile(r"(train|val|test|dev)(?:ing|id|idation)?(?:[-_ ]?(?:set|data|images|split))?", re.IGNORECASE)
+_PARTS = {"train": "train", "val": "validation", "dev": "validation", "test": "test"}
 _LIKE = 0.75  # how alike a name is that was probably meant: "groups" for "group", not "age"
 
 
@@ -86,10 +88,21 @@ def part_of(source: str, where: str, value: str) -> str:
     >>> part_of("t.csv", "line 2", " Val")
     'validation'
     """
-    plain = value.strip().lower()
-    if plain not in _SPLITS:
-        raise DataError(f"{source}, {where}: split {plain!r} is unknown: {nearest(plain, _SPLITS)}")
-    return _SPLITS[plain]
+    found = part_named(value.strip())
+    if found is None:
+        plain = value.strip().lower()
+        raise DataError(f"{source}, {where}: split {plain!r} is unknown: {nearest(plain, _PARTS)}")
+    return found
+
+
+def part_named(name: str) -> str | None:
+    """Return which part of a data set is called so, in a table or as a folder; None: it is no name of a part.
+
+    >>> part_named("Training"), part_named("valid"), part_named("test_set"), part_named("trainer")
+    ('train', 'validation', 'test', None)
+    """
+    match = _PART.fullmatch(name)
+    return _PARTS[match[1].lower()] if match else None
 
 
 def official_part(source: str, parts: Sequence[str], name: str) -> Int64[Tensor, " m"] | None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ddcnn.config import DataConfig
 from ddcnn.data.bad_files import BadFiles
+from ddcnn.data.columns import part_named
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.files import image_size, source_path
 from ddcnn.data.groups import numbered_groups
@@ -20,9 +21,6 @@ from ddcnn.data.labels import check_classes
 from ddcnn.data.photos import augmentation_of, notes_of
 from ddcnn.data.walk import Found, listed, subfolders, walk
 from ddcnn.errors import DataError
-
-_SPLIT = re.compile(r"(train|val|test|dev)(?:ing|id|idation)?(?:[-_ ]?(?:set|data|images|split))?", re.IGNORECASE)
-_SPLITS = {"train": "train", "val": "validation", "dev": "validation", "test": "test"}
 
 
 def read_folder(config: DataConfig) -> Dataset:
@@ -102,7 +100,7 @@ def _parts(root: Path, everything: Found) -> dict[str, Path]:
     parts: dict[str, Path] = {}
     others = []
     for name in names:
-        part = part_of(name)
+        part = part_named(name)
         if part is None:
             others.append(name)
         elif part in parts:
@@ -118,16 +116,6 @@ def _parts(root: Path, everything: Found) -> dict[str, Path]:
             f"{', '.join(others)}; move its images to {parts['train'].name}/"
         )
     return {part: parts[part] for part in ("train", "validation", "test") if part in parts}
-
-
-def part_of(name: str) -> str | None:
-    """Return of which part of a data set a folder is by its name, or None.
-
-    >>> part_of("Training"), part_of("valid"), part_of("test_set"), part_of("trainer")
-    ('train', 'validation', 'test', None)
-    """
-    match = _SPLIT.fullmatch(name)
-    return _SPLITS[match[1].lower()] if match else None
 
 
 def _class_names(folder: Path, everything: Found) -> tuple[str, ...]:
