@@ -24,7 +24,6 @@ Number = Annotated[float | None, BeforeValidator(_finite)]
 Positive = Annotated[Annotated[float, Field(ge=0, le=_LARGEST)] | None, BeforeValidator(_finite)]
 Accuracy = Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(_finite)]
 Text = Annotated[str, BeforeValidator(printable)]
-_FIRST = ("transfer", "coherent", "cnn-dnn")  # of strategies that are equal on the validation images
 
 
 class _Record(BaseModel):
@@ -229,10 +228,12 @@ class Results(_Record):
 
     @property
     def answering(self) -> Strategy | None:
-        """The strategy to use: the one that was trained; of a comparison, the best on the validation images."""
+        """The strategy to use: the one that was trained; of a comparison, the best on the validation images.
+
+        Among equals it is the last, as in `ddcnn.runs.networks.best_strategy`.
+        """
         asked = self.strategy(self.trained)
-        rows = sorted(self.strategies, key=lambda s: rank(s.name, _FIRST))
-        return asked or max(rows, key=lambda s: s.validation_accuracy or 0.0, default=None)
+        return asked or max(reversed(self.strategies), key=lambda s: s.validation_accuracy or 0.0, default=None)
 
     @property
     def best(self) -> float | None:
