@@ -120,7 +120,7 @@ def compare(checkout: Path, options: argparse.Namespace) -> Iterator[tuple[str, 
         )
         yield f"compare, {options.epochs} epochs, s", time.perf_counter() - start
         for row in json.loads((out / "comparison.json").read_text())["strategies"]:
-            yield f"test accuracy, %: {row['name']}", 100 * row["accuracy"]
+            yield f"test accuracy, %: {row['name']}", 100 * row["test_accuracy"]
 
 
 def _scratch() -> Path:
