@@ -165,3 +165,23 @@ def test_a_store_keeps_groups(tmp_path: Path) -> None:
     opened = open_data(DataConfig(source=f"zarr:{tmp_path / 's.zarr'}"))
     assert opened.groups is not None
     assert opened.groups.tolist() == [0, 0, 1, 2, 2, 3]
+
+
+def test_groups_that_look_alike_are_said(tmp_path: Path, folder: Path) -> None:
+    """A patient who is written in two ways would be in two parts."""
+    said = ("groups that look alike are kept apart: 'P1' and 'p1'",)
+    names, pixels = np.array(["P1", "p1", "P2", "P3"] * 3), np.zeros((12, 2, 3), np.uint8)
+    labels = [0, 1] * 6
+    assert as_dataset(pixels, labels, groups=names).notes == said
+    np.savez(tmp_path / "a.npz", images=pixels, labels=labels, groups=names)
+    assert open_data(DataConfig(source=f"npz:{tmp_path / 'a.npz'}")).notes == said
+    files = [f"{i}.png" for i in range(12)]
+    for file in files:
+        Image.new("L", (3, 2)).save(tmp_path / file)
+    rows = [f"{file},{label},{name}" for file, label, name in zip(files, labels, names, strict=True)]
+    (tmp_path / "t.csv").write_text("\n".join(["file,label,group", *rows]))
+    assert open_data(DataConfig(source=f"csv:{tmp_path / 't.csv'}")).notes == said
+    columns = {"file": [str(tmp_path / file) for file in files], "label": labels, "group": names}
+    assert as_dataset(columns).notes == said
+    pattern = DataConfig(source=f"folder:{folder}", group_pattern=r"/(p\d)")
+    assert not [note for note in open_data(pattern).notes if "groups" in note]

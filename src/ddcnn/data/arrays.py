@@ -17,7 +17,7 @@ from ddcnn.data.columns import check_twice, known_columns, official_part, part_o
 from ddcnn.data.csv_file import is_number, reader
 from ddcnn.data.dataset import Dataset, checked
 from ddcnn.data.files import open_file
-from ddcnn.data.groups import numbered_groups
+from ddcnn.data.groups import with_groups
 from ddcnn.data.labels import read_labels
 from ddcnn.data.layouts import Conversion, axis_order, check_kind, needs_look
 from ddcnn.data.photos import augmentation_of, notes_of
@@ -78,7 +78,7 @@ def as_dataset(
         dataset = _of_arrays(X, y, layout, classes)
     known = len(dataset.labels)
     if groups is not None:
-        dataset = replace(dataset, groups=numbered_groups(ARRAYS, _array(groups, "groups"), known))
+        dataset = with_groups(dataset, _array(groups, "groups"))
     if sample_weight is not None:
         weights = as_numpy(sample_weight, "sample_weight").astype(np.float32)
         if weights.shape != (known,):
@@ -248,5 +248,4 @@ def _of_table(table: Any, y: Any, config: DataConfig, classes: Sequence[str] | N
     )
     if "group" not in column:
         return dataset
-    groups = np.asarray(column["group"])
-    return replace(dataset, groups=numbered_groups(ARRAYS, groups[kept], len(kept)))
+    return with_groups(dataset, np.asarray(column["group"])[kept])

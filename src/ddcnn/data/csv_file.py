@@ -17,7 +17,7 @@ from ddcnn.data.columns import check_twice, known_columns, official_part, part_o
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.dicom import read_dicom
 from ddcnn.data.files import digest, image_size, open_file, source_path, volume_size
-from ddcnn.data.groups import numbered_groups
+from ddcnn.data.groups import with_groups
 from ddcnn.data.images import SUFFIXES, read_image
 from ddcnn.data.nifti import is_nifti, read_nifti
 from ddcnn.data.photos import augmentation_of, notes_of
@@ -70,12 +70,11 @@ def read_csv(config: DataConfig) -> Dataset:
     images, kept = read_or_leave(files, reader(config, files, bad), bad, config.source)
     rows = [rows[i] for i in kept]
     parts = [row.split for row in rows]
-    return Dataset(
+    dataset = Dataset(
         name=config.source,
         images=images,
         labels=torch.tensor([numbers[row.label] for row in rows]),
         classes=classes,
-        groups=_groups(config.source, rows),
         files=tuple(row.file for row in rows),
         official_test=official_part(str(path), parts, "test"),
         official_validation=official_part(str(path), parts, "validation"),
@@ -90,6 +89,8 @@ def read_csv(config: DataConfig) -> Dataset:
             "licence": "not known",
         },
     )
+    groups = [row.group for row in rows if row.group is not None]
+    return with_groups(dataset, np.array(groups)) if groups else dataset
 
 
 def _rows(path: Path) -> tuple[list[_Row], tuple[str, ...]]:
@@ -124,11 +125,6 @@ def _row(path: Path, line: int, values: Mapping[str | None, str | None]) -> _Row
     if group == "":
         raise DataError(f"{path}, line {line}: the group is empty; give every row a group, or leave the column out")
     return _Row(line, file, label, split, group)
-
-
-def _groups(source: str, rows: Sequence[_Row]) -> torch.Tensor | None:
-    names = [row.group for row in rows if row.group is not None]
-    return numbered_groups(source, np.array(names), len(rows)) if names else None
 
 
 def _classed(

@@ -15,7 +15,7 @@ from ddcnn.data.bad_files import BadFiles
 from ddcnn.data.columns import part_named
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.files import image_size, source_path
-from ddcnn.data.groups import numbered_groups
+from ddcnn.data.groups import with_groups
 from ddcnn.data.images import SUFFIXES, read_or_leave_images
 from ddcnn.data.labels import check_classes
 from ddcnn.data.photos import augmentation_of, notes_of
@@ -63,12 +63,12 @@ def read_folder(config: DataConfig) -> Dataset:
     bad = BadFiles(config)
     images, kept = read_or_leave_images([path for _, path, _ in labelled], size, bad, config.source, config.resize)
     labelled = [labelled[i] for i in kept]
-    return Dataset(
+    groups = _groups(config, root, [path for _, path, _ in labelled])
+    dataset = Dataset(
         name=config.source,
         images=images,
         labels=torch.tensor([label for _, _, label in labelled]),
         classes=classes,
-        groups=_groups(config, root, [path for _, path, _ in labelled]),
         files=tuple(path.relative_to(root).as_posix() for _, path, _ in labelled),
         official_test=_indices(labelled, "test"),
         official_validation=_indices(labelled, "validation"),
@@ -77,10 +77,11 @@ def read_folder(config: DataConfig) -> Dataset:
         **augmentation_of(images.shape),
         source={"publisher": "you", "files": f"{len(kept)} images in {root.resolve()}", "licence": "not known"},
     )
+    return dataset if groups is None else with_groups(dataset, groups)
 
 
-def _groups(config: DataConfig, root: Path, paths: Sequence[Path]) -> Tensor | None:
-    """Return which images belong together by their paths; None where nothing is said of it."""
+def _groups(config: DataConfig, root: Path, paths: Sequence[Path]) -> np.ndarray | None:
+    """Return the group of each image by its path; None where nothing is said of it."""
     if config.group_pattern is None:
         return None
     pattern, names = re.compile(config.group_pattern), []
@@ -91,7 +92,7 @@ def _groups(config: DataConfig, root: Path, paths: Sequence[Path]) -> Tensor | N
                 f"data.group_pattern = {config.group_pattern!r} does not match {name!r}; it should match all"
             )
         names.append((found[1] or "") if pattern.groups else found[0])
-    return numbered_groups(config.source, np.array(names), len(names))
+    return np.array(names)
 
 
 def _parts(root: Path, everything: Found) -> dict[str, Path]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -14,11 +15,14 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from ddcnn.data.dataset import Dataset
+from ddcnn.data.labels import look_alike
 from ddcnn.errors import DataError
 
 _MOST_FOLDS = 10  # of which some are one part: the finest fraction is a tenth
 _MOST_LOOKS = 50_000  # at a group and a fold: more take seconds, and so many groups need no care to be alike
 _TRIES = 5  # divisions that are drawn until one suits
+_MOST_SHOWN = 3  # groups that look alike
 _NEAR = 0.5  # how far from the fraction suits, as a part of it
 
 _Indices = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
@@ -51,6 +55,34 @@ def numbered_groups(name: str, values: np.ndarray, samples: int) -> Int64[Tensor
     if values.dtype.kind not in "buiSU":
         raise DataError(f"{name}: groups should be integers or strings, got {values.dtype}; none may be missing")
     return torch.from_numpy(np.unique(values, return_inverse=True)[1].astype(np.int64))
+
+
+def with_groups(dataset: Dataset, values: np.ndarray) -> Dataset:
+    """Return a data set in which samples of equal values belong together, with a note on names that look alike.
+
+    Parameters
+    ----------
+    values
+        As of `numbered_groups`.
+    """
+    groups = numbered_groups(dataset.name, values, len(dataset.labels))
+    return replace(dataset, groups=groups, notes=(*dataset.notes, *group_notes(values)))
+
+
+def group_notes(values: np.ndarray) -> tuple[str, ...]:
+    """Return what looks odd about the names of groups: two that may be one patient, who would be in two parts.
+
+    >>> group_notes(np.array(["P1", "p1", "P2"])), group_notes(np.array([1, 2]))
+    (("groups that look alike are kept apart: 'P1' and 'p1'",), ())
+    """
+    if values.dtype.kind not in "OSU":
+        return ()
+    alike = look_alike(sorted({str(value) for value in values.flat}))
+    if not alike:
+        return ()
+    shown = "; ".join(" and ".join(map(repr, names[:3])) for names in alike[:_MOST_SHOWN])
+    more = f"; and {len(alike) - _MOST_SHOWN:,} more" if len(alike) > _MOST_SHOWN else ""
+    return (f"groups that look alike are kept apart: {shown}{more}",)
 
 
 def class_called(label: int, classes: Sequence[str] | None) -> str:

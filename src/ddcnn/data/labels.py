@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -35,19 +35,29 @@ def label_notes(classes: Sequence[str], counts: Sequence[int]) -> tuple[str, ...
     >>> label_notes(["1", "01", "cat", "nan"], [30, 2, 5, 1])
     ("classes that look alike are kept apart: '1' (30 images), '01' (2 images)", "the class 'nan' (1 image) looks like a missing label")
     """  # noqa: E501 - the notes
-    alike = defaultdict(list)
     sizes = {
         name: f"{name!r} ({count:,} image{'' if count == 1 else 's'})"
         for name, count in zip(classes, counts, strict=True)
     }
-    for name in classes:
-        alike[_meaning(name)].append(sizes[name])
-    lines = [f"classes that look alike are kept apart: {', '.join(same)}" for same in alike.values() if len(same) > 1]
+    same = [", ".join(sizes[name] for name in names) for names in look_alike(classes)]
+    lines = [f"classes that look alike are kept apart: {names}" for names in same]
     lines += [f"the class {sizes[name]} looks like a missing label" for name in classes if _meaning(name) in _MISSING]
     numbers = sorted(int(name) for name in classes if name.isascii() and name.isdigit() and len(name) < 10)
     if len(numbers) == len(classes) and numbers[-1] == _VOID and numbers[-2] < _VOID - 1:
         lines.append(f"the class {sizes[str(_VOID)]} may be what masks call void: no class at all")
     return tuple(lines)
+
+
+def look_alike(names: Iterable[str]) -> list[list[str]]:
+    """Return names that a reader may take for one another: they differ in capitals, spaces or leading zeros.
+
+    >>> look_alike(["p1", "P1", "p2", "01", "1"])
+    [['p1', 'P1'], ['01', '1']]
+    """
+    alike = defaultdict(list)
+    for name in names:
+        alike[_meaning(name)].append(name)
+    return [same for same in alike.values() if len(same) > 1]
 
 
 def number_classes(source: str, labels: np.ndarray) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from ddcnn.data.array_file import ArrayFile
 from ddcnn.data.columns import unused
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.files import digest, source_path
-from ddcnn.data.groups import numbered_groups
+from ddcnn.data.groups import with_groups
 from ddcnn.data.labels import read_labels, texts
 from ddcnn.data.layouts import Conversion, axis_order, check_kind, needs_look
 from ddcnn.data.lazy import Images, Lazy
@@ -56,20 +56,20 @@ def read_npz(config: DataConfig) -> Dataset:
         names = file.read("classes") if "classes" in file.arrays else None
         labels, classes = read_labels(str(path), _joined(path, [file.read(key) for _, key in pairs]), names)
         images = _images(config.source, file, keys, order)
-        groups = _groups(path, file, pairs, len(labels))
+        groups = _groups(path, file, pairs)
         notes = _unused(file, pairs)
         tests = file.arrays["test_images"].shape[0] if keys[-1] == "test_images" else 0
-    return Dataset(
+    dataset = Dataset(
         name=config.source,
         images=images,
         labels=torch.from_numpy(labels),
         classes=classes,
-        groups=groups,
         notes=notes,
         layout=None if layout is None else order,
         official_test=torch.arange(len(labels) - tests, len(labels)) if tests else None,
         source={"publisher": "you", "files": f"{path.resolve()} (md5 {digest(path)})", "licence": "not known"},
     )
+    return dataset if groups is None else with_groups(dataset, groups)
 
 
 def told_layout(file: ArrayFile) -> str | None:
@@ -127,8 +127,8 @@ def _joined(path: Path, parts: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _groups(path: Path, file: ArrayFile, pairs: Sequence[tuple[str, str]], samples: int) -> Tensor | None:
-    """Return the numbers of the groups of all images; None: they are independent of one another."""
+def _groups(path: Path, file: ArrayFile, pairs: Sequence[tuple[str, str]]) -> np.ndarray | None:
+    """Return the groups of all images; None: they are independent of one another."""
     keys = [key.replace("images", "groups") for key, _ in pairs]
     there = [key for key in keys if key in file.arrays]
     if not there:
@@ -136,7 +136,7 @@ def _groups(path: Path, file: ArrayFile, pairs: Sequence[tuple[str, str]], sampl
     if len(there) < len(keys):
         missing = next(key for key in keys if key not in there)
         raise DataError(f"{path} has the key {there[0]} but not {missing}; give the groups of all images, or of none")
-    return numbered_groups(str(path), _joined(path, [file.read(key) for key in keys]), samples)
+    return _joined(path, [file.read(key) for key in keys])
 
 
 def _unused(file: ArrayFile, pairs: Sequence[tuple[str, str]]) -> tuple[str, ...]:
