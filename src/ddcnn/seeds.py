@@ -53,4 +53,5 @@ def _let_children_draw() -> None:
     _drawing = threading.RLock()
 
 
-os.register_at_fork(after_in_child=_let_children_draw)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_children_draw)
