@@ -113,8 +113,8 @@ FIELDS = (
     Field("--costs", "aggregation.costs", str, METHOD, "YAML file of what mistakes cost: ill: {healthy: 10}.", "FILE",
           read=read_costs),
     Field("--aggregate-on", "aggregation.aggregate_on", str, METHOD, "For the DNN: train, holdout, crossfit.", "PART"),
-    Field("--recipe", "recipe", str, TRAINING, "fast (default), strong or paper: fills what you do not set. For "
-          "strong and paper nothing is measured yet.", "NAME"),
+    Field("--recipe", "recipe", str, TRAINING, "fast (default), strong or paper: fills what you do not set. Of "
+          "paper nothing is measured yet.", "NAME"),
     Field("--epochs", "training.epochs", str, TRAINING, "Epochs of each stage.", "N"),
     Field("--batch-size", "training.batch_size", str, TRAINING, "Images per step: auto, 128 or fewer.", "N"),
     Field("--lr", "training.lr", str, TRAINING, "Peak learning rate; auto goes with the batch size.", "X"),

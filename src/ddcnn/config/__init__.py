@@ -59,8 +59,8 @@ class Config(Section):
     """
 
     recipe: str = "fast"
-    """Fills what you do not set: fast; strong, for the best accuracy; or paper, as published. For strong and paper
-    nothing is measured yet.
+    """Fills what you do not set: fast; strong, for the best accuracy; or paper, as published, of which nothing is
+    measured yet.
     """
     strategy: str = "local"
     """What ddcnn train trains, in which order: global, local, coherent, transfer, compose, or module:name of your own.
