@@ -86,6 +86,25 @@ def test_each_rule(good: dict[str, Any], edit: Callable[[dict[str, Any]], None],
     assert last == "To use what was trained:"
 
 
+@pytest.mark.parametrize(
+    ("decomposition", "options"),
+    [
+        ("", ("--overlap 4",)),
+        ("2x2-coarse", ("--overlap 4",)),
+        ("interleaved2x2", ("--coarse",)),
+        ("voronoi6", ("--coarse",)),
+        ("voronoi6-coarse", ()),
+    ],
+)
+def test_local_cnns_that_see_too_little_are_given_more(
+    good: dict[str, Any], decomposition: str, options: tuple[str, ...]
+) -> None:
+    """--overlap is refused for what is no grid."""
+    good["subdomains"][3]["test_accuracy"] = 0.11
+    first = advice(Results.parse(good | {"decomposition": decomposition}), FLAT)[0]
+    assert first.options == options
+
+
 def test_accuracies_of_guessing(good: dict[str, Any]) -> None:
     for row in good["strategies"]:
         row["test_accuracy"] = 0.1

@@ -132,7 +132,7 @@ def _blind(results: Results, _: Curves) -> Advice | None:
     return Advice(
         f"{_listed([str(n) for n in blind], 'Subdomain', 'Subdomains')}: not shown to be better than {floor[1]}.",
         "Perhaps too little is seen there of what tells the classes apart. Larger or overlapping subdomains see more.",
-        ("--overlap 4",),
+        _to_see_more(results),
     )
 
 
@@ -181,8 +181,15 @@ def _behind(results: Results, _: Curves) -> Advice | None:
     return Advice(
         f"{strategy_label(found[0].name)} is behind the global CNN.",
         "Let subdomains overlap, cut into fewer of them, or give each local CNN more channels.",
-        ("--overlap 4", "--width-factor 0.75"),
+        (*_to_see_more(results), "--width-factor 0.75"),
     )
+
+
+def _to_see_more(results: Results) -> tuple[str, ...]:
+    """Return the option by which local CNNs see more: the subdomains of a grid overlap, others take a coarse level."""
+    if not results.decomposition or results.decomposition[0].isdigit():  # older runs have grids, and do not say so
+        return ("--overlap 4",)
+    return () if "coarse" in results.decomposition else ("--coarse",)
 
 
 def _use(results: Results) -> Advice:
