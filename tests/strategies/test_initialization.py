@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,9 +18,10 @@ from torch import Tensor
 
 import ddcnn
 from ddcnn.config import Config
+from ddcnn.data import Split
 from ddcnn.engines import InProcess, Processes
 from ddcnn.errors import ConfigError, InterruptionError
-from ddcnn.planning import Setup
+from ddcnn.planning import Setup, prepare
 from ddcnn.strategies import run_strategies
 from ddcnn.strategies.initialization import check_start, start_of
 from ddcnn.training import Progress, Workspace
@@ -35,6 +38,8 @@ BASE: dict[str, Any] = {
     "aggregation": {"epochs": 2},
     "compute": {"device": "cpu", "precision": "float32", "backend": "fused"},
 }
+TRAINED = {"name": "trained"}
+TIMES = ("seconds", "critical_path_seconds", "peak_memory_bytes")
 Make = Callable[..., Setup]
 
 
@@ -128,6 +133,17 @@ def test_weights_that_do_not_fit_are_one_line_and_nothing_is_written(
         ({"init": {"weights": run}, "strategy": "global"}, "has no global CNN"),
         ({"init": {"weights": run, "name": "shared"}}, "says where to begin, and so does init.name"),
         ({"init": {"name": "weights"}}, "say which, as --weights FILE"),
+        ({"init": {"name": "trained"}}, "takes the local CNNs of a run: say which, as --weights RUN"),
+        ({"init": TRAINED | {"weights": tmp_path}}, "is no run that can be loaded"),
+        ({"init": TRAINED | {"weights": run}, "strategy": "coherent"}, "strategy coherent trains none before"),
+        ({"init": TRAINED | {"weights": run}, "strategy": "compose"}, "strategy compose finds by itself"),
+        ({"init": TRAINED | {"weights": run}, "aggregation": {"aggregate_on": "holdout"}}, "so none are unseen"),
+        ({"init": TRAINED | {"weights": run}, "seed": 1}, "split them in another way.*seed 0"),
+        (
+            {"init": TRAINED | {"weights": run}, "decomposition": {"overlap": 1}},
+            r"has decomposition.overlap = \[0\], this run \[1\]",
+        ),
+        ({"init": {"weights": run}, "aggregation": {"aggregate_on": "holdout"}}, "so none are unseen"),
         ({"init": {"name": "sharde"}}, "initialization 'sharde' is unknown: did you mean 'shared'"),
         ({"init": {"name": "shared"}, "decomposition": {"grid": "1x5"}}, "needs subimages of one shape, got"),
         ({"init": {"name": "shared"}, "aggregation": {"aggregate_on": "holdout"}}, "so none are unseen"),
@@ -145,6 +161,94 @@ def test_weights_that_do_not_fit_are_one_line_and_nothing_is_written(
             ddcnn.train(Config.parse(values(**sections) | {"out": out}))
         assert "\n" not in str(error.value)
         assert not out.exists()
+
+
+def test_weights_that_learned_from_held_out_images_are_refused(
+    run: Path, values: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    """Another seed splits the same images in another way: what one run was trained on, the other one tests on."""
+    before = Split.from_json((run / "split.json").read_text())
+    for sections in ({"seed": 1}, {"seed": 0, "data": {"folds": 3, "fold": 0}}):
+        given = values(init={"weights": run}, **sections)
+        split = prepare(Config.parse(given)).data.split
+        learned = torch.cat([before.train, before.validation])
+        count = int(torch.isin(split.test, learned).sum() + torch.isin(split.validation, before.train).sum())
+        held_out = len(split.test) + len(split.validation)
+        with pytest.raises(ConfigError, match=rf"learned from {count} of the {held_out} images .* with its seed \(0\)"):
+            ddcnn.train(Config.parse(given | {"out": tmp_path / "out"}))
+    other = tmp_path / "other"
+    other.mkdir()
+    mirrored = np.load(Path(values()["data"]["source"].removeprefix("npz:")))
+    np.savez(other / "d.npz", images=mirrored["images"][..., ::-1], labels=mirrored["labels"])
+    unseen = values(init={"weights": run}, data={"source": f"npz:{other / 'd.npz'}"}, seed=1)
+    ddcnn.train(Config.parse(unseen | {"out": tmp_path / "out"}))
+
+
+def test_what_follows_trained_local_cnns_is_what_follows_them_in_one_run(
+    run: Path, values: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    given = values(strategy="transfer")
+    whole = ddcnn.train(Config.parse(given | {"out": tmp_path / "whole"}))
+    watched = Leaves(0)
+    later = ddcnn.train(
+        Config.parse(given | {"init": TRAINED | {"weights": run}, "out": tmp_path / "later"}), progress=watched
+    )
+    assert set(watched.begun) == {"local", "dnn", "transfer"}
+    assert watched.epochs == [stage for stage in watched.epochs if stage != "local"]
+    for name in ("cnn-dnn", "transfer"):
+        a, b = (ddcnn.load(tmp_path / folder, name, trust=True) for folder in ("whole", "later"))
+        assert _equal(a.unfused_state(), b.unfused_state())
+    for a, b in zip(whole.results["strategies"], later.results["strategies"], strict=True):
+        assert {k: v for k, v in a.items() if k not in TIMES} == {k: v for k, v in b.items() if k not in TIMES}
+    assert whole.results["subdomains"] == later.results["subdomains"]
+    alone = json.loads((run / "comparison.json").read_text())["details"]["stages"]
+    assert later.results["details"]["stages"][0] == alone[0]  # their time there counts
+    rows = [json.loads(line)["stage"] for line in (tmp_path / "later" / "metrics.jsonl").read_text().splitlines()]
+    assert rows.count("local") == rows.count("transfer") == 2
+
+
+def test_other_aggregations_of_trained_local_cnns(
+    run: Path, values: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    given = values(init=TRAINED | {"weights": run}, aggregation={"name": "gated", "features": "penultimate"})
+    found = ddcnn.compare(Config.parse(given | {"out": tmp_path / "out"}))
+    network = ddcnn.load(tmp_path / "out", "gated", trust=True)
+    assert all(_equal(network.local_cnns.member_state(n), state) for n, state in enumerate(_local(run)))
+    of_coherent = ddcnn.compare(Config.parse(values(aggregation={"name": "gated", "features": "penultimate"}) | {
+        "out": tmp_path / "whole"
+    }))  # fmt: skip
+    for a, b in zip(of_coherent.results["strategies"], found.results["strategies"], strict=True):
+        assert (a["name"], a["test_accuracy"]) == (b["name"], b["test_accuracy"])
+
+
+def test_plan_does_not_count_what_is_trained(run: Path, values: Callable[..., dict[str, Any]]) -> None:
+    config = Config.parse(values(init=TRAINED | {"weights": run}, strategy="transfer"))
+    assert [stage.name for stage in ddcnn.plan(config, job="train").stages] == ["dnn", "transfer"]
+
+
+def test_a_run_without_local_cnns_has_none_to_take(values: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    ddcnn.train(Config.parse(values(strategy="coherent") | {"out": tmp_path / "coherent"}))
+    with pytest.raises(ConfigError, match="has no local CNNs that were trained by themselves"):
+        ddcnn.train(Config.parse(values(init=TRAINED | {"weights": tmp_path / "coherent"}) | {"out": tmp_path / "b"}))
+
+
+def test_a_run_that_was_replaced_meanwhile_is_not_gone_on_with(
+    values: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    """Checkpoints of the DNN belong to the local CNNs that it was trained on."""
+    first = tmp_path / "first"
+    ddcnn.train(Config.parse(values() | {"out": first}))
+    given = values(strategy="transfer", init=TRAINED | {"weights": first}) | {"out": tmp_path / "out"}
+    with pytest.raises(InterruptionError):
+        ddcnn.train(Config.parse(given), progress=Leaves(7))  # in the second phase
+    INTERRUPTION.signal = None
+    ddcnn.train(Config.parse(values(training={"lr": 0.01}) | {"out": first, "force": True}))
+    ddcnn.resume(tmp_path / "out", trust=True)
+    anew = Config.parse(given | {"out": tmp_path / "anew"})
+    ddcnn.train(anew)
+    for name in ("cnn-dnn", "transfer"):
+        a, b = (ddcnn.load(tmp_path / folder, name, trust=True) for folder in ("out", "anew"))
+        assert _equal(a.unfused_state(), b.unfused_state())
 
 
 def test_one_cnn_for_all_subdomains_begins_all_and_learns_from_all(make: Make) -> None:
@@ -303,10 +407,18 @@ def test_resumed_is_bit_equal(sections: dict[str, Any], values: Callable[..., di
 
 
 class Leaves(Progress):
-    """Counts steps, and ends the run at one of them, as SIGTERM does."""
+    """Counts steps, notes what is trained, and ends the run at one of the steps, as SIGTERM does."""
 
     def __init__(self, at: int) -> None:
         self.steps, self.at = 0, at
+        self.begun: list[str] = []
+        self.epochs: list[str] = []
+
+    def begin(self, stage: str, *, epochs: int, steps: int, members: int) -> None:
+        self.begun.append(stage)
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        self.epochs.append(row["stage"])
 
     def advance(self, images: int, mean: Callable[[], tuple[float, float]]) -> None:
         self.steps += 1

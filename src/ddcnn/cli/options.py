@@ -103,7 +103,8 @@ FIELDS = (
     Field("--width-factor", "model.width_factor", str, METHOD, "Of local CNNs; default 1/sqrt(subdomains).", "X"),
     Field("--strategy", "strategy", str, METHOD, "global, local (default), coherent, transfer, compose, "
           "module:name.", "NAME"),
-    Field("--init", "init.name", str, METHOD, "random (default), weights, shared, contrastive, module:name.", "NAME"),
+    Field("--init", "init.name", str, METHOD, "random (default), weights, shared, contrastive, trained, or module:name.",
+          "NAME"),
     Field("--weights", "init.weights", Path, METHOD, "Begin with a file (safetensors) or a run.", "FILE"),
     Field("--aggregation", "aggregation.name", str, METHOD, f"{AGGREGATIONS}; default dense.", "NAME"),
     Field("--features", "aggregation.features", str, METHOD, "probability (default), log, logit, penultimate.", "X"),

@@ -142,7 +142,7 @@ class InitConfig(Section):
     name: str = "random"
     """random; weights: the parameters of a file or of another run; shared: one local CNN that was trained on the
     subimages of all subdomains; contrastive: local CNNs that learned, without labels, which subimages are two views of
-    the same image; or module:name of your own.
+    the same image; trained: the local CNNs of another run, which are not trained any more; or module:name of your own.
     """
     weights: Path | None = None
     """A file (safetensors) whose parameters the networks begin with, or a run, of the networks in the same place."""
@@ -152,11 +152,16 @@ class InitConfig(Section):
     @property
     def way(self) -> str:
         """The name of the way to begin: weights that are given say so."""
-        return self.name if self.weights is None else "weights"
+        return "weights" if self.weights is not None and self.name == "random" else self.name
+
+    @property
+    def at_random(self) -> bool:
+        """Whether what is trained begins with random parameters."""
+        return self.way in ("random", "trained")
 
     @model_validator(mode="after")
     def _check(self) -> InitConfig:
-        if self.weights is not None and self.name not in ("random", "weights"):
+        if self.weights is not None and self.name not in ("random", "weights", "trained"):
             raise ConfigError(
                 f"init.weights = {shortened(str(self.weights))} says where to begin, and so does init.name = "
                 f"{shortened(self.name)}; leave one of them out"

@@ -25,6 +25,7 @@ from ddcnn.experiments.decisions import confusion
 from ddcnn.experiments.given import Given, as_given
 from ddcnn.network import CNNDNN, decided
 from ddcnn.runs.folder import RunFolder
+from ddcnn.runs.learned import learned_by
 from ddcnn.runs.networks import best_strategy, load
 from ddcnn.runs.run_validation import read_config, read_data, untrusted
 from ddcnn.training import accuracy_of, auc, class_figures, macro_f1, member_losses, predict_outputs, sureness
@@ -99,7 +100,7 @@ def evaluate(
     config, dataset = _images(data, own, expected)
     _check(config.source, dataset, config, expected)
     found = content_of(dataset)
-    learned = _learned(folder)
+    learned = learned_by(folder)
     part = torch.arange(len(dataset.labels))
     tests = config.source == own.source and (config.source != ARRAYS or _is_own(folder, found))
     if tests:
@@ -128,7 +129,7 @@ def evaluate(
         "thresholds": thresholds,
         "notes": list(dataset.notes),
         "left_out": [{"file": one.file, "reason": one.reason} for one in dataset.bad_files],
-        "learned_from": None if learned is None else int(are_among(found[part], learned).sum()),
+        "learned_from": None if learned is None else int(are_among(found[part], learned.all).sum()),
     }
     return about | _figures(scores, decisions, labels, dataset.classes) | {"subdomains": subdomains}
 
@@ -232,18 +233,6 @@ def _check(source: str, dataset: Dataset, config: DataConfig, data: dict[str, An
     ):
         if got != wanted:
             raise DataError(f"{source} has {what} {got}, but the run was trained on {wanted}")
-
-
-def _learned(folder: RunFolder) -> Tensor | None:
-    """Return the digests of the samples from which the run has learned, or chosen epochs; None: it does not say."""
-    if not folder.has("content.safetensors"):
-        return None
-    split = Split.from_json(folder.read_text("split.json"))
-    used = torch.cat([split.train, split.validation])
-    content = folder.read_tensors("content.safetensors").get("digests", torch.empty(0, 16, dtype=torch.uint8))
-    if content.ndim != 2 or not len(used) or int(used.max()) >= len(content):
-        raise RunError(f"{folder.path / 'content.safetensors'} does not go with split.json; train again")
-    return content[used]
 
 
 def _test_part(folder: RunFolder, source: str, found: Tensor) -> Tensor:

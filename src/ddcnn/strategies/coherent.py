@@ -58,7 +58,7 @@ def coherent_works(setup: Setup, _aggregations: Sequence[str] = ()) -> list[Work
     """Describe the one training."""
     with_local_scores = bool(setup.config.coherent.local_weight)
     training, objective = setup.data.training, _objective(setup)
-    if setup.config.init.way == "random":
+    if setup.config.init.at_random:
         training = training.from_random()
     return [whole_work(setup, "coherent", training, objective=objective, with_local_scores=with_local_scores)]
 

@@ -51,9 +51,7 @@ def train_on_whole_images(
 def global_works(setup: Setup, _aggregations: Sequence[str] = ()) -> list[Work]:
     """Describe the one training."""
     training = setup.data.training
-    return [
-        whole_images_work(setup, "global", training.from_random() if setup.config.init.way == "random" else training)
-    ]
+    return [whole_images_work(setup, "global", training.from_random() if setup.config.init.at_random else training)]
 
 
 def whole_images_work(setup: Setup, stage: str, training: TrainingConfig) -> Work:

@@ -15,7 +15,7 @@ from ddcnn.models import LocalCNNs
 from ddcnn.planning import Setup, Work, seconds_alone
 from ddcnn.seeds import derive_seed
 from ddcnn.strategies.calibration import calibrate_decision, calibrate_local
-from ddcnn.strategies.initialization import Start, start_of
+from ddcnn.strategies.initialization import Start, Trained, start_of
 from ddcnn.strategies.local_probabilities import LocalProbabilities
 from ddcnn.strategies.local_task import group_work, group_works
 from ddcnn.strategies.strategy import Results, Strategy, StrategyContext, StrategyResult
@@ -101,6 +101,8 @@ def train_local_cnns(context: StrategyContext) -> LocalResult:
     seed = derive_seed(setup.config.seed, "aggregate_on")
     train = samples = setup.data.split.train
     start = start_of(context)
+    if start.trained is not None:
+        return _trained_before(setup, start, start.trained)
     trainings, unseen = _Trainings(context, start), None
     in_turn = workspace is None or context.engine.serial  # then the checkpoints tell the time, too
     clock = None if workspace is None or in_turn else workspace.folder / "local.seconds"
@@ -128,6 +130,16 @@ def train_local_cnns(context: StrategyContext) -> LocalResult:
     return LocalResult(stage, history, probabilities, samples, unseen, tuple(sorted(trainings.missing)), start)
 
 
+def _trained_before(setup: Setup, start: Start, trained: Trained) -> LocalResult:
+    network = setup.networks.local_cnns(backend=setup.compute.backend)
+    for n, state in trained.states.items():
+        network.load_member_state(n, dict(state))
+    missing = tuple(n for n in range(network.members) if n not in trained.states)
+    probabilities = LocalProbabilities(setup, network, features=setup.networks.feature_widths is not None)
+    samples = setup.data.split.train
+    return LocalResult(trained.stage, trained.history, probabilities, samples, missing=missing, start=start)
+
+
 def aggregate(context: StrategyContext, local: LocalResult, name: str) -> StrategyResult:
     """Put an aggregation on trained local CNNs."""
     setup = context.setup
@@ -151,7 +163,9 @@ def local_works(setup: Setup, aggregations: Sequence[str]) -> list[Work]:
     labels, groups, names = data.dataset.labels, data.dataset.groups, data.dataset.classes
     if config.aggregate_on == "holdout":
         train, learned = hold_out(train, labels, config.holdout_fraction, seed, groups, names)
-    works = group_works(setup, "local", partial(group_work, setup, samples=train, stage="local"))
+    works = []
+    if setup.config.init.way != "trained":
+        works = group_works(setup, "local", partial(group_work, setup, samples=train, stage="local"))
     if config.aggregate_on == "crossfit":
         for fold in folds(train, labels, config.folds, seed, groups, names):
             other = train[~torch.isin(train, fold)]

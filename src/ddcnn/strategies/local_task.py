@@ -124,7 +124,7 @@ def group_work(
         Whether they begin at random; None: as the configuration says.
     """
     if from_random is None:
-        from_random = setup.config.init.way == "random"
+        from_random = setup.config.init.at_random
     data, networks = setup.data, setup.networks
     subdomains = [networks.subdomains[n] for n in indices]
     training = data.training.from_random() if from_random else data.training

@@ -75,6 +75,11 @@ def check_strategies(names: list[str], setup: Setup) -> None:
     if check_local_objective(setup.config.training.local_objective):
         _ = setup.networks.widths  # it looks at features, so there must be some
     check_start(setup)
+    if setup.config.init.way == "trained" and "local" not in needed_for(names):
+        raise ConfigError(
+            f"init.name = trained is for what is trained after local CNNs, and strategy {names[0]} trains none before; "
+            "use local or transfer, or begin with their parameters: --weights RUN alone"
+        )
     if isinstance(setup.networks.global_module(), Solvable):
         check_unweighted(setup.data.training, setup.config.model.name, weighted=bool(setup.data.weights))
 

@@ -85,7 +85,7 @@ def _fit(
     context: StrategyContext, name: str, aggregation: nn.Module, learned: Tensor, validation: Tensor, local: LocalResult
 ) -> History:
     """Minimise the cross-entropy of the global decision, and keep the epoch that validates best."""
-    about = {"missing": list(local.missing)} | ({} if name == "dense" else {"aggregation": name})
+    about = {"missing": list(local.missing)} | local.start.about | ({} if name == "dense" else {"aggregation": name})
     network = _Deciding(aggregation, local.missing)
     work = _work(context.setup, name, torch.cat([learned, validation]), local.samples, lambda: network)
     return work.fit(network, progress=context.progress, checkpoints=context.checkpoints("dnn", about))

@@ -1,6 +1,6 @@
 """Where trainings begin: at random, with given weights, with one CNN for all subdomains, or without labels."""
 
 from ddcnn.strategies.initialization.registry import INITIALIZATIONS, check_start, start_of, start_works
-from ddcnn.strategies.initialization.start import Initialization, Start
+from ddcnn.strategies.initialization.start import Initialization, Start, Trained
 
-__all__ = ["INITIALIZATIONS", "Initialization", "Start", "check_start", "start_of", "start_works"]
+__all__ = ["INITIALIZATIONS", "Initialization", "Start", "Trained", "check_start", "start_of", "start_works"]

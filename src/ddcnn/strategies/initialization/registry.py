@@ -10,6 +10,7 @@ from ddcnn.registry import Registry
 from ddcnn.strategies.initialization.contrastive import CONTRASTIVE
 from ddcnn.strategies.initialization.shared import SHARED
 from ddcnn.strategies.initialization.start import Initialization, Start
+from ddcnn.strategies.initialization.trained import TRAINED
 from ddcnn.strategies.initialization.weights import WEIGHTS
 from ddcnn.strategies.strategy import StrategyContext
 
@@ -25,7 +26,7 @@ RANDOM = Initialization(lambda _context: Start(), "random", "All networks begin 
 INITIALIZATIONS: Registry[Initialization] = Registry(
     "initialization",
     ConfigError,
-    {"random": RANDOM, "weights": WEIGHTS, "shared": SHARED, "contrastive": CONTRASTIVE},
+    {"random": RANDOM, "weights": WEIGHTS, "shared": SHARED, "contrastive": CONTRASTIVE, "trained": TRAINED},
     adapt=_adapted,
 )
 

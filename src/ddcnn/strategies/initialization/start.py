@@ -22,6 +22,23 @@ State = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
+class Trained:
+    """Local CNNs that were trained before, by another run.
+
+    Attributes
+    ----------
+    states
+        Complete, by the index of their subdomain; of a missing one there is none.
+    stage, history
+        Of their training there.
+    """
+
+    states: Mapping[int, State]
+    stage: StageTimer
+    history: History
+
+
+@dataclass(frozen=True)
 class Start:
     """Parameters to begin with, and what it took to find them.
 
@@ -33,20 +50,24 @@ class Start:
         The same of the global CNN; None: it begins at random.
     stages, histories
         Of the trainings before.
+    trained
+        Local CNNs that are not trained any more; None: they are.
     """
 
     local: Mapping[int, State] = field(default_factory=dict)
     whole: State | None = None
     stages: Sequence[StageTimer] = ()
     histories: Mapping[str, History] = field(default_factory=dict)
+    trained: Trained | None = None
 
     @cached_property
     def about(self) -> dict[str, Any]:
         """What checkpoints of a training that begins here depend on: nothing, if it begins at random."""
-        if not self.local and self.whole is None:
+        local = self.local if self.trained is None else self.trained.states
+        if not local and self.whole is None:
             return {}
         digest = hashlib.sha256()
-        for n, state in [*self.local.items(), (-1, self.whole or {})]:
+        for n, state in [*local.items(), (-1, self.whole or {})]:
             for name, value in sorted(state.items()):
                 digest.update(f"{n}/{name}".encode())
                 digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ddcnn.config import Config
+from ddcnn.data.content import are_among
 from ddcnn.errors import ConfigError, FusionError, RunError, in_one_line
 from ddcnn.fusion import classifier_of
 from ddcnn.planning import Setup
 from ddcnn.runs.folder import RunFolder
+from ddcnn.runs.learned import learned_by
 from ddcnn.runs.networks import load, strategies_of
 from ddcnn.runs.run_validation import foreign_code, read_config
 from ddcnn.strategies.initialization.start import Initialization, Start, complete
@@ -33,8 +36,11 @@ def begin_with_weights(context: StrategyContext) -> Start:
 
 
 def check_weights(setup: Setup) -> None:
-    """Raise a `ConfigError` if names or shapes are not those of the networks."""
+    """Raise a `ConfigError` if names or shapes are not those of the networks, or held-out images were learned from."""
     _found(setup)
+    assert setup.config.init.weights is not None
+    if setup.config.init.weights.is_dir():
+        _check_held_out(setup.config.init.weights, setup)
 
 
 def _found(setup: Setup) -> Start:
@@ -65,6 +71,28 @@ def _found(setup: Setup) -> Start:
     return Start(found, complete(networks.global_module(), whole) if fits and whole is not None else None)
 
 
+def _check_held_out(path: Path, setup: Setup) -> None:
+    """Raise a `ConfigError` if the run learned from images that this one needs as unseen ones."""
+    learned, split, content = learned_by(RunFolder(path)), setup.data.split, setup.data.content
+    if learned is None:
+        return
+    train, validation, test = (content[part] for part in (split.train, split.validation, split.test))
+    known = are_among(validation, learned.trained) & ~are_among(validation, train)
+    tested = are_among(test, learned.all) & ~are_among(test, torch.cat([train, validation]))
+    if count := int(known.sum() + tested.sum()):
+        raise ConfigError(
+            f"init.weights = {path} learned from {count:,} of the {len(validation) + len(test):,} images on which this "
+            "run validates or tests, so its accuracies would be too high; split the images as that run did, with its "
+            f"seed ({read_config(RunFolder(path)).seed}) and its data section, or take a run that has not seen them"
+        )
+    way = setup.config.aggregation.aggregate_on
+    if way != "train" and bool(are_among(train, learned.all).any()):
+        raise ConfigError(
+            f"init.weights = {path} learned from images of this run's training part, so none are unseen: it cannot go "
+            f"with aggregation.aggregate_on = {way}; use train"
+        )
+
+
 def _of_file(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
@@ -75,20 +103,27 @@ def _of_file(path: Path) -> dict[str, Tensor]:
 
 def _of_run(path: Path, config: Config) -> tuple[dict[int, Mapping[str, Tensor]], Mapping[str, Tensor] | None]:
     """Return the states of the local CNNs of a run, and of its global CNN."""
-    try:
-        folder = RunFolder(path)
-        names, foreign = strategies_of(folder), foreign_code(read_config(folder))
-        trust = {*foreign} <= {config.model.name, config.decomposition.name, config.aggregation.name}
+    with loadable(path, config) as (folder, trust):
+        names = strategies_of(folder)
         network = load(path, next((name for name in _preferred(names) if name != "global"), None), trust=trust)
         whole = load(path, "global", trust=trust).local_cnns.member_state(0) if "global" in names else None
-    except RunError as error:
-        raise ConfigError(f"init.weights = {path} is no run that can be loaded: {error}") from None
     local: dict[int, Mapping[str, Tensor]] = {}
     if names != ["global"]:
         local = {n: network.local_cnns.member_state(n) for n in range(network.local_cnns.members)}
         for n in network.missing:
             del local[n]
     return local, whole
+
+
+@contextmanager
+def loadable(path: Path, config: Config) -> Iterator[tuple[RunFolder, bool]]:
+    """Give the folder of a run that a configuration names, and whether it names the same code; say what is wrong."""
+    try:
+        folder = RunFolder(path)
+        own = {config.model.name, config.decomposition.name, config.aggregation.name}
+        yield folder, {*foreign_code(read_config(folder))} <= own
+    except RunError as error:
+        raise ConfigError(f"init.weights = {path} is no run that can be loaded: {error}") from None
 
 
 def _preferred(names: list[str]) -> list[str]:
