@@ -52,3 +52,10 @@ def test_json():
         parse_json("[NaN]")
     with pytest.raises(ValueError, match="nested too deeply"):
         parse_json("[" * 100_000)
+
+
+@pytest.mark.parametrize("text", ["1e999", "[-1e400]", '{"a": 1e309}'])
+def test_a_number_that_is_infinite_when_read_is_refused(text):
+    with pytest.raises(ValueError, match="is too large a number"):
+        parse_json(text)
+    assert parse_json("[1e308, -2.5]") == [1e308, -2.5]

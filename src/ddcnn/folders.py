@@ -128,17 +128,19 @@ def move_aside(paths: Iterable[Path], folder: Path, into: Path) -> None:
         One of them cannot be moved; the others are back where they were.
     """
     into.mkdir()
-    moved: list[tuple[Path, Path]] = []
+    made, moved = [into], list[tuple[Path, Path]]()
     try:
         for path in paths:
             target = into / path.relative_to(folder)
-            target.parent.mkdir(exist_ok=True)
+            if not target.parent.exists():
+                target.parent.mkdir()
+                made.append(target.parent)
             path.rename(target)
             moved.append((path, target))
     except BaseException:
         for path, target in reversed(moved):
             target.rename(path)
-        for place in {target.parent for _, target in moved} - {into} | {into}:
+        for place in reversed(made):
             place.rmdir()
         raise
 

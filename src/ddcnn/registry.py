@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from importlib.machinery import PathFinder
@@ -141,9 +142,16 @@ def import_by_name(name: str, kind: str, error: type[DdcnnError]) -> Any:
         sys.path.append(str(Path.cwd()))
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, TypeError, ValueError) as reason:  # the last two: ":f" and ".m:f"
-        raise error(f"{kind} {name!r} cannot be imported: {in_one_line(reason)}") from None
+    except Exception as reason:  # a module may raise anything
+        raise error(f"{kind} {name!r} cannot be imported: {in_one_line(reason)}{_where(reason)}") from None
     return found
+
+
+def _where(reason: Exception) -> str:
+    """Say in which line of a module an error was raised, if that is not in the error itself."""
+    *_, last = traceback.extract_tb(reason.__traceback__)
+    outside = isinstance(reason, SyntaxError) or last.filename.startswith("<frozen") or last.filename == __file__
+    return "" if outside or importlib.__file__ == last.filename else f" ({last.filename}, line {last.lineno})"
 
 
 def _is_installed(module: str) -> bool:

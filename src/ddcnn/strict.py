@@ -1,8 +1,9 @@
-"""Read JSON and YAML that a stranger may have written: plain values of bounded size, or one line that says why not."""
+"""Read JSON and YAML that a stranger may have written: plain values (of YAML, not too many), or why not in one line."""
 
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, NoReturn
 
 import yaml
@@ -23,7 +24,7 @@ def parse_json(text: str) -> Any:
         One line that says what is wrong.
     """
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -50,6 +51,13 @@ def parse_yaml(text: str) -> Any:
         raise ValueError("it is nested too deeply") from None
     except Exception as error:  # "!!bool x" and its like raise anything
         raise ValueError(in_one_line(error)) from None
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if math.isinf(value):
+        raise ValueError(f"{number:.40} is too large a number")
+    return value
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -106,7 +106,7 @@ def test_what_cannot_be_explained(refused: Callable, made_run: Path, images: Pat
         return refused("explain", made_run, images, *more)
 
     assert "the run has no class 'dogs': did you mean 'dog'?" in said("--class", "dogs")
-    assert "should end in .png" in said("--out", tmp_path / "x.jpg")
+    assert "should end in .png, .svg, .pdf" in said("--out", tmp_path / "x.jpg")
     assert "is not a folder; make it" in said("--out", tmp_path / "no" / "x.png")
     assert "does not exist" in refused("explain", made_run, tmp_path / "none.png")
 
@@ -131,7 +131,7 @@ def test_the_good_files_are_explained_and_the_bad_one_is_named(call: Callable, m
 def test_only_a_heat_map_is_replaced(call: Callable, refused: Callable, made_run: Path, images: Path) -> None:
     photo = images / "a.png"
     before = photo.read_bytes()
-    assert "exists and is no heat map of ddcnn explain; choose another --out" in refused(
+    assert "exists and was not drawn by ddcnn explain; choose another --out" in refused(
         "explain", made_run, photo, "--out", photo
     )
     assert photo.read_bytes() == before

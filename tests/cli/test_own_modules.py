@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ddcnn.config import DataConfig
+from ddcnn.data.source_paths import named_paths, source_folder
 from ddcnn.data.sources import is_foreign, open_data
 from ddcnn.errors import DataError
 from ddcnn.registry import is_module
@@ -72,3 +73,30 @@ def test_to_ask_imports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert not is_foreign("photos:read")  # a folder, no module
     monkeypatch.syspath_prepend(tmp_path)
     assert is_module("package_here.inner")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def read(config:\n", r"cannot be imported: .*was never closed \(broken_here.py, line 1\)"),
+        ("x = 1\ny = z\n", r"cannot be imported: name 'z' is not defined \(.*broken_here.py, line 2\)"),
+        ("raise RuntimeError('no licence')", r"cannot be imported: no licence \(.*broken_here.py, line 1\)"),
+    ],
+)
+def test_a_broken_module_is_one_line(text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_here.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(DataError, match=said) as caught:
+        open_data(DataConfig(source="broken_here:read"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_function_is_no_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that is called as the function must not stand in the way of the run."""
+    (folder / "read").mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert named_paths(DataConfig(source="bars_here:read")) == []
+    assert source_folder(DataConfig(source="bars_here:read")) is None
+    assert source_folder(DataConfig(source="folder:read")) == Path("read")

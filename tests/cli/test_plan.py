@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+import ddcnn
+from ddcnn.experiments.verification import verify
+from ddcnn.training import Progress
 from tests.bars import write_bars
 
 
@@ -71,10 +74,36 @@ def test_a_plan_is_verified(call: Callable, small: list[str], tmp_path: Path) ->
     assert {path.name for path in tmp_path.iterdir()} == {"d.npz"}
 
 
+def test_one_epoch_is_verified_of_stages_with_epochs_of_their_own(small: list[str]) -> None:
+    counted: dict[str, int] = {}
+
+    class Counting(Progress):
+        def begin(self, stage: str, *, epochs: int, steps: int, members: int) -> None:
+            counted[stage] = epochs
+
+    values = {
+        "data": {"source": small[1]},
+        "model": {"name": small[3]},
+        "strategy": "transfer",
+        "init": {"name": "shared", "epochs": 6},
+        "transfer": {"epochs": 4},
+        "aggregation": {"epochs": 5},
+    }
+    verify(ddcnn.Config.parse(values), job="train", progress=Counting())
+    assert counted == {"init/shared": 1, "local": 1, "dnn": 1, "transfer": 1}
+
+
+def test_a_strategy_that_is_set_is_planned_alone(call: Callable, small: list[str]) -> None:
+    code, out, _ = call("plan", *small, "--set", "strategy =coherent", "--no-measure", "--json")
+    assert code == 0
+    assert [stage["name"] for stage in json.loads(out)["stages"]] == ["coherent"]
+
+
 def test_times_that_cannot_be_used_are_one_line(refused: Callable, small: list[str], tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert "should be a time, such as 90s, 30m or 2h" in refused("train", *small, "--time-limit", "soon", "--quiet")
     assert "leave out --epochs" in refused("compare", *small, "--time-limit", "1h", "--epochs", "3")
+    assert "leave out --epochs" in refused("train", *small, "--time-limit", "1h", "--set", "training.epochs = 3")
     assert "leave out --no-measure" in refused("plan", *small, "--time-limit", "1h", "--no-measure", "--quiet")
     assert "leave out --time-limit" in refused("train", "--resume", out, "--time-limit", "1h")
     assert "leave out --resume" in refused("train", "--resume", out, "--dry-run")

@@ -34,6 +34,15 @@ def test_prepare_and_info(call: Callable, arrays: Path, tmp_path: Path) -> None:
     assert "torch" in facts["store"]["provenance"]["versions"]
     with Image.open(picture) as drawn:
         assert min(drawn.size) > 100
+    assert call("data", "info", store, "--picture", picture).code == 0  # its own may be replaced
+    for name in ("p.svg", "p.pdf", "p.svg"):
+        assert call("data", "info", store, "--picture", tmp_path / name).code == 0
+    Image.new("RGB", (8, 8)).save(picture)
+    before = picture.read_bytes()
+    failed = call("data", "info", store, "--picture", picture)
+    assert (failed.code, failed.err.count("\n")) == (2, 1)
+    assert "exists and was not drawn by ddcnn data info --picture; choose another --picture" in failed.err
+    assert picture.read_bytes() == before
     text = call("data", "info", f"zarr:{store}").out
     assert "grid        2x3, stored with an overlap of 1x1 pixels\n" in text
     assert "chunks      1x4x3, 1x4x4, 1x4x5 (channels x pixels), of one sample each\n" in text

@@ -16,6 +16,7 @@ from ddcnn.data import images as module
 from ddcnn.data import read_image
 from ddcnn.data.bad_files import BadFiles
 from ddcnn.data.images import read_images
+from ddcnn.data.room import Room, given
 from ddcnn.errors import DataError
 
 Save = Callable[..., np.ndarray]
@@ -386,3 +387,17 @@ def test_sizes_that_differ_are_named(tmp_path: Path, save_image: Save) -> None:
     with pytest.raises(DataError, match=r"a\.png is 6x9 \(H x W\) and .*b\.png is 9x6; give --image-size "):
         read_images(paths)
     assert read_images(paths, (5, 7))[0].shape == (2, 3, 5, 7)
+
+
+def test_colours_that_come_later_count(save_image: Save, tmp_path: Path) -> None:
+    """The first file is grey: all become coloured, three times as large, when the second one is read."""
+    for number in range(6):
+        save_image(tmp_path / f"{number}.png", size=(40, 40), mode="L" if not number else "RGB", seed=number)
+    paths = sorted(tmp_path.glob("*.png"))
+    for memory, fits in ((6 * 40 * 40 * 3, True), (6 * 40 * 40 * 3 - 1, False)):
+        with given(Room(memory=memory)):
+            if fits:
+                assert read_images(paths, None)[0].shape == (6, 3, 40, 40)
+            else:
+                with pytest.raises(DataError, match="6 images of 3x40x40 take"):
+                    read_images(paths, None)

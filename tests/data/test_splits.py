@@ -194,3 +194,8 @@ def test_folds_are_disjoint_cover_all_and_are_even(counts: list[int], k: int, se
 def test_folds_need_samples(k: int) -> None:
     with pytest.raises(DataError, match=rf"folds should lie in 2\.\.4, the number of samples, got {k}"):
         folds(torch.arange(4), torch.tensor([0, 0, 1, 1]), k, seed=0)
+
+
+def test_a_split_that_is_nested_too_deeply_is_refused() -> None:
+    with pytest.raises(DataError, match="a split should be JSON"):
+        Split.from_json("[" * 100_000)

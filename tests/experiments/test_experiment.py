@@ -285,6 +285,13 @@ def test_a_network_that_does_not_fit_is_found_before_any_training(values: dict, 
     assert not (tmp_path / "e").exists()
 
 
+def test_without_test_images_nothing_is_compared(values: dict, tmp_path: Path) -> None:
+    values = {**values, "data": {**values["data"], "test": 0}}
+    with pytest.raises(ConfigError, match=r"compares accuracies on test images, and data\.test = 0 leaves none"):
+        ddcnn.experiment("levels", values, seeds=1, out=tmp_path / "e")
+    assert not list(tmp_path.glob("e/*"))
+
+
 def test_the_aggregations_share_their_local_cnns(values: dict, tmp_path: Path) -> None:
     found = ddcnn.experiment("aggregations", values, seeds=1, out=tmp_path / "e")
     learned = ["weighted average", "attention", "gated mixture"]

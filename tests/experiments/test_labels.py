@@ -104,7 +104,7 @@ def test_what_was_done_on_purpose_is_found(
     other = open_data(ddcnn.Config.parse({"data": {"source": f"folder:{photos}", "image_size": [4, 4]}}).data)
     with pytest.raises(RunError, match="has seen other images or labels; give the data as they were given to it"):
         out_of_fold(tmp_path / "e", other, trust=True)
-    with pytest.raises(RunError, match=r"holds no complete run; give that of ddcnn compare --folds 5, or an"):
+    with pytest.raises(RunError, match=r"holds no complete run with test images; give that of ddcnn compare --folds 5"):
         out_of_fold(tmp_path, other)
 
 
@@ -139,6 +139,13 @@ def test_the_parts_are_those_of_the_run(call: Callable[..., str], tmp_path: Path
     assert {row["file"]: row["part"] for row in of_run} == part_of
     assert told("--seed", 3) == of_run
     assert told() != of_run
+
+
+def test_a_run_without_test_images_says_nothing(tmp_path: Path) -> None:
+    images, labels = np.random.default_rng(0).integers(0, 255, (40, 8, 8), dtype=np.uint8), np.arange(40) % 2
+    ddcnn.fit(images, labels, model="tests.strategies.tiny:tiny", grid="2x2", epochs=1, out=tmp_path / "run")
+    with pytest.raises(RunError, match="holds no complete run with test images"):
+        out_of_fold(tmp_path / "run", ddcnn.as_dataset(images, labels), trust=True)
 
 
 def test_what_a_limit_leaves_out_is_in_no_part(call: Callable[..., str], photos: Path) -> None:

@@ -194,3 +194,8 @@ def test_activations_that_are_overwritten_in_place() -> None:
     found, expected = (grad_cam(network(inplace), images, target) for inplace in (True, False))
     assert torch.equal(found, expected)
     assert float(found.max()) > 0
+
+
+def test_no_image_is_one_line() -> None:
+    with pytest.raises(ExplanationError, match="there is no image to explain"):
+        bright("2d", Average()).explain(torch.zeros(0, 1, 7, 11))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import ddcnn
 from ddcnn.config import Config
 from ddcnn.engines import ALONE
 from ddcnn.errors import FusionError
@@ -84,3 +85,19 @@ def branching(in_channels: int, classes: int, image_size: tuple[int, ...], *, wi
             return self.head(y if y.sum() > 0 else 2 * y)
 
     return Branching()
+
+
+def test_a_device_that_is_named_is_kept_for_what_follows(tmp_path: Path) -> None:
+    """Later folds, and a run that is resumed, take the device that is recorded."""
+    images, labels = np.random.default_rng(0).integers(0, 255, (40, 8, 8), dtype=np.uint8), np.arange(40) % 2
+    for device in ("cpu:0", "cpu", "auto"):
+        values = {
+            "model": {"name": "tests.strategies.tiny:tiny"},
+            "training": {"epochs": 1},
+            "compute": {"device": device},
+            "out": tmp_path / device.replace(":", "-"),
+        }
+        run = ddcnn.train(ddcnn.Config.parse(values), (images, labels)).run
+        recorded = ddcnn.Config.read(run / "config.yaml").compute.device
+        assert recorded == (device if device == "cpu:0" else recorded)
+        assert ":" not in recorded or device == "cpu:0"

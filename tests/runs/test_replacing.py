@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from ddcnn.errors import RunError
+from ddcnn.folders import move_aside
 from ddcnn.runs.folder import RunFolder
 from tests.forked import Program
 
@@ -336,3 +337,23 @@ def test_checkpoints_that_lie_elsewhere(request: pytest.FixtureRequest, kind: st
     with pytest.raises(RunError, match="lies outside"):
         RunFolder(run).hold()
     assert content(tmp_path) == before
+
+
+def test_what_cannot_be_moved_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, into = tmp_path / "f", tmp_path / "aside"
+    names = ["a/1", "b/2", "c/3", "d/4", "e/5"]
+    for name in names:
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text(name)
+    rename = Path.rename
+
+    def refusing(path: Path, target: Path) -> Path:
+        if path.name == "5":
+            raise PermissionError(errno.EACCES, "not this one")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refusing)
+    with pytest.raises(PermissionError, match="not this one"):
+        move_aside([folder / name for name in names], folder, into)
+    assert not into.exists()
+    assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()) == names

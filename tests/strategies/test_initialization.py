@@ -435,3 +435,22 @@ def test_a_start_is_refused_over_ranks(make: Make) -> None:
     two = replace(ALONE, count=2)
     with pytest.raises(ConfigError, match="is not spread over ranks"):
         check_start(replace(setup, ranks=two))
+
+
+def test_the_run_that_another_begins_with_is_not_replaced_by_it(
+    values: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    first = tmp_path / "first"
+    ddcnn.train(Config.parse(values() | {"out": first}))
+    before = {path: path.read_bytes() for path in first.rglob("*") if path.is_file()}
+    for sections in ({}, {"data": {"folds": 2}}):
+        given = values(init={"weights": first}, **sections) | {"out": first, "force": True}
+        with pytest.raises(ddcnn.DdcnnError, match="would be read, but lies in"):
+            (ddcnn.compare if sections else ddcnn.train)(Config.parse(given))
+        assert {path: path.read_bytes() for path in first.rglob("*") if path.is_file()} == before
+
+
+def test_home_is_a_home_in_a_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = Config.parse({"out": "~/run", "init": {"weights": "~/before"}})
+    assert (config.out, config.init.weights) == (tmp_path / "run", tmp_path / "before")

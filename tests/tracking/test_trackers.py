@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import ddcnn
+from ddcnn.tracking import open_tracker
 from ddcnn.tracking.tracker import Tracker, named_numbers
 from ddcnn.training import Progress
 
@@ -109,6 +110,21 @@ def test_mlflow(arrays: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for (name, epoch), value in expected(tmp_path / "run").items():
         history = {one.step: one.value for one in client.get_metric_history(run.info.run_id, name)}
         assert history[epoch] == pytest.approx(value)
+
+
+@pytest.mark.parametrize("name", ["plain", "O'Brien", 'a "b"'])
+def test_mlflow_goes_on_with_the_run_that_was_begun(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("_MLFLOW_TELEMETRY_SESSION_ID", "MLFLOW_DISABLE_TELEMETRY", "MLFLOW_ALLOW_FILE_STORE"):
+        monkeypatch.setenv(variable, "")
+        monkeypatch.delenv(variable)
+    mlflow = pytest.importorskip("mlflow", reason="pip install 'ddcnn[track]'")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for resuming in (False, True):
+        tracker = open_tracker("mlflow")
+        tracker.begin_run(tmp_path, name, config(tmp_path / name, "mlflow"), resuming=resuming)
+        tracker.numbers({"x": 1.0}, 1)
+    client = mlflow.MlflowClient((tmp_path / "mlruns").as_uri())
+    assert len(client.search_runs([client.get_experiment_by_name("ddcnn").experiment_id])) == 1
 
 
 class Failing(Tracker):

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ddcnn.data import Dataset, Split
     from ddcnn.data.store import Stored
 
+_PICTURE = "ddcnn data info --picture"
+
 app = typer.Typer(help="Inspect, check and convert data sets.", rich_markup_mode="rich")
 
 GroupOption = Annotated[
@@ -298,20 +300,19 @@ def _draw(dataset: Dataset, path: Path) -> None:
     """Draw the first sample of the second class, which in medicine is the interesting one."""
     import torch
 
+    from ddcnn.cli.figures import check_figure, write_figure
     from ddcnn.data.store import Stored
     from ddcnn.errors import DataError
     from ddcnn.report.draw import draw_decomposition
 
+    check_figure(path, "--picture", _PICTURE, DataError)
     if not isinstance(dataset.images, Stored):
         raise DataError(
             f"--picture draws the subdomains of a store, but {dataset.name} is none; see ddcnn data prepare"
         )
     sample = int(torch.nonzero(dataset.labels == 1)[0])
     figure = draw_decomposition(dataset.images.image(sample).numpy(), dataset.images.store.layout.boxes)
-    try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be drawn: {error}; name a file that ends in .png, .svg or .pdf") from None
+    write_figure(figure, path, _PICTURE, DataError)
 
 
 def _lines(facts: dict[str, Any]) -> list[str]:

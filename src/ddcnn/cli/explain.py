@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -205,31 +204,17 @@ def _table(row: dict[str, Any], strategy: str) -> Table:
 
 
 def _check_drawing(out: Path, files: int) -> None:
-    if out.suffix.lower() != ".png":
-        raise ExplanationError(f"--out {out} should end in .png")
-    if not out.parent.is_dir():
-        raise ExplanationError(f"{out.parent} is not a folder; make it, or choose another --out")
+    from ddcnn.cli.figures import check_figure
+
     if files > _MOST_DRAWN:
         raise ExplanationError(f"--out draws up to {_MOST_DRAWN} images, got {files}; give fewer")
-    if out.exists() and not _is_heat_map(out):
-        raise ExplanationError(f"{out} exists and is no heat map of ddcnn explain; choose another --out")
-
-
-def _is_heat_map(path: Path) -> bool:
-    """Tell whether a file may be replaced: only what this command has drawn."""
-    from ddcnn.data.files import open_regular
-
-    try:
-        with open_regular(path) as file:
-            return b"Software\0" + _MADE_BY.encode() in file.read(4096)  # of PNG: text before the pixels
-    except OSError:
-        return False
+    check_figure(out, "--out", _MADE_BY, ExplanationError)
 
 
 def _draw(
     out: Path, drawn: Sequence[tuple[np.ndarray, np.ndarray]], rows: Sequence[dict[str, Any]], network: CNNDNN
 ) -> None:
-    from ddcnn.atomic import advice, write_atomic
+    from ddcnn.cli.figures import write_figure
     from ddcnn.report.heat_map import draw_heat_maps, shown_boxes
     from ddcnn.report.svg import style
 
@@ -242,10 +227,5 @@ def _draw(
     boxes = shown_boxes(network.local_cnns.subdomains)
     images, maps = zip(*drawn[most], strict=True)
     figure = draw_heat_maps(images, maps, titles[most], boxes)
-    file = io.BytesIO()
     with style():
-        figure.savefig(file, format="png", dpi=150, metadata={"Software": _MADE_BY})
-    try:
-        write_atomic(out, file.getvalue())
-    except OSError as error:
-        raise ExplanationError(f"{out} cannot be written: {advice(error)}") from None
+        write_figure(figure, out, _MADE_BY, ExplanationError)

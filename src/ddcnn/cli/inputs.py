@@ -132,6 +132,11 @@ def _volumes(path: Path) -> list[Path]:
     return sorted(volumes | series)
 
 
+def holds_several(path: Path) -> bool:
+    """Tell whether a file may hold any number of images."""
+    return path.suffix.lower() in _ARRAYS
+
+
 def read_batches(
     paths: Sequence[Path], wanted: Wanted, batch_size: int, bad: list[str] | None = None
 ) -> Iterator[tuple[list[str], np.ndarray]]:

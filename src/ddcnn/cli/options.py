@@ -103,7 +103,7 @@ FIELDS = (
     Field("--width-factor", "model.width_factor", str, METHOD, "Of local CNNs; default 1/sqrt(subdomains).", "X"),
     Field("--strategy", "strategy", str, METHOD, "global, local (default), coherent, transfer, compose, "
           "module:name.", "NAME"),
-    Field("--init", "init.name", str, METHOD, "random (default), weights, shared, contrastive, trained, or module:name.",
+    Field("--init", "init.name", str, METHOD, "random (default), weights, shared, contrastive, trained, module:name.",
           "NAME"),
     Field("--weights", "init.weights", Path, METHOD, "Begin with a file (safetensors) or a run.", "FILE"),
     Field("--aggregation", "aggregation.name", str, METHOD, f"{AGGREGATIONS}; default dense.", "NAME"),
@@ -290,13 +290,12 @@ def put(values: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
 @contextmanager
 def in_words_of_options(given: Mapping[str, Any], assignments: Sequence[str] = ()) -> Iterator[None]:
     """Name the option instead of the field in errors: ``--epochs 0 is not valid``."""
-    assigned = {assignment.partition("=")[0].strip() for assignment in assignments}
     try:
         yield
     except DdcnnError as error:
         for field in FIELDS:
             start = re.match(rf"{re.escape(field.field)}(\.\d+)? = ", str(error))
-            if start and field.field in given and field.field not in assigned:
+            if start and field.field in given and field.field not in assigned(assignments):
                 raise type(error)(f"{field.option} {str(error)[start.end() :]}") from None
         raise
 
@@ -315,10 +314,15 @@ def seconds_of(time_limit: str | None) -> float | None:
     return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
 
 
-def without_epochs(given: Mapping[str, Any], time_limit: str | None) -> None:
+def assigned(assignments: Sequence[str]) -> set[str]:
+    """Return the fields that ``--set FIELD=VALUE`` sets."""
+    return {assignment.partition("=")[0].strip() for assignment in assignments}
+
+
+def without_epochs(given: Mapping[str, Any], assignments: Sequence[str], time_limit: str | None) -> None:
     """Raise a `ConfigError` if both a time limit and a number of epochs were given."""
-    if time_limit is not None and "training.epochs" in given:
-        raise ConfigError("--time-limit chooses the number of epochs; leave out --epochs")
+    if time_limit is not None and "training.epochs" in {*given, *assigned(assignments)}:
+        raise ConfigError("--time-limit chooses the number of epochs; leave out --epochs, or training.epochs")
 
 
 def completed(arguments: Sequence[str]) -> list[str]:

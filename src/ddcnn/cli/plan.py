@@ -19,6 +19,7 @@ from ddcnn.cli.options import (
     QuietOption,
     SetOption,
     TimeLimitOption,
+    assigned,
     build_config,
     in_words_of_options,
     seconds_of,
@@ -75,11 +76,11 @@ def plan(
     ddcnn plan --data cifar10 --grid 4x4 --no-measure --json
     """  # noqa: D301
     let_threads_sleep()
-    without_epochs(given.fields, time_limit)
     given_assignments = assignments or []
+    without_epochs(given.fields, given_assignments, time_limit)
     with in_words_of_options(given.fields, given_assignments):
         built = build_config(given.fields, config, given_assignments)
-        asked = "strategy" in given.fields or any(one.startswith("strategy=") for one in given_assignments)
+        asked = "strategy" in {*given.fields, *assigned(given_assignments)}
         job = "train" if asked else "compare"
         if verify:
             if no_measure or time_limit is not None:

@@ -107,7 +107,7 @@ def predict(
         let_threads_sleep()  # one image is answered sooner than the load of the machine is known
 
     from ddcnn.cli.display import print_json, print_table
-    from ddcnn.cli.inputs import Wanted, end_with, find_files, read_batches
+    from ddcnn.cli.inputs import Wanted, end_with, find_files, holds_several, read_batches
     from ddcnn.data.images import bombs_are_errors
     from ddcnn.machine import looked_at_once
     from ddcnn.runs.folder import RunFolder
@@ -129,7 +129,8 @@ def predict(
         with bombs_are_errors():
             size = batch_size or min(_MOST, looked_at_once(wanted.shape))
             batches = read_batches(paths, wanted, size, bad)
-            rows = _predict(network, data["classes"], batches, len(paths), quick=precision is Precision.AUTO)
+            count = None if any(map(holds_several, paths)) else len(paths)
+            rows = _predict(network, data["classes"], batches, count, quick=precision is Precision.AUTO)
     if not rows:
         end_with(bad, wanted, answered=False)
     if as_json:
@@ -155,8 +156,14 @@ def by_thresholds(thresholds: Sequence[float], classes: Sequence[str]) -> str:
 
 
 def _predict(
-    network: CNNDNN, classes: Sequence[str], batches: Iterator[tuple[list[str], np.ndarray]], files: int, *, quick: bool
+    network: CNNDNN,
+    classes: Sequence[str],
+    batches: Iterator[tuple[list[str], np.ndarray]],
+    count: int | None,
+    *,
+    quick: bool,
 ) -> list[dict[str, Any]]:
+    """Answer all images; ``count`` is how many there are, None: many, as far as is known."""
     import torch
 
     from ddcnn.inference import COMPARED, Decider
@@ -166,8 +173,8 @@ def _predict(
     for names, arrays in batches:
         images = torch.from_numpy(arrays)
         if decider is None:
-            compare = COMPARED if quick and files > 2 * COMPARED else 0  # fewer: to compare costs more than it saves
-            decider = Decider(network.for_inference(images, count=files), compare=compare)
+            many = count is None or count > 2 * COMPARED  # fewer: to compare costs more than it saves
+            decider = Decider(network.for_inference(images, count=count), compare=COMPARED if quick and many else 0)
         together, local = decider(images)
         for name, p, k, votes in zip(names, together, network.decided(together.log()), local, strict=True):
             rows.append({"file": name, "class": classes[int(k)], "probability": round(float(p[k]), 6)})

@@ -80,8 +80,9 @@ def prepare(
     """  # noqa: D301
     from ddcnn.cli.display import print_json, print_path
     from ddcnn.config import Config
+    from ddcnn.data.source_paths import check_dest
     from ddcnn.data.sources import open_lazily
-    from ddcnn.data.store import check_dest, write_store
+    from ddcnn.data.store import write_store
     from ddcnn.decomposition import Grid, build_decomposition
     from ddcnn.runs.folder import versions
 

@@ -142,7 +142,7 @@ class Source:
 
 def _run(command: str, source: Source, *, dry_run: bool, as_json: bool, quiet: bool) -> None:
     let_threads_sleep()
-    without_epochs(source.given.fields, source.time_limit)
+    without_epochs(source.given.fields, source.assignments, source.time_limit)
     if dry_run:
         _plan(command, source, as_json=as_json, quiet=quiet)
         return

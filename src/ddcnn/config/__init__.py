@@ -21,7 +21,7 @@ from ddcnn.config.training import (
     TrainingConfig,
     TransferConfig,
 )
-from ddcnn.config.values import MOST_THREADS, Features, Resize, Section, merge, shortened
+from ddcnn.config.values import MOST_THREADS, Features, HomePath, Resize, Section, merge, shortened
 from ddcnn.errors import ConfigError, nearest
 from ddcnn.recipes import RECIPES
 from ddcnn.strict import MOST_YAML, parse_yaml
@@ -67,8 +67,8 @@ class Config(Section):
     """
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Everything random follows from it."""
-    out: Path | None = None
-    """Folder of the run; None: runs/COMMAND-DATA-MODEL-GRID-sSEED."""
+    out: HomePath | None = None
+    """Folder of the run; None: runs/COMMAND-DATA-MODEL-GRID-sSEED; of train, runs/train-STRATEGY-DATA-..."""
     force: bool = False
     """Whether a run that is in that folder is replaced."""
     track: Literal["tensorboard", "mlflow"] | None = None

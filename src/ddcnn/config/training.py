@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -11,6 +10,7 @@ from ddcnn.config.values import (
     AutoFloat,
     AutoInt,
     Fraction,
+    HomePath,
     PositiveInt,
     Section,
     by_index,
@@ -66,7 +66,7 @@ class TrainingConfig(Section):
     select: Literal["best", "last"] = "best"
     """Keep the parameters of the epoch with the best validation accuracy, or of the last one."""
     augment: bool = True
-    """Whether training images are flipped, shifted and rotated; no: not at all, whatever the next four say."""
+    """Whether training images are flipped, shifted and rotated; no: as they are, whatever the next seven fields say."""
     flip: bool | None = None
     """Whether training images are mirrored; None: as the data set allows."""
     shift: Annotated[int, Field(ge=0)] | None = None
@@ -144,7 +144,7 @@ class InitConfig(Section):
     subimages of all subdomains; contrastive: local CNNs that learned, without labels, which subimages are two views of
     the same image; trained: the local CNNs of another run, which are not trained any more; or module:name of your own.
     """
-    weights: Path | None = None
+    weights: HomePath | None = None
     """A file (safetensors) whose parameters the networks begin with, or a run, of the networks in the same place."""
     epochs: PositiveInt | None = None
     """How long shared and contrastive train; None: as long as the local CNNs will."""

@@ -6,9 +6,10 @@ import math
 import re
 import reprlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 from pydantic_core import PydanticCustomError
 
 from ddcnn.errors import ConfigError
@@ -29,6 +30,10 @@ def _split(value: Any) -> Any:
     if isinstance(value, int):
         value = (value,)
     return value
+
+
+HomePath = Annotated[Path, AfterValidator(Path.expanduser)]
+"""A path in which ``~`` stands for the home folder: shells do not replace it in ``--out=~/runs``."""
 
 
 def by_index(value: Any) -> Any:
@@ -136,8 +141,8 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Threshold = Annotated[Literal["f1", "youden", "cost"] | float, BeforeValidator(threshold)]
 Costs = Annotated[dict[str, dict[str, Annotated[float, Field(ge=0)]]], BeforeValidator(names_of_classes)]
 Features = Literal["probability", "log", "logit", "penultimate"]
-_LONGEST = 200  # characters of a value in a message
 """What local CNNs hand over to an aggregation; of probabilities it may take the logarithms."""
+_LONGEST = 200  # characters of a value in a message
 
 
 class Section(BaseModel):

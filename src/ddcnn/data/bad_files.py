@@ -110,7 +110,7 @@ def _read_all(
 ) -> tuple[np.ndarray | Lazy, np.ndarray]:
     images: list[np.ndarray | None] = [None] * len(paths)
     shapes: list[tuple[int, ...] | None] = [None] * len(paths)
-    dtype, leave = None, False
+    dtype, leave, channels = None, False, 0
     for i, future in _ahead(paths, read):
         found: list[np.ndarray] = []
         with bad.named(paths[i]):
@@ -118,10 +118,13 @@ def _read_all(
         if not found:
             continue
         image = found[0]
-        if dtype is None:
-            dtype, whole = image.dtype, (len(paths), *image.shape)
+        dtype = image.dtype if dtype is None else dtype
+        if image.shape[0] > channels and not leave:  # all get as many
+            channels, whole = image.shape[0], (len(paths), *image.shape)
             leave = allowed.leaves_on_disk(math.prod(whole) * dtype.itemsize)
-            if not leave:
+            if leave:
+                images = [None] * len(paths)
+            else:
                 allowed.require(source, whole, dtype.itemsize)
         shapes[i], images[i] = image.shape, None if leave else image
     _leave_out_other_sizes(paths, shapes, bad)

@@ -123,7 +123,7 @@ class Dataset:
         """Return sum, sum of squares, minimum and maximum of some images, per channel; None: of all."""
         if isinstance(self.images, Images):
             return self.images.moments(samples)
-        return moments(self.images if samples is None else self.images[samples])
+        return moments(self.images, samples)
 
 
 def checked(dataset: Dataset) -> Dataset:

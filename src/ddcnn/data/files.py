@@ -40,18 +40,6 @@ def source_path(config: DataConfig) -> Path:
     return path
 
 
-def named_paths(config: DataConfig) -> list[Path]:
-    """Return the files and folders that a configuration names and that are there: PATH, and ``data.directory``."""
-    named = [config.source.partition(":")[2], str(config.directory or "")]
-    return [path for path in (Path(name).expanduser() for name in named if name) if path.exists()]
-
-
-def source_folder(config: DataConfig) -> Path | None:
-    """Return PATH of a source such as ``folder:PATH`` if it is a folder: what else is put there may be read as data."""
-    path = Path(config.source.partition(":")[2] or os.devnull).expanduser()
-    return path if path.is_dir() else None
-
-
 def image_size(config: DataConfig) -> tuple[int, int] | None:
     """Return ``data.image_size`` as (H, W); one number stands for both.
 

@@ -56,7 +56,8 @@ def read_folder(config: DataConfig) -> Dataset:
                 f"{folder / unknown[0]} is a class without training images; add {first.name}/{unknown[0]} or remove it"
             )
         for name in names:
-            labelled += [(part, path, classes.index(name)) for path in _images(folder / name, everything)]
+            label = classes.index(name)
+            labelled += [(part, path, label) for path in _images(folder / name, everything)]
     if len(parts) == 1:
         _check_no_parts(root, classes)
     check_classes(config.source, classes)

@@ -117,7 +117,8 @@ def read_labels(name: str, labels: np.ndarray, classes: np.ndarray | None) -> tu
         unknown = sorted(set(words) - set(names))
         if unknown:
             raise DataError(f"{name}: the label {unknown[0]!r} is not one of the classes {', '.join(names)}")
-        return np.array([names.index(label) for label in words], dtype=np.int64), names
+        number = {name: k for k, name in reversed([*enumerate(names)])}
+        return np.array([number[label] for label in words], dtype=np.int64), names
     if labels.dtype.kind not in "bui":
         raise DataError(
             f"{name}: labels should be integers from 0 or strings, got {labels.dtype}; {_type_hint(labels)}"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Shaped
+from jaxtyping import Float64, Int64, Shaped
 from torch import Tensor
 
 _PIECE = 2**16  # pixels summed at once: the sums of an image do not depend on how many images there are
 _MOST = 2**22  # numbers in memory at once
 
 
-def moments(images: Shaped[Tensor, "n C *S"]) -> Float64[Tensor, "n C 4"]:
-    """Return sum, sum of squares, minimum and maximum of each image and channel.
+def moments(images: Shaped[Tensor, "n C *S"], samples: Int64[Tensor, " m"] | None = None) -> Float64[Tensor, "m C 4"]:
+    """Return sum, sum of squares, minimum and maximum of some images, per channel; None: of all.
 
     Those of an image are the same, bit by bit, whether it is measured alone or among others.
 
@@ -20,10 +20,12 @@ def moments(images: Shaped[Tensor, "n C *S"]) -> Float64[Tensor, "n C 4"]:
     [[[10.0, 30.0, 1.0, 4.0]]]
     """
     pixels = images.flatten(2).numpy()
-    found = np.empty((*pixels.shape[:2], 4))
+    chosen = None if samples is None else samples.numpy()
+    found = np.empty((len(pixels) if chosen is None else len(chosen), pixels.shape[1], 4))
     step = max(1, _MOST // (pixels.shape[1] * min(pixels.shape[2], _PIECE)))
-    for start in range(0, len(pixels), step):
-        found[start : start + step] = _moments(pixels[start : start + step])
+    for start in range(0, len(found), step):
+        at = slice(start, start + step)
+        found[at] = _moments(pixels[at if chosen is None else chosen[at]])
     return torch.from_numpy(found)
 
 

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from ddcnn.atomic import replacing
 from ddcnn.config import DataConfig
 from ddcnn.data.bad_files import BadFile, BadFiles, read_all
 from ddcnn.data.csv_file import group_numbers
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.files import search_folders, volume_size
+from ddcnn.data.kept import Arrays, kept, key_of
 from ddcnn.data.nifti import is_nifti, read_nifti
 from ddcnn.data.volumes import ORIENTATION
 from ddcnn.errors import DataError
-from ddcnn.machine import cache_folder
-
-_log = logging.getLogger(__name__)
 
 FOLDERS = ("CT-0", "CT-1", "CT-2", "CT-3", "CT-4")
 CLASSES = {"CT-0": ("CT-0",), "CT-2/3": ("CT-2", "CT-3")}
@@ -104,41 +98,24 @@ def _scans(folder: Path) -> list[Path]:
 def _prepared(
     root: Path, paths: Sequence[Path], size: tuple[int, int, int], window: tuple[float, float], config: DataConfig
 ) -> tuple[np.ndarray, np.ndarray, tuple[BadFile, ...]]:
-    """Return volumes, which of the paths they are, and the files left out: from the cache if nothing has changed."""
-    cached = cache_folder() / "mosmed" / f"{_key(root, paths, size, window)}.npz"
-    prepared = _cached(cached, len(paths), size)
+    """Return volumes, which of the paths they are, and the files left out: kept if nothing has changed."""
     bad = BadFiles(config)
-    if prepared is not None and not (bad.stop and prepared[2]):
-        return prepared
-    images, kept = read_all(paths, lambda path: read_nifti(path, size, window), bad)
-    try:
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(cached) as file:
-            left_out = json.dumps([[one.file, one.reason] for one in bad.found])
-            np.savez(file, images=images, kept=kept, bad=np.array(left_out))
-    except OSError as error:  # a cache that cannot be written costs time, not results
-        _log.warning("the resized scans cannot be kept in %s: %s", cached, error)
-    return images, kept, tuple(bad.found)
+
+    def make() -> Arrays:
+        images, numbers = read_all(paths, lambda path: read_nifti(path, size, window), bad)
+        left_out = json.dumps([[one.file, one.reason] for one in bad.found])
+        return {"images": images, "kept": numbers, "bad": np.array(left_out)}
+
+    def fits(arrays: Arrays) -> bool:
+        images, numbers, left_out = arrays["images"], arrays["kept"], _left_out(arrays)
+        if images.dtype != np.uint8 or images.shape != (len(numbers), 1, *size) or numbers.dtype != np.int64:
+            return False
+        return len(numbers) + len(left_out) == len(paths) and not (bad.stop and left_out)
+
+    key = key_of([(str(path.relative_to(root)), path) for path in paths], _VERSION, ORIENTATION, repr((size, window)))
+    arrays = kept(f"mosmed/{key}.npz", "the resized scans", fits, make)
+    return arrays["images"], arrays["kept"], _left_out(arrays)
 
 
-def _cached(path: Path, scans: int, size: Sequence[int]) -> tuple[np.ndarray, np.ndarray, tuple[BadFile, ...]] | None:
-    if not path.is_file():
-        return None  # not there, or a named pipe
-    try:
-        # opened here, because numpy leaves a damaged file open; the zip format has a CRC-32 of every array
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            images, kept = arrays["images"], arrays["kept"]
-            bad = tuple(BadFile(*map(str, one)) for one in json.loads(str(arrays["bad"])))
-    except Exception as error:  # a damaged archive raises anything
-        _log.warning("%s is damaged and made again: %s", path, error)
-        return None
-    fits = images.dtype == np.uint8 and images.shape == (len(kept), 1, *size) and kept.dtype == np.int64
-    return (images, kept, bad) if fits and len(kept) + len(bad) == scans else None
-
-
-def _key(root: Path, paths: Sequence[Path], *how: Any) -> str:
-    lines = [_VERSION, ORIENTATION, repr(how)]
-    for path in paths:
-        stat = path.stat()
-        lines.append(f"{path.relative_to(root)} {stat.st_size} {stat.st_mtime_ns}")
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+def _left_out(arrays: Arrays) -> tuple[BadFile, ...]:
+    return tuple(BadFile(*map(str, one)) for one in json.loads(str(arrays["bad"])))

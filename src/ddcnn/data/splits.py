@@ -22,6 +22,7 @@ from ddcnn.data.dataset import Dataset
 from ddcnn.data.groups import class_called, draw_groups, group_folds
 from ddcnn.errors import DataError
 from ddcnn.seeds import derive_seed
+from ddcnn.strict import parse_json
 
 _PARTS = ("train", "validation", "test")
 _MOST_VALIDATION = 2500
@@ -51,7 +52,7 @@ class Split:
             Not JSON, a part is missing, an index is not a non-negative integer, or a sample is in two parts.
         """
         try:
-            parts = json.loads(text)
+            parts = parse_json(text)
         except ValueError as error:
             raise DataError(f"a split should be JSON, got {text[:40]!r}: {error}") from None
         if not isinstance(parts, dict) or set(parts) != set(_PARTS):

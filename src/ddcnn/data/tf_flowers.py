@@ -6,9 +6,6 @@ can end up in training and test at once: of copies in one class the first is kep
 
 from __future__ import annotations
 
-import hashlib
-import logging
-import zipfile
 from collections import defaultdict
 from pathlib import Path
 
@@ -16,15 +13,14 @@ import numpy as np
 import PIL
 import torch
 
-from ddcnn.atomic import replacing
 from ddcnn.config import DataConfig
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.download import Archive, find_or_fetch
 from ddcnn.data.files import digest, image_size
 from ddcnn.data.images import read_images
+from ddcnn.data.kept import Arrays, kept, key_of
 from ddcnn.data.photos import augmentation_of
 from ddcnn.errors import DataError
-from ddcnn.machine import cache_folder
 
 ARCHIVE = Archive(
     name="tf_flowers",
@@ -34,7 +30,6 @@ ARCHIVE = Archive(
 )
 PHOTOS = {"daisy": 633, "dandelion": 898, "roses": 641, "sunflowers": 699, "tulips": 799}
 _SIZE = (180, 180)
-_log = logging.getLogger(__name__)
 
 
 def read_tf_flowers(config: DataConfig) -> Dataset:
@@ -83,34 +78,23 @@ def _photos(folder: Path) -> list[Path]:
 
 
 def _prepared(paths: list[Path], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Return images, labels and the names of dropped copies: from the cache if the photographs are the same."""
-    cached = cache_folder() / ARCHIVE.name / f"{size[0]}x{size[1]}-{_key(paths)}.npz"
-    prepared = _cached(cached, size)
-    if prepared is None:
-        kept, dropped = _without_copies(paths)
-        labels = np.array([list(PHOTOS).index(path.parent.name) for path in kept], dtype=np.int64)
-        prepared = read_images(kept, size)[0], labels, [f"{path.parent.name}/{path.name}" for path in dropped]
-        try:
-            cached.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(cached) as file:
-                np.savez(file, images=prepared[0], labels=labels, dropped=np.array(prepared[2], dtype=str))
-        except OSError as error:  # a cache that cannot be written costs time, not results
-            _log.warning("the resized photographs cannot be kept in %s: %s", cached, error)
-    return prepared
+    """Return images, labels and the names of dropped copies: kept if the photographs are the same."""
 
+    def make() -> Arrays:
+        left, dropped = _without_copies(paths)
+        labels = np.array([list(PHOTOS).index(path.parent.name) for path in left], dtype=np.int64)
+        names = [f"{path.parent.name}/{path.name}" for path in dropped]
+        return {"images": read_images(left, size)[0], "labels": labels, "dropped": np.array(names, dtype=str)}
 
-def _cached(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, list[str]] | None:
-    if not path.is_file():
-        return None  # not there, or a named pipe
-    try:
-        # opened here, because numpy leaves a damaged file open; the zip format has a CRC-32 of every array
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            images, labels, dropped = arrays["images"], arrays["labels"], arrays["dropped"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        _log.warning("%s is damaged and made again: %s", path, error)
-        return None
-    fits = images.dtype == np.uint8 and images.shape == (len(labels), 3, *size) and labels.dtype == np.int64
-    return (images, labels, dropped.tolist()) if fits else None
+    def fits(arrays: Arrays) -> bool:
+        images, labels = arrays["images"], arrays["labels"]
+        shape = (len(labels), 3, *size)
+        return images.dtype == np.uint8 and images.shape == shape and labels.dtype == np.int64 and "dropped" in arrays
+
+    key = key_of([(f"{path.parent.name}/{path.name}", path) for path in paths], PIL.__version__)
+    name = f"{ARCHIVE.name}/{size[0]}x{size[1]}-{key}.npz"
+    arrays = kept(name, "the resized photographs", fits, make)
+    return arrays["images"], arrays["labels"], arrays["dropped"].tolist()
 
 
 def _without_copies(paths: list[Path]) -> tuple[list[Path], list[Path]]:
@@ -122,12 +106,3 @@ def _without_copies(paths: list[Path]) -> tuple[list[Path], list[Path]]:
         one_class = len({path.parent.name for path in same}) == 1
         dropped.update(same[1:] if one_class else same)
     return [path for path in paths if path not in dropped], sorted(dropped)
-
-
-def _key(paths: list[Path]) -> str:
-    """Return a digest of what the resized photographs depend on: files, sizes, times, and Pillow's resampling."""
-    lines = [PIL.__version__]
-    for path in paths:
-        stat = path.stat()
-        lines.append(f"{path.parent.name}/{path.name} {stat.st_size} {stat.st_mtime_ns}")
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

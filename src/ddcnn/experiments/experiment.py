@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ddcnn.config import Config
 from ddcnn.data.content import content_of
-from ddcnn.data.files import named_paths, source_folder
+from ddcnn.data.source_paths import read_by, source_folder
 from ddcnn.engines import refuse_ranks
 from ddcnn.errors import ConfigError, DecompositionError, ModelError, TrainingError
 from ddcnn.experiments.cells import Cell, folder_of, run_cell
@@ -152,8 +152,8 @@ def experiment(
     progress = progress or Progress()
     path = Path(out) if out is not None else experiment_folder(name, values)
     folder = ExperimentFolder(path, name)
-    data = base_config(EXPERIMENTS.find(name), values).data
-    check_apart(path, named_paths(data), source_folder(data))
+    base = base_config(EXPERIMENTS.find(name), values)
+    check_apart(path, read_by(base), source_folder(base.data))
     folder.check()
     plan = plan_experiment(name, values, seeds=seeds, variants=variants)
     with folder.held(command):
@@ -207,7 +207,12 @@ def plan_experiment(
     dataset, trials = open_images(base), trials or Trials(careful=False)
     chosen, configs, left_out = [], {}, {}
     seconds: dict[str, float] = {}
-    offered = {variant.name: variant for variant in found.variants(prepare(_at(base, *first), dataset))}
+    setup = prepare(_at(base, *first), dataset)
+    if not len(setup.data.split.test):
+        raise ConfigError(
+            "an experiment compares accuracies on test images, and data.test = 0 leaves none; leave it out"
+        )
+    offered = {variant.name: variant for variant in found.variants(setup)}
     for one in variants:
         if one not in offered:
             raise ConfigError(f"experiment {name} has no variant {one!r}; use {', '.join(offered)}")

@@ -17,7 +17,7 @@ import numpy as np
 
 from ddcnn.config import Config
 from ddcnn.data import Dataset, make_split
-from ddcnn.data.files import named_paths, source_folder
+from ddcnn.data.source_paths import read_by, source_folder
 from ddcnn.experiments.missing import mean_of_folds
 from ddcnn.experiments.record import Comparison, began_with, check_begun
 from ddcnn.planning import open_images, prepare
@@ -50,7 +50,7 @@ def over_folds(
     if resuming:
         folder.hold()
     else:
-        folder.check_free(force=config.force, sources=named_paths(config.data), images=source_folder(config.data))
+        folder.check_free(force=config.force, sources=read_by(config), images=source_folder(config.data))
     dataset = dataset or open_images(config)
     configs = [_of_fold(config, fold) for fold in range(math.prod(config.data.folds))]
     for one in configs:
@@ -59,7 +59,7 @@ def over_folds(
     if resuming:
         check_begun(folder, setup)
     else:
-        folder.create(force=config.force, sources=named_paths(config.data))
+        folder.create(force=config.force, sources=read_by(config))
         folder.write_json(BEGUN, began_with(setup, "compare"))
         folder.write_text("config.yaml", config.to_yaml())
     results: list[dict[str, Any]] = []

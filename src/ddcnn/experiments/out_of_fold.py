@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 
 from ddcnn.data import Dataset
 from ddcnn.data.content import content_of
+from ddcnn.data.splits import Split
 from ddcnn.errors import RunError
 from ddcnn.runs.folder import RunFolder
 from ddcnn.runs.networks import load
@@ -39,7 +40,9 @@ def out_of_fold(
     """
     runs = [run for run in [path, *sorted([*path.glob("folds/*"), *path.glob("cells/*")])] if _has_test(run)]
     if not runs:
-        raise RunError(f"{path} holds no complete run; give that of ddcnn compare --folds 5, or an experiment")
+        raise RunError(
+            f"{path} holds no complete run with test images; give that of ddcnn compare --folds 5, or an experiment"
+        )
     content = content_of(dataset)
     total, times = np.zeros((len(content), len(dataset.classes))), np.zeros(len(content), int)
     for run in runs:
@@ -47,7 +50,7 @@ def out_of_fold(
         seen = folder.read_tensors("content.safetensors").get("digests", content[:0])
         if not torch.equal(seen, content):
             raise RunError(f"{run} has seen other images or labels; give the data as they were given to it")
-        test = torch.tensor(folder.read_json("split.json")["test"])
+        test = Split.from_json(folder.read_text("split.json")).test
         network = load(run, strategy, trust=trust)
         network.input = None  # these are (n, C, *S), whatever layout the arrays had
         total[test] += network.predict_proba(dataset.images[test])
@@ -59,4 +62,6 @@ def out_of_fold(
 
 def _has_test(run: Path) -> bool:
     folder = RunFolder(run)
-    return folder.is_complete() and folder.has("split.json") and folder.has("content.safetensors")
+    if not (folder.is_complete() and folder.has("split.json") and folder.has("content.safetensors")):
+        return False
+    return len(Split.from_json(folder.read_text("split.json")).test) > 0

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ddcnn.config import Config
-from ddcnn.data.files import named_paths
+from ddcnn.data.source_paths import read_by
 from ddcnn.engines import InProcess, RankStarter, joined
 from ddcnn.experiments.record import Comparison, is_begun, read_results, reopened
 from ddcnn.experiments.session import RunOptions, as_rank
@@ -22,7 +22,7 @@ def train_over_ranks(config: Config, options: RunOptions, engine: RankStarter) -
     assert config.out is not None
     folder = RunFolder(config.out)
     if not options.resuming:
-        folder.check_free(force=config.force, sources=named_paths(config.data))
+        folder.check_free(force=config.force, sources=read_by(config))
         if folder.path.exists():
             folder.create(force=config.force)  # so that no rank takes what was there for what it has begun
             folder.release()

@@ -14,7 +14,7 @@ import torch
 
 from ddcnn.config import MOST_THREADS, Config
 from ddcnn.data.description import InputDescription
-from ddcnn.data.files import named_paths
+from ddcnn.data.source_paths import read_by
 from ddcnn.errors import RunError
 from ddcnn.experiments.decisions import decided
 from ddcnn.experiments.mistakes import confident_mistakes, shown_strategy
@@ -96,7 +96,7 @@ def open_run(
     folder: RunFolder, setup: Setup, *, job: str, command: str, choices: dict[str, str], threads: int | None = None
 ) -> None:
     """Make the folder of a run, and write what is known before the training."""
-    folder.create(force=setup.config.force, sources=named_paths(setup.config.data))
+    folder.create(force=setup.config.force, sources=read_by(setup.config))
     begun = began_with(setup, job) | {
         "choices": choices,
         "proofs": setup.networks.proofs.certificates(),

@@ -9,8 +9,8 @@ from types import TracebackType
 
 from ddcnn.config import Config
 from ddcnn.data import Dataset
-from ddcnn.data.files import named_paths, source_folder
 from ddcnn.data.groups import groups_in_two
+from ddcnn.data.source_paths import read_by, source_folder
 from ddcnn.engines import ALONE, Engine, Ranks, build_engine
 from ddcnn.experiments.job import Job
 from ddcnn.experiments.plan import costs_of, epochs_within, in_one_line, works_of_job
@@ -91,7 +91,7 @@ class Session:
         if options.resuming:
             begun = reopen_run(folder or RunFolder(config.out), sweep=ranks.first)
         elif folder is not None:
-            sources, images = named_paths(config.data), source_folder(config.data)
+            sources, images = read_by(config), source_folder(config.data)
             folder.check_free(force=config.force, sources=sources, images=images)
         setup = prepare(config, dataset, ranks, begun.proofs if begun else ())
         check_strategies(list(job.strategies), setup)

@@ -9,7 +9,7 @@ from ddcnn.planning import Footprint, Setup, Trial, Work, computing_with, footpr
 
 _OF_TRAINING = {
     *("optimizer", "momentum", "batch_size", "flip", "shift", "rotation", "crop", "jitter", "mixup", "cutmix"),
-    *("clip_norm", "sampling", "ema", "sam", "local_objective"),
+    *("augment", "clip_norm", "sampling", "ema", "sam", "local_objective"),
 }
 _TURNS = 8  # steps, of training or as long, that a hasty trial takes
 _SHARE = 0.05  # of a run, that may be spent on trials

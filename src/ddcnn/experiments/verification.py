@@ -60,8 +60,11 @@ def verify(
 
 
 def _one_epoch(setup: Setup) -> Setup:
-    transfer = setup.config.transfer.model_copy(update={"epochs": None})
-    return replace(setup, config=setup.config.model_copy(update={"transfer": transfer})).with_epochs(1)
+    """Return the same setup with one epoch of each stage."""
+    config = setup.config
+    own = {name: getattr(config, name).model_copy(update={"epochs": None}) for name in ("transfer", "compose", "init")}
+    dnn = config.aggregation.model_copy(update={"epochs": 1})
+    return replace(setup, config=config.model_copy(update={**own, "aggregation": dnn})).with_epochs(1)
 
 
 def _measured(setup: Setup, job: Job, progress: Progress, contexts: ExitStack) -> dict[str, Cost]:

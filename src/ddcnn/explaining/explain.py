@@ -123,6 +123,8 @@ def explain(
     network.train(False)
     try:
         given = images if network.input is None else network.input.arranged(images)
+        if not len(given):
+            raise ExplanationError("there is no image to explain; give at least one")
         return _explained(network, torch.as_tensor(given), target)
     finally:
         network.train(mode)

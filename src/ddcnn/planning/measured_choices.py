@@ -193,7 +193,9 @@ def _unmeasured(
 
 
 def _with(compute: ComputePlan, best: Candidate) -> ComputePlan:
-    return compute.with_(precision=best.precision, backend=best.backend, device=compute.device.type)
+    asked = compute.config.device
+    device = asked if ":" in asked else compute.device.type  # of ranks that were given none, each takes its own again
+    return compute.with_(precision=best.precision, backend=best.backend, device=device)
 
 
 def _measured(

@@ -69,7 +69,7 @@ class Setup:
         return replace(self, config=config, compute=compute, data=data or self.data)
 
     def with_epochs(self, epochs: int) -> Setup:
-        """Return the same setup for another number of epochs of each stage."""
+        """Return the same setup for another number of epochs of each stage that has none of its own."""
         training = self.config.training.model_copy(update={"epochs": epochs})
         config = self.config.model_copy(update={"training": training})
         data, networks = replace(self.data, training=training), replace(self.networks, config=config)

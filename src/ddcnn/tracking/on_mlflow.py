@@ -35,7 +35,9 @@ class OnMlflow(Tracker):
         known = self._client.get_experiment_by_name(title)
         experiment = self._client.create_experiment(title) if known is None else known.experiment_id
         own = str(place / name)
-        found = self._client.search_runs([experiment], f"tags.`{_TAG}` = '{own}'", max_results=1) if resuming else []
+        quote = '"' if "'" in own else "'"
+        wanted = f"tags.`{_TAG}` = {quote}{own}{quote}"
+        found = self._client.search_runs([experiment], wanted, max_results=1) if resuming else []
         if found:
             self._run = found[0].info.run_id
             self._client.update_run(self._run, status="RUNNING")

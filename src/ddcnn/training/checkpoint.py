@@ -204,7 +204,7 @@ def unpacked(content: bytes, path: Path) -> State:
     try:
         tensors = load_safetensors(content)
         numbers = json.loads(tensors.pop(_NUMBERS).numpy().tobytes())
-    except (SafetensorError, KeyError, ValueError) as error:
+    except (SafetensorError, KeyError, ValueError, RecursionError) as error:
         raise RunError(f"{path} is not a checkpoint: {error}; remove it") from None
     if not isinstance(numbers, dict):
         raise RunError(f"{path} is not a checkpoint: it holds no numbers; remove it")

@@ -18,7 +18,7 @@ class Interruption:
     Attributes
     ----------
     signal
-        The first signal that came; None: none.
+        The last signal that came; None: none.
     """
 
     def __init__(self) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ddcnn.config import DataConfig
-from ddcnn.data.store import Store, check_dest, write_store
+from ddcnn.data.source_paths import check_dest
+from ddcnn.data.store import Store, write_store
 from ddcnn.decomposition import Grid
 from ddcnn.errors import DataError
 from tests.forked import Program

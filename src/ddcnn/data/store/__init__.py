@@ -2,6 +2,6 @@
 
 from ddcnn.data.store.layout import Layout
 from ddcnn.data.store.read import Store, Stored, read_zarr, reading
-from ddcnn.data.store.write import check_dest, write_store
+from ddcnn.data.store.write import write_store
 
-__all__ = ["Layout", "Store", "Stored", "check_dest", "read_zarr", "reading", "write_store"]
+__all__ = ["Layout", "Store", "Stored", "read_zarr", "reading", "write_store"]

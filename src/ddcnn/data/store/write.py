@@ -10,16 +10,14 @@ from typing import Any
 
 import torch
 
-from ddcnn.config import DataConfig
 from ddcnn.data.dataset import Dataset
-from ddcnn.data.files import named_paths
 from ddcnn.data.store.blocks import Advance, Writer, small_arrays
 from ddcnn.data.store.layout import MOST_JSON, Layout
 from ddcnn.data.store.replacing import LOCK, check_free, clear, remove_replaced
 from ddcnn.data.store.shard import require_codecs
 from ddcnn.decomposition import Grid
 from ddcnn.errors import DataError
-from ddcnn.folders import FolderLock, is_within
+from ddcnn.folders import FolderLock
 
 _BLOCK = 2**25  # bytes of pixels: what a thread holds, compressed, until it writes
 _MOST_SAMPLES = 4096
@@ -87,20 +85,6 @@ def write_store(
         ) from None
     finally:
         lock.remove()
-
-
-def check_dest(path: Path, config: DataConfig) -> None:
-    """Make sure that a store is not written over the images that it is made from, or among them.
-
-    Raises
-    ------
-    DataError
-        ``path`` is the file or folder of the source, lies in it, or holds it; or it holds ``data.directory``.
-    """
-    source = Path(config.source.partition(":")[2]).expanduser()
-    for one in named_paths(config):
-        if is_within(one, path) or (one == source and is_within(path, one)):
-            raise DataError(f"{path} and {one}, from which it would be made, should lie apart; choose another DEST")
 
 
 def _plan(dataset: Dataset, grid: Grid, provenance: dict[str, Any]) -> Layout:

@@ -88,7 +88,7 @@ def check_trained(setup: Setup) -> None:
 
 
 def _path(setup: Setup) -> Path:
-    path = setup.config.init.weights
+    path: Path | None = setup.config.init.weights
     if path is None or path.is_file():
         raise ConfigError("init.name = trained takes the local CNNs of a run: say which, as --weights RUN")
     return path
