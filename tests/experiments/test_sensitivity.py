@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import ddcnn
+from ddcnn.config.values import merge
 from ddcnn.errors import ConfigError
-from ddcnn.experiments.experiment import over
 from ddcnn.experiments.questions import EXPERIMENTS, sensitivity
 from ddcnn.experiments.questions.importances import best_of, importances
 from ddcnn.planning import prepare
@@ -68,7 +68,7 @@ def test_the_best_of_n_is_the_mean_over_all_draws() -> None:
 def test_trials_fill_the_space(values: dict[str, Any]) -> None:
     given, *found = sensitivity.variants(prepare(ddcnn.Config.parse(values)))
     assert given.values == {"strategy": "transfer"}
-    trials = [ddcnn.Config.parse(over(values, variant.values)) for variant in found]
+    trials = [ddcnn.Config.parse(merge(values, variant.values)) for variant in found]
     assert len(trials) == sensitivity.TRIALS
     for low, high, seen in (
         (0.04 / 16, 0.04 * 4, [trial.training.lr for trial in trials]),

@@ -33,15 +33,6 @@ class Patch(Subdomain):
 
     remedy = "larger boxes"
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Size of a subimage in pixels, that of the box."""
-        return tuple(stop - start for start, stop in self.box)
-
-    def view(self, pixels: Shaped[Tensor, "B C *b"]) -> Shaped[Tensor, "B C *s"]:
-        """Return the pixels."""
-        return pixels
-
     def paste(self, subimages: Shaped[Tensor, "... *s"], images: Shaped[Tensor, "... *S"]) -> None:
         """Write what lies in no box before this one."""
         own = torch.ones(self.shape, dtype=torch.bool)

@@ -29,15 +29,6 @@ class Rectangle(Subdomain):
 
     core: Box
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Size of a subimage in pixels, that of the box."""
-        return tuple(stop - start for start, stop in self.box)
-
-    def view(self, pixels: Shaped[Tensor, "B C *b"]) -> Shaped[Tensor, "B C *s"]:
-        """Return the pixels."""
-        return pixels
-
     def paste(self, subimages: Shaped[Tensor, "... *s"], images: Shaped[Tensor, "... *S"]) -> None:
         """Write the core."""
         inside: Box = tuple((a - start, b - start) for (a, b), (start, _) in zip(self.core, self.box, strict=True))

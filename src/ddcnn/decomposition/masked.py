@@ -39,11 +39,6 @@ class Region(Subdomain):
     remedy = "fewer subdomains"
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Size of a subimage in pixels, that of the box."""
-        return tuple(self.mask.shape)
-
-    @property
     def sees(self) -> str:
         """Which pixels it sees, in words."""
         return f"{int(self.mask.sum())} pixels in {super().sees}"
@@ -57,10 +52,6 @@ class Region(Subdomain):
     def added_channels(self) -> int:
         """1 if the network sees the mask."""
         return int(self.with_mask)
-
-    def view(self, pixels: Shaped[Tensor, "B C *b"]) -> Shaped[Tensor, "B C *s"]:
-        """Return the pixels of the box."""
-        return pixels
 
     def paste(self, subimages: Shaped[Tensor, "... *s"], images: Shaped[Tensor, "... *S"]) -> None:
         """Write the pixels that are its own."""

@@ -57,9 +57,9 @@ class Subdomain(ABC):
     remedy: ClassVar[str] = "a coarser grid"
 
     @property
-    @abstractmethod
     def shape(self) -> tuple[int, ...]:
-        """Size of a subimage in pixels, (h, w) or (d, h, w)."""
+        """Size of a subimage in pixels, (h, w) or (d, h, w); by default, that of the box."""
+        return tuple(stop - start for start, stop in self.box)
 
     @property
     def sees(self) -> str:
@@ -95,9 +95,9 @@ class Subdomain(ABC):
         """Return the subimages of whole images."""
         return self.view(images[(*_ALL, *slices(self.box))])
 
-    @abstractmethod
     def view(self, pixels: Shaped[Tensor, "B C *b"]) -> Shaped[Tensor, "B C *s"]:
-        """Return the subimages, from the pixels of the box."""
+        """Return the subimages, from the pixels of the box; by default, these."""
+        return pixels
 
     @abstractmethod
     def paste(self, subimages: Shaped[Tensor, "... *s"], images: Shaped[Tensor, "... *S"]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from ddcnn.config import Config
+from ddcnn.config.values import merge
 from ddcnn.data.content import content_of
 from ddcnn.data.source_paths import read_by, source_folder
 from ddcnn.engines import refuse_ranks
@@ -249,7 +250,7 @@ def base_config(found: Experiment, values: Mapping[str, Any] | Config | None) ->
     """Return the configuration that variants are laid over."""
     given = values.model_dump(mode="json") if isinstance(values, Config) else dict(values or {})
     short = {} if "recipe" in given else {"training": {"epochs": EPOCHS}}
-    merged = over(over(short, found.defaults), given)
+    merged = merge(merge(short, found.defaults), given)
     return Config.parse(merged | {"out": None, "force": False})
 
 
@@ -262,20 +263,7 @@ def experiment_folder(name: str, values: Mapping[str, Any] | Config | None = Non
 
 def laid_over(base: Config, variant: Variant) -> Config:
     """Return the configuration of a variant."""
-    return Config.parse(over(base.model_dump(mode="json"), variant.values))
-
-
-def over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested values laid over others.
-
-    >>> over({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}})
-    {'a': {'b': 3, 'c': 2}}
-    """
-    merged = dict(base)
-    for key, value in values.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = over(merged[key], value) if both else value
-    return merged
+    return Config.parse(merge(base.model_dump(mode="json"), variant.values))
 
 
 def _at(config: Config, unit: str, number: int) -> Config:

@@ -20,6 +20,7 @@ from ddcnn.data import Dataset, make_split
 from ddcnn.data.source_paths import read_by, source_folder
 from ddcnn.experiments.missing import mean_of_folds
 from ddcnn.experiments.record import Comparison, began_with, check_begun
+from ddcnn.experiments.statistics import spread
 from ddcnn.planning import open_images, prepare
 from ddcnn.runs.folder import BEGUN, RunFolder
 from ddcnn.training import Progress, class_figures
@@ -113,14 +114,12 @@ def combined(results: Sequence[Mapping[str, Any]], folds: Sequence[int]) -> dict
 def interval(values: Sequence[float], test_share: float) -> tuple[float, float] | None:
     """Return the 95 % interval of a mean over folds, clipped to 0..1; None for a single fold.
 
-    A t-interval with J - 1 degrees of freedom whose variance is (1/J + n_test/n_train) s^2 instead of s^2 / J.
-
     Parameters
     ----------
     values
-        One figure per fold, J of them.
+        One figure per fold.
     test_share
-        n_test / n_train.
+        n_test / n_train: the correction of Nadeau and Bengio, as `ddcnn.experiments.statistics.spread` has it.
 
     Examples
     --------
@@ -128,15 +127,8 @@ def interval(values: Sequence[float], test_share: float) -> tuple[float, float] 
     >>> round(low, 4), round(high, 4)
     (0.4072, 1.0)
     """
-    from scipy.stats import t  # a dependency of scikit-learn; slow to import
-
-    J = len(values)
-    if J < 2:
-        return None
-    variance = (1 / J + test_share) * float(np.var(values, ddof=1))
-    half = float(t.ppf(0.975, J - 1)) * math.sqrt(variance)
-    mean = float(np.mean(values))
-    return max(0.0, mean - half), min(1.0, mean + half)
+    found = spread(values, test_share).interval
+    return None if found is None else (max(0.0, found[0]), min(1.0, found[1]))
 
 
 def _strategy(rows: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

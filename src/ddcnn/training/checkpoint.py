@@ -87,14 +87,11 @@ class Checkpoints:
         SHA-256 of all that the training depends on; a checkpoint of another key is not used.
     note
         Who is told of damaged files.
-    writes
-        Whether they are written; of several processes with the same state one writes.
     """
 
     folder: Path
     key: str
     note: Callable[[str], None] = print
-    writes: bool = True
     _number: int = 0
     _written: float = field(default_factory=time.monotonic)
     _cost: float = 0.0
@@ -135,9 +132,6 @@ class Checkpoints:
     def save(self, state: State) -> None:
         """Write a state; the one before stays, those before it go."""
         start = time.monotonic()
-        if not self.writes:
-            self._written = start
-            return
         content = packed(State(state.tensors, state.numbers | {"key": self.key}))
         self._number += 1
         self.put(content, self._number)
@@ -221,17 +215,16 @@ class Workspace:
         ``checkpoints`` of the run.
     fingerprint
         SHA-256 of what all trainings of the run depend on: configuration, data, split.
-    note, writes
+    note
         As `Checkpoints` has them.
     """
 
     folder: Path
     fingerprint: str
     note: Callable[[str], None] = print
-    writes: bool = True
 
     def of(self, stage: str, inputs: Mapping[str, Any] | None = None) -> Checkpoints:
         """Return the checkpoints of one training; ``inputs``, as JSON takes them, are what else it depends on."""
         about = json.dumps([self.fingerprint, stage, inputs or {}], sort_keys=True)
         key = hashlib.sha256(about.encode()).hexdigest()
-        return Checkpoints(self.folder / f"{re.sub(r'[^a-z0-9]+', '-', stage)}-{key[:12]}", key, self.note, self.writes)
+        return Checkpoints(self.folder / f"{re.sub(r'[^a-z0-9]+', '-', stage)}-{key[:12]}", key, self.note)

@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from ddcnn.training.clipping import Stack
+from ddcnn.training.clipping import Stack, with_norms
 from ddcnn.training.distribution import Distribution
 from ddcnn.training.members import TrainableMembers
 
@@ -25,12 +25,7 @@ def climbed(
     moved: list[nn.Parameter] = []
     steps = []
     with torch.no_grad():
-        for stack in stacks:
-            gradients = [(p, p.grad, shape) for p, shape in stack if p.grad is not None]
-            if not gradients:
-                continue
-            norms = [torch.linalg.vector_norm(g.reshape(shape.numel(), -1), dim=1) for _, g, shape in gradients]
-            total = distribution.global_grad_norm([p for p, _, _ in gradients], torch.stack(norms))
+        for gradients, total in with_norms(distribution, stacks):
             share = radius / (total + 1e-12)
             moved += [p for p, _, _ in gradients]
             steps += [gradient * share.view(shape) for _, gradient, shape in gradients]
