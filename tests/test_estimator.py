@@ -242,3 +242,27 @@ def test_fits_in_threads_are_those_of_one_after_the_other(digits: Any) -> None:
     alone = scores().tolist()
     with joblib.parallel_backend("threading", n_jobs=2):
         assert scores(n_jobs=2).tolist() == alone
+
+
+def test_what_is_for_files_is_refused_for_arrays() -> None:
+    images, labels = np.random.default_rng(0).integers(0, 255, (40, 8, 8), dtype=np.uint8), np.arange(40) % 2
+    for data in ({"window": [-1000, 400]}, {"image_size": [4, 4]}):
+        config = {"data": data, "model": {"name": "tests.strategies.tiny:tiny"}, "training": {"epochs": 1}}
+        with pytest.raises(ddcnn.DdcnnError, match="is for files, and these images are given in memory"):
+            ddcnn.fit(images, labels, config=config)
+        with pytest.raises(ddcnn.DdcnnError, match="is for files, and these images are given in memory"):
+            ddcnn.DomainDecomposedClassifier(config=config).fit(images, labels)
+    with pytest.raises(ddcnn.DdcnnError, match=r"sets no images aside for a test; leave out data\.test"):
+        ddcnn.fit(images, labels, config={"data": {"test": 0.5}})
+
+
+def test_labels_that_a_saved_classifier_would_not_keep_are_refused() -> None:
+    images = np.random.default_rng(0).integers(0, 255, (40, 8, 8), dtype=np.uint8)
+    days = np.array(["2026-01-01", "2026-01-02"], "datetime64[D]")[np.arange(40) % 2]
+    with pytest.raises(ddcnn.DdcnnError, match=r"labels of type datetime64\[D\] would not be kept"):
+        ddcnn.DomainDecomposedClassifier().fit(images, days)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    config = ddcnn.Config.parse({"decomposition": {"overlap": np.int64(1), "grid": np.int64(2)}})
+    assert (config.decomposition.overlap, config.decomposition.grid) == ((1,), (2,))

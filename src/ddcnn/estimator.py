@@ -21,6 +21,7 @@ from ddcnn.data.csv_file import is_number
 from ddcnn.data.description import LABEL_KINDS
 from ddcnn.errors import DataError, RunError
 from ddcnn.experiments.fitting import Fitted, configured, fit_in_memory
+from ddcnn.experiments.given import refuse_for_files
 from ddcnn.runs.folder import RunFolder
 from ddcnn.runs.networks import load, open_saved
 
@@ -127,6 +128,8 @@ class DomainDecomposedClassifier(ClassifierMixin, BaseEstimator):
             labels = labels.ravel()
         check_classification_targets(labels)
         self.classes_, numbers = np.unique(labels, return_inverse=True)
+        if self.classes_.dtype.kind in "mM":
+            raise DataError(f"labels of type {self.classes_.dtype} would not be kept; give strings or numbers")
         if len(self.classes_) < 2:
             raise DataError(f"at least 2 classes are needed, got 1 class: {self.classes_[0]!r}")
         if sample_weight is not None:
@@ -134,6 +137,7 @@ class DomainDecomposedClassifier(ClassifierMixin, BaseEstimator):
         seed = check_random_state(self.random_state).randint(_LARGEST_SEED)
         given = {name: getattr(self, name) for name in _SHARED}
         config = configured(self.config, given | {"validation": self.validation_fraction, "seed": seed})
+        refuse_for_files(config.data)
         dataset = as_dataset(
             images,
             numbers,
@@ -186,7 +190,8 @@ class DomainDecomposedClassifier(ClassifierMixin, BaseEstimator):
         """Return a classifier that is fitted already, from a run of `save`, `ddcnn.train` or `ddcnn.compare`.
 
         ``classes_`` are what they were at `fit`; of another run, the names of the classes, as numbers if all are, and
-        ascend. Parameters are those of `ddcnn.load`.
+        ascend. Parameters are those of `ddcnn.load`. `fit` trains anew, from another seed and on this machine's choice
+        of computation.
         """
         network = load(path, strategy, trust=trust)
         saved = open_saved(RunFolder(path), strategy, trust=trust)

@@ -11,10 +11,10 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from ddcnn.aggregation import build_aggregation, check_aggregation
+from ddcnn.aggregation import build_aggregation, check_aggregation, check_scores_of
 from ddcnn.config import Config
 from ddcnn.decomposition import Decomposition, Grid, Subdomain, Subimages, build_decomposition
-from ddcnn.errors import FusionError, ModelError, in_one_line
+from ddcnn.errors import DecompositionError, FusionError, ModelError, in_one_line
 from ddcnn.fusion import Backend, Proofs, classifier_of
 from ddcnn.models import LocalCNNs, Normalization, build, width_rule
 from ddcnn.network import CNNDNN
@@ -63,7 +63,13 @@ class NetworkFactory:
     @cached_property
     def subdomains(self) -> tuple[Subdomain, ...]:
         """The N subdomains."""
-        return self.decomposition.subdomains(self.image_size)
+        found, expected = self.decomposition.subdomains(self.image_size), len(self.decomposition)
+        if len(found) != expected or not found:
+            raise DecompositionError(
+                f"decomposition {self.config.decomposition.name!r} cuts images into {len(found)} subdomains, and says "
+                f"that there are {expected}; there should be as many, and at least one"
+            )
+        return found
 
     def local_module(self, index: int, purpose: str = "local") -> nn.Module:
         """Build the local CNN of one subdomain, on the CPU; its seed is that of (run, purpose, subdomain)."""
@@ -176,7 +182,11 @@ class NetworkFactory:
                 raise ModelError(f"{s.name}: {str(error).replace(Subdomain.remedy, s.remedy)}") from None
             shape = (self.channels + s.added_channels, *s.shape)
             self._check(module, shape, f"the subimage of subdomain {s.index}", s.remedy)
-        self.aggregation(self.config.aggregation.name)
+        name, N = self.config.aggregation.name, len(self.decomposition)
+        width = max(self.feature_widths or [self.classes])
+        check_scores_of(
+            name, self.aggregation(name), torch.full((2, N, width), 1 / width, device=self.device), self.classes
+        )
 
     def examples(self) -> Iterator[tuple[nn.Module, tuple[int, ...]]]:
         """Yield the global CNN and a local CNN of each shape, with the shape of a small batch that it takes."""
@@ -228,6 +238,9 @@ class NetworkFactory:
     def _check(self, module: nn.Module, image: tuple[int, ...], what: str, remedy: str) -> None:
         batch = min(self.config.training.batch_size or _CHECK_BATCH, _CHECK_BATCH)
         shape, wanted = (batch, *image), (batch, self.classes)
+        solved = hasattr(module, "solve")  # without gradients
+        if not solved and not any(p.requires_grad for p in module.parameters()):
+            raise ModelError(f"model {self.config.model.name!r} has no parameter that learns; one at least is needed")
         name, where = f"model {self.config.model.name!r}", f"{what}, {'x'.join(map(str, image[1:]))} pixels"
         if math.prod(shape) > _LITTLE and _shape_of_scores(module, shape) == wanted:
             return

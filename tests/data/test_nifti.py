@@ -162,3 +162,13 @@ def test_without_nibabel_it_says_what_to_install(tmp_path: Path, monkeypatch: py
     monkeypatch.setitem(__import__("sys").modules, "nibabel.orientations", None)
     with pytest.raises(DataError, match=r"pip install 'ddcnn\[medical\]'"):
         read_nifti(tmp_path / "a.nii")
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-4000.0, -1500.0), (500.0, 3000.0)])
+def test_a_volume_that_the_window_makes_constant_is_refused(tmp_path: Path, low: float, high: float) -> None:
+    """One that is scaled to 0..1 already would be one shade of grey, and be answered as any other."""
+    values = np.linspace(low, high, 8 * 9 * 10, dtype=np.float32).reshape(8, 9, 10)
+    save_nifti(tmp_path / "a.nii", values)
+    with pytest.raises(DataError, match=r"which are all alike in the window -1000\.\.400"):
+        read_nifti(tmp_path / "a.nii", window=(-1000.0, 400.0))
+    assert read_nifti(tmp_path / "a.nii", window=(low, high)).max() == 255

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import jaxtyping
@@ -153,3 +154,134 @@ def test_a_copy_watches_its_own_layers() -> None:
         twin(run, [weight], torch.ones(3))
     twin_layer[0].p = 0.25
     assert torch.equal(twin(run, [weight], torch.ones(3)), torch.full((3,), 0.25))
+
+
+FACTORS: dict[str, Any] = {"one": 1.0, "in": {"two": [1.0]}}
+
+
+def _scaled(x: Tensor) -> Tensor:
+    return x * FACTORS["in"]["two"][0]
+
+
+class Counter:
+    """An object whose state nobody but itself knows."""
+
+    __slots__ = ("steps",)
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+
+class Reads(nn.Module):
+    """A network whose code reads more than its parameters; ``change`` changes what that is."""
+
+    factor = 1.0
+
+    def __init__(self, of: str) -> None:
+        super().__init__()
+        self.of, self.linear = of, nn.Linear(4, 2)
+        self.options, self.plain = {"a": {"p": [1.0]}}, SimpleNamespace(p=1.0)
+        if of == "object":
+            self.counter = Counter()
+        factor = 1.0
+
+        def enclosed() -> float:
+            return factor
+
+        def enclose(value: float) -> None:
+            nonlocal factor
+            factor = value
+
+        self.enclosed, self.enclose = enclosed, enclose
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.linear(x)
+        if self.of == "global":
+            return scores * FACTORS["one"]
+        if self.of == "global of a function":
+            return _scaled(scores)
+        if self.of == "class":
+            return scores * self.factor
+        if self.of == "nested":
+            return scores * self.options["a"]["p"][0]
+        if self.of == "closure":
+            return scores * self.enclosed()
+        if self.of == "object":
+            self.counter.steps += 1
+            return scores * (1.0 if self.counter.steps <= 2 * PASSES else 0.5)
+        return scores * self.plain.p
+
+    def change(self, value: float) -> None:
+        if self.of == "global":
+            FACTORS["one"] = value
+        elif self.of == "global of a function":
+            FACTORS["in"]["two"][0] = value
+        elif self.of == "class":
+            type(self).factor = value
+        elif self.of == "nested":
+            self.options["a"]["p"][0] = value
+        elif self.of == "closure":
+            self.enclose(value)
+        else:
+            self.plain.p = value
+
+
+@pytest.mark.parametrize("of", ["global", "global of a function", "class", "nested", "closure", "plain object"])
+def test_whatever_the_code_reads_is_seen_to_change(of: str) -> None:
+    network = Reads(of)
+    recorded, state, x = Recorded(network), [*network.parameters()], torch.ones(3, 4)
+    calls = []
+
+    def run(state: Any, x: Tensor) -> Tensor:
+        calls.append(None)
+        return torch.func.functional_call(network, dict(zip(["linear.weight", "linear.bias"], state, strict=True)), x)
+
+    try:
+        for _ in range(PASSES + 3):
+            before = recorded(run, state, x)
+        seen = len(calls)
+        assert torch.equal(recorded(run, state, x), before)
+        assert len(calls) == seen  # it is replayed
+        network.change(0.5)
+        assert torch.equal(recorded(run, state, x), 0.5 * before)
+        network.change(1.0)
+        assert torch.equal(recorded(run, state, x), before)
+    finally:
+        network.change(1.0)
+
+
+def test_an_object_with_a_state_of_its_own_is_run_each_time() -> None:
+    """Also none of its passes is one more than the training made: a recording would count."""
+    network = Reads("object")
+    recorded, state, x = Recorded(network), [*network.parameters()], torch.ones(3, 4)
+    found = [recorded(lambda _state, x: network(x), state, x) for _ in range(3 * PASSES)]
+    assert network.counter.steps == 3 * PASSES
+    for step, scores in enumerate(found):
+        torch.testing.assert_close(scores, found[0] * (1.0 if step < 2 * PASSES else 0.5))
+
+
+def test_a_fused_training_leaves_its_warm_up(seeded: None) -> None:
+    """The head learns first, then the body; how long, a plain object counts."""
+    networks = [WarmUp() for _ in range(3)]
+    x = torch.randn(8, 3, 4)
+    for backend in ("fused", "looped"):
+        trained = fuse(copy.deepcopy(networks), backend, sample_shape=(4,)).train()
+        moved = []
+        for _ in range(3 * PASSES):
+            trained.zero_grad()
+            trained(x).square().sum().backward()
+            moved.append(bool(trained.member_gradient(0)["body.weight"].any()))
+        assert moved.index(True) == 2 * PASSES, backend
+
+
+class WarmUp(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head, self.state = nn.Linear(4, 3), nn.Linear(3, 2), SimpleNamespace(steps=0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.state.steps += 1
+        seen = self.body(x).relu()
+        scores: Tensor = self.head(seen.detach() if self.state.steps <= 2 * PASSES else seen)
+        return scores

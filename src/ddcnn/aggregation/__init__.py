@@ -6,7 +6,7 @@ from ddcnn.aggregation.calibrated import Calibrated
 from ddcnn.aggregation.dense import Dense
 from ddcnn.aggregation.gated import Gated
 from ddcnn.aggregation.handed import HandedOver, LocalOutputs
-from ddcnn.aggregation.registry import AGGREGATIONS, Aggregation, build_aggregation, check_aggregation
+from ddcnn.aggregation.registry import AGGREGATIONS, Aggregation, build_aggregation, check_aggregation, check_scores_of
 from ddcnn.aggregation.vote import Vote
 from ddcnn.aggregation.weighted import WeightedAverage
 
@@ -24,4 +24,5 @@ __all__ = [
     "WeightedAverage",
     "build_aggregation",
     "check_aggregation",
+    "check_scores_of",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -220,6 +221,35 @@ def build_aggregation(
     with own_random_numbers(seed=seed):
         built = entry.build(handed, config)
     return Calibrated(built, handed) if config.calibrate else built
+
+
+def check_scores_of(name: str, module: nn.Module, handed: torch.Tensor, classes: int) -> None:
+    """Make sure that an aggregation returns a score for each class, and the same ones when it is asked again.
+
+    Parameters
+    ----------
+    handed
+        What it may be given, (B, N, F).
+
+    Raises
+    ------
+    AggregationError
+        It does not, or it raises an error itself.
+    """
+    try:
+        with torch.no_grad(), own_random_numbers(handed.device):
+            scores, again = (copy.deepcopy(module).eval()(handed.clone()) for _ in range(2))
+    except (RuntimeError, ValueError, TypeError, LookupError) as error:
+        raise AggregationError(f"aggregation {name!r} cannot decide: {in_one_line(error)}") from None
+    wanted = (len(handed), classes)
+    if not isinstance(scores, torch.Tensor) or tuple(scores.shape) != wanted or not scores.is_floating_point():
+        got = f"{tuple(scores.shape)} {scores.dtype}" if isinstance(scores, torch.Tensor) else type(scores).__name__
+        raise AggregationError(f"aggregation {name!r} should return scores (B, K) = {wanted}, got {got}")
+    if not torch.allclose(scores, again, equal_nan=True):
+        raise AggregationError(
+            f"aggregation {name!r} draws random numbers in eval mode, so an image would be decided in another way each "
+            "time; do so where self.training alone"
+        )
 
 
 def check_aggregation(config: AggregationConfig) -> None:

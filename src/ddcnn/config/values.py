@@ -6,6 +6,7 @@ import math
 import re
 import reprlib
 from collections.abc import Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,8 +28,8 @@ def _axes(value: Any) -> Any:
 def _split(value: Any) -> Any:
     if isinstance(value, str):
         value = value.lower().split("x")
-    if isinstance(value, int):
-        value = (value,)
+    if isinstance(value, Integral):  # NumPy's, too
+        value = (int(value),)
     return value
 
 

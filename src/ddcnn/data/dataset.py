@@ -154,6 +154,8 @@ def checked(dataset: Dataset) -> Dataset:
     if 0 in images.shape:
         raise DataError(f"{dataset.name}: images should have pixels, got shape {tuple(images.shape)}")
     check_classes(dataset.name, dataset.classes)
+    if labels.is_floating_point() or labels.is_complex():
+        raise DataError(f"{dataset.name}: labels should be whole numbers, got {labels.dtype}; give labels.long()")
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:
         hint = label_hint(labels.unique().numpy(), classes)

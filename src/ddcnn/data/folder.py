@@ -136,6 +136,8 @@ def _images(folder: Path, everything: Found) -> list[Path]:
     everything.add(found)
     if not found.files:
         holds = f"; it holds {listed(found.others)}" if found.others else ""
+        if {".nii", ".gz", ".dcm"} & {*found.others}:
+            holds += ": volumes are read by csv:PATH, a table with the columns file and label"
         raise DataError(
             f"{folder} holds no image ({', '.join(sorted(SUFFIXES))}){holds}; add some or remove the folder"
         )

@@ -53,6 +53,11 @@ def finished(
         values = resized(values, size)
     if window is not None:
         values = np.round((values - window[0]) * (255 / (window[1] - window[0]))).clip(0, 255).astype(np.uint8)
+        if int(values.max()) - int(values.min()) <= 1:
+            raise DataError(
+                f"{path} has values {low:g}..{high:g}, which are all alike in the window {window[0]:g}..{window[1]:g}; "
+                "give them in the unit of the window, such as Hounsfield units"
+            )
     return np.ascontiguousarray(values[None])
 
 

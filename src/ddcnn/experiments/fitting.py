@@ -16,7 +16,7 @@ from ddcnn.data.description import InputDescription
 from ddcnn.engines import build_engine
 from ddcnn.errors import ConfigError
 from ddcnn.experiments.compare import train
-from ddcnn.experiments.given import as_config, taken
+from ddcnn.experiments.given import as_config, refuse_for_files, taken
 from ddcnn.experiments.job import Job
 from ddcnn.network import CNNDNN
 from ddcnn.planning import choose_threads, computing_with, decide, prepare
@@ -97,6 +97,8 @@ def fit(
         "epochs": epochs, "batch_size": batch_size, "lr": lr, "validation": validation, "seed": seed,
     }  # fmt: skip
     full = configured(config, given)
+    if y is not None:  # a table names files
+        refuse_for_files(full.data)
     dataset = as_dataset(
         X, y, groups=groups, layout=layout, classes=classes, sample_weight=sample_weight, config=full.data
     )
@@ -122,7 +124,12 @@ def configured(config: Config | Mapping[str, Any] | None, given: Mapping[str, An
             section[parent] = dict(section.get(parent) or {})
             section = section[parent]
         section[last] = value
-    values["data"] = dict(values.get("data") or {}) | {"test": 0}
+    data = dict(values.get("data") or {})
+    if not isinstance(config, Config) and data.get("test"):
+        raise ConfigError(
+            "fit sets no images aside for a test; leave out data.test, or use ddcnn.train or ddcnn.compare"
+        )
+    values["data"] = data | {"test": 0}
     found = Config.parse(values)
     if found.data.folds is not None:
         raise ConfigError("fit trains one network on all images; leave data.folds out, or use ddcnn.compare")

@@ -52,13 +52,19 @@ def taken(config: Config, data: Given, known: InputDescription | None = None) ->
     if data is None:
         return config, None
     dataset = as_given(data, config.data, known=known)
-    asked = [name for name in _FOR_FILES if getattr(config.data, name) is not None]
-    if asked and isinstance(data, tuple | list):
-        raise DataError(f"data.{asked[0]} is for files, and these images are given in memory; leave it out")
+    if isinstance(data, tuple | list):
+        refuse_for_files(config.data)
     if dataset.name == config.data.source:
         return config, dataset
     source = config.data.model_copy(update={"source": ARRAYS})
     return config.model_copy(update={"data": source}), dataset
+
+
+def refuse_for_files(config: DataConfig) -> None:
+    """Raise a `DataError` if something is asked for that is done to files, and images are given in memory."""
+    asked = [name for name in _FOR_FILES if getattr(config, name) is not None]
+    if asked:
+        raise DataError(f"data.{asked[0]} is for files, and these images are given in memory; leave it out")
 
 
 def described(folder: RunFolder) -> InputDescription | None:

@@ -11,7 +11,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ddcnn.errors import FusionError
+from ddcnn.errors import FusionError, in_one_line
 from ddcnn.fusion.choice import fastest, network_key, ratio
 from ddcnn.fusion.fuse import BackendName, FusedCNN, build, unfuse
 from ddcnn.fusion.proof import LARGE, TOLERANCE
@@ -45,7 +45,10 @@ def for_inference(
     if len(dtypes) != 1:
         return _kept(network, "it has numbers of several types, or none")
     (dtype,) = dtypes
-    expected, x = _expected(modules, sample_shape)
+    try:
+        expected, x = _expected(modules, sample_shape)
+    except (RuntimeError, TypeError, ValueError) as error:
+        return _kept(network, f"it does not compute in float64: {in_one_line(error)}")
     pairs, obstacle = foldable(modules[0])
     for module in modules:
         fold(module, pairs)  # in float64, as all that is compared
@@ -142,7 +145,7 @@ def _scores(network: nn.Module, x: Tensor) -> Tensor:
     # PyTorch imports a second's worth of compiler when a mode is first used, so only where memory needs it
     sparing = SampleBySample() if x.nbytes > LARGE else contextlib.nullcontext()  # type: ignore[no-untyped-call]
     with torch.autocast(x.device.type, enabled=False), sparing:
-        scores: Tensor = network.double().eval()(x)
+        scores: Tensor = network.double().eval()(x.clone())  # which may be changed in place
     return scores
 
 

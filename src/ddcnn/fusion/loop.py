@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ddcnn.errors import FusionError
 from ddcnn.fusion.tap import Tap
+from ddcnn.seeds import own_random_numbers
 
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of axes
 
@@ -30,7 +31,7 @@ class LoopBody(nn.Module):
     def __init__(self, modules: Sequence[nn.Module], *, channels_last: bool) -> None:
         super().__init__()
         self.channels_last = channels_last
-        self._tried: bool | None = None
+        self._tried: dict[bool, bool] = {}  # in eval and in train mode
         self.networks = nn.ModuleList(modules)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,15 +57,16 @@ class LoopBody(nn.Module):
         """Tell whether the networks work with this layout: tried once, on a copy."""
         if not x.is_cuda and any(map(_crashes_channels_last, self.networks[0].modules())):
             return False
-        if self._tried is None:
-            network = copy.deepcopy(self.networks[0]).eval()
+        training = self.networks[0].training
+        if training not in self._tried:
+            network = copy.deepcopy(self.networks[0])
             try:
-                with torch.no_grad():
-                    network(x[:1, 0].contiguous(memory_format=form))
-                self._tried = True
-            except RuntimeError:
-                self._tried = False
-        return self._tried
+                with torch.no_grad(), own_random_numbers(x.device):
+                    network(x[: 2 if training else 1, 0].contiguous(memory_format=form))
+                self._tried[training] = True
+            except (RuntimeError, ValueError):
+                self._tried[training] = False
+        return self._tried[training]
 
     def member_state(self, n: int) -> dict[str, Tensor]:
         """Return views of the parameters and buffers of network n."""

@@ -114,7 +114,13 @@ def _announce(candidate: nn.Module, members: int) -> None:
 
 def _mismatch(candidate: StackedBody | LoopBody, network: Callable[[int], nn.Module], x: Tensor) -> str:
     members = x.shape[1]
-    if draws := _draws(network(0).double().train(), x[:, 0]):
+    try:
+        draws = _draws(network(0).double().train(), x[:, 0].clone())
+    except _FAILURES as error:
+        with torch.no_grad():
+            network(0).train()(x[:, 0].float())  # what it raises here is an error of the user's
+        return f"it cannot be compared in float64: {_first_line(error)}"
+    if draws:
         return draws  # then any difference may be chance
     twin = copy.deepcopy(candidate).double()
     for n in range(members):
@@ -174,7 +180,7 @@ def _run(network: nn.Module, x: Tensor, weights: Callable[[Tensor], Tensor]) -> 
     """Run forward and backward; return the scores, and the gradient of their weighted sum in the input."""
     inputs = x.clone().requires_grad_()
     with NothingRandom():
-        scores = check_scores(network(inputs))
+        scores = check_scores(network(inputs.clone()))  # which may be changed in place, a leaf may not
     if scores.requires_grad:
         (scores * weights(scores)).sum().backward()
     return scores.detach(), torch.zeros_like(x) if inputs.grad is None else inputs.grad

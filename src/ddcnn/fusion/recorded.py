@@ -3,16 +3,16 @@
 A fused network runs its own Python code on values that know of N, at some 20 microseconds per operator. A training
 repeats the same operators on the same shapes thousands of times. So after some passes they are recorded, below what
 knows of N, and then replayed: the same kernels on the same numbers, hence bit-equal; this is checked before the first
-replay. Whatever could change what the code does is compared at each pass: shapes, number format, and the attributes of
-all layers. Where anything differs, recording fails, or the code draws from Python's or NumPy's generators, the code
-runs.
+replay. Whatever could change what the code does is compared at each pass: shapes, number format, the attributes of all
+layers, and what else their code reads (`ddcnn.fusion.watched`). Where anything differs or cannot be watched, recording
+fails, or the code draws from Python's or NumPy's generators, the code runs.
 """
 
 from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from ddcnn.fusion.structural_equality import options
+from ddcnn.fusion.watched import UnwatchableError, same, watched
 from ddcnn.seeds import own_random_numbers
 
 PASSES = 24
@@ -47,7 +47,8 @@ class Recorded:
     def __init__(self, template: nn.Module) -> None:
         self.after = PASSES
         self._template = template
-        self._attributes: list[object] = []
+        self._read: Callable[[], list[object]] | None = None
+        self._before: list[object] = []
         self._passes: dict[object, int] = {}
         self._graphs: dict[object, GraphModule | None] = {}
 
@@ -68,9 +69,7 @@ class Recorded:
         kind = _kind(state, x)
         if kind is None:
             return run(state, x)
-        now = list(_attributes(self._template))
-        if len(now) != len(self._attributes) or not all(map(_same, now, self._attributes)):
-            self._attributes = now
+        if not self._is_as_before():
             self._passes.clear()
             self._graphs.clear()
         if kind not in self._graphs:
@@ -81,22 +80,15 @@ class Recorded:
         graph = self._graphs[kind]
         return run(state, x) if graph is None else graph(state, x)
 
-
-def _attributes(template: nn.Module) -> Iterator[object]:
-    """Yield the attributes of all layers; of a list or a dictionary, what it holds."""
-    for layer in template.modules():
-        for name, value in options(layer).items():
-            yield name
-            if isinstance(value, list | set):
-                yield from value
-            elif isinstance(value, dict):
-                yield from value.items()
-            else:
-                yield value
-
-
-def _same(a: object, b: object) -> bool:
-    return a is b or (type(a) is type(b) and isinstance(a, str | int | float | tuple) and a == b)
+    def _is_as_before(self) -> bool:
+        """Tell whether all that the code reads is as it was at the last pass; no, if that cannot be told."""
+        try:
+            self._read = self._read or watched(self._template)
+            now = self._read()
+        except (UnwatchableError, RecursionError):
+            return False
+        before, self._before = self._before, now
+        return len(now) == len(before) and all(map(same, now, before))
 
 
 def _kind(state: Sequence[Tensor], x: Tensor) -> object:

@@ -6,7 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 
 from ddcnn.errors import ModelError, in_one_line
 from ddcnn.models.cnn3d import CNN3D
@@ -67,8 +69,23 @@ def build(
     factory = MODELS.find(name)
     with own_random_numbers(seed=seed):
         try:
-            return factory(in_channels, classes, image_size, width=width, **(options or {}))
+            module = factory(in_channels, classes, image_size, width=width, **(options or {}))
         except TypeError as error:
             raise ModelError(
                 f"model {name!r} cannot be built with options {options or {}}: {in_one_line(error)}"
             ) from None
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ModelError(f"model {name!r} is compiled by torch.jit; give the module itself")
+        if any(isinstance(p, UninitializedParameter) for p in module.parameters()):
+            _complete(name, module, (2, in_channels, *image_size))
+        return module
+
+
+def _complete(name: str, module: nn.Module, shape: tuple[int, ...]) -> None:
+    """Let lazy layers see an input, from which they know their sizes."""
+    try:
+        with torch.no_grad():
+            module(torch.zeros(shape))
+    except (RuntimeError, ValueError, TypeError) as error:
+        size = "x".join(map(str, shape[2:]))
+        raise ModelError(f"model {name!r} does not fit images of {size} pixels: {in_one_line(error)}") from None

@@ -179,7 +179,7 @@ def _unmeasured(
             (network,) = _possible(networks, chosen, indices, images, None)[0].values()
             measure({candidate: _timed(candidate.precision, network, images)}, rounds=0)
         except FusionError as error:
-            if compute.backend == candidate.backend:
+            if candidate.backend in (compute.backend, "looped"):
                 raise
             obstacles.append(str(error).partition("; use")[0])
             continue

@@ -147,7 +147,7 @@ def decide(setup: Setup, whole: Sequence[str], workers: int = 1) -> tuple[Setup,
     networks, ranks = setup.networks, setup.ranks
     subdomains = len(networks.decomposition)
     data, compute, plan = plan_memory(setup.data, networks, setup.compute, whole)
-    if workers > 1:
+    if workers > 1 and setup.config.compute.group is None:
         share = math.ceil(subdomains / workers)
         compute = compute.with_(group=min(compute.group or share, share))
     compute, reasons = choose_fastest(data, networks, compute, ranks, plan, steps=_steps(setup, whole))

@@ -1,0 +1,189 @@
+"""What the code of a network reads beside parameters, buffers and its input: all of it must be plain to be watched.
+
+These are the attributes of its layers and of their classes, and what its own functions read from modules and closures.
+Code of PyTorch, of the libraries of networks and of Python itself is taken to read nothing that changes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import dis
+import enum
+import sys
+import types
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from ddcnn.fusion.structural_equality import options
+
+_KNOWN = {"torch", "ddcnn", "timm", "torchvision", "monai", "einops", "numpy", "jaxtyping", *sys.stdlib_module_names}
+_ATOMS = frozenset({
+    *(type(None), bool, int, float, complex, str, bytes, range, slice, type(...), type, types.ModuleType),
+    *(types.FunctionType, types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType),
+    *(torch.dtype, torch.device, torch.memory_format, torch.layout),
+})  # fmt: skip
+_READS = ("LOAD_ATTR", "LOAD_METHOD")
+_DEPTH = 20
+_NOTHING = object()
+
+
+class UnwatchableError(Exception):
+    """Something cannot be told from what it was before."""
+
+
+def watched(template: nn.Module) -> Callable[[], list[object]]:
+    """Return a function that returns all that the code of a network reads now, to be compared by value.
+
+    Raises
+    ------
+    UnwatchableError
+        The code reads what has a state of its own, such as a generator or an object of any class.
+    """
+    sources = _Sources()
+    for layer in template.modules():
+        sources.add_class(type(layer))
+        for value in options(layer).values():
+            sources.add(value)
+    places = sources.places
+
+    def read() -> list[object]:
+        found: list[object] = []
+        for layer in template.modules():
+            for name, value in options(layer).items():
+                found.append(name)
+                found.append(value if type(value) in _ATOMS else plain(value))
+        found += [plain(place()) for place in places]
+        return found
+
+    read()  # it may raise
+    return read
+
+
+def plain(value: object, depth: int = _DEPTH) -> object:
+    """Return a value as one that stays as it is and is compared by what it holds."""
+    kind = type(value)
+    if kind in _ATOMS or isinstance(value, enum.Enum | type):
+        return value
+    if not depth:
+        raise UnwatchableError
+    if kind in (tuple, list, torch.Size):
+        return (kind, *[plain(one, depth - 1) for one in value])  # type: ignore[attr-defined]
+    if kind in (set, frozenset):
+        return (kind, frozenset(plain(one, depth - 1) for one in value))  # type: ignore[attr-defined]
+    if isinstance(value, dict):
+        return (kind, *[(plain(k, depth - 1), plain(v, depth - 1)) for k, v in value.items()])
+    if isinstance(value, partial):
+        return (kind, plain((value.func, value.args, value.keywords), depth - 1))
+    if isinstance(value, types.MethodType):
+        return (kind, value.__func__, id(value.__self__))
+    if kind is types.SimpleNamespace or (dataclasses.is_dataclass(value) and hasattr(value, "__dict__")):
+        return (kind, plain(vars(value), depth - 1))
+    raise UnwatchableError
+
+
+def same(a: object, b: object) -> bool:
+    """Tell whether two values of `plain` are the same; 1, 1.0 and True are not."""
+    if a is b:
+        return True
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+class _Sources:
+    """Collects where functions of the user's own read what is no parameter of theirs."""
+
+    def __init__(self) -> None:
+        self.places: list[Callable[[], object]] = []
+        self._seen: set[int] = set()
+
+    def add(self, value: object) -> None:
+        """Look at a value that code may call: a function, a class, or what holds some."""
+        if isinstance(value, types.FunctionType):
+            self._add_function(value)
+        elif isinstance(value, types.MethodType):
+            self.add(value.__func__)
+        elif isinstance(value, type):
+            self.add_class(value)
+        elif isinstance(value, partial):
+            self.add(value.func)
+        elif isinstance(value, property):
+            self.add(value.fget)
+        elif isinstance(value, staticmethod | classmethod):
+            self.add(value.__func__)
+        elif isinstance(value, list | tuple | dict):
+            for one in value.values() if isinstance(value, dict) else value:
+                if not isinstance(one, list | tuple | dict):
+                    self.add(one)
+
+    def add_class(self, cls: type) -> None:
+        """Look at the functions and the values of a class, and of those that it derives from."""
+        for one in cls.__mro__:
+            if _is_known(one.__module__) or id(one) in self._seen:
+                continue
+            self._seen.add(id(one))
+            for name, value in vars(one).items():
+                if isinstance(value, types.FunctionType | property | staticmethod | classmethod | type):
+                    self.add(value)
+                elif not (name.startswith("__") and name.endswith("__")) and not hasattr(type(value), "__get__"):
+                    self.places.append(partial(_of_class, one, name))
+
+    def _add_function(self, function: types.FunctionType) -> None:
+        if _is_known(function.__module__) or id(function) in self._seen:
+            return
+        self._seen.add(id(function))
+        for cell in function.__closure__ or ():
+            self._add_place(partial(_of_cell, cell), ())
+        for value in (function.__defaults__, function.__kwdefaults__):
+            self._add_place(partial(_given, value), ())
+        for code in _codes(function.__code__):
+            read = {one.argval for one in dis.get_instructions(code) if one.opname in _READS}
+            for one in dis.get_instructions(code):
+                if one.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+                    self._add_place(partial(function.__globals__.get, one.argval), read)
+                elif one.opname == "IMPORT_NAME":
+                    self._add_place(partial(sys.modules.get, one.argval), read)
+
+    def _add_place(self, place: Callable[[], object], read: Any) -> None:
+        value = place()
+        if isinstance(value, types.ModuleType):
+            if not _is_known(value.__name__):
+                for name in sorted(read):
+                    if name in vars(value) and not isinstance(vars(value)[name], types.ModuleType):
+                        self._add_place(partial(vars(value).get, name), ())
+            return
+        self.add(value)
+        self.places.append(place)  # a function may be replaced by another one
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for one in code.co_consts:
+        if isinstance(one, types.CodeType):
+            yield from _codes(one)
+
+
+def _is_known(module: str | None) -> bool:
+    return str(module).partition(".")[0] in _KNOWN
+
+
+def _of_class(cls: type, name: str) -> object:
+    return vars(cls).get(name, _NOTHING)
+
+
+def _of_cell(cell: types.CellType) -> object:
+    try:
+        value = cell.cell_contents
+    except ValueError:
+        return None  # not filled yet
+    return None if isinstance(value, nn.Module | type) else value  # layers are watched; __class__ is a cell, too
+
+
+def _given(value: object) -> object:
+    return value
