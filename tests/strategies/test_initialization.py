@@ -184,6 +184,22 @@ def test_weights_that_learned_from_held_out_images_are_refused(
     ddcnn.train(Config.parse(unseen | {"out": tmp_path / "out"}))
 
 
+def test_what_the_run_before_has_learned_from_counts(
+    run: Path, values: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    """A network that was trained on some images, then on others, has seen both."""
+    images = np.load(Path(values()["data"]["source"].removeprefix("npz:")))
+    np.savez(tmp_path / "d.npz", images=images["images"][..., ::-1], labels=images["labels"])
+    others = {"source": f"npz:{tmp_path / 'd.npz'}"}
+    ddcnn.train(Config.parse(values(init={"weights": run}, data=others) | {"out": tmp_path / "second"}))
+    third = values(init={"weights": tmp_path / "second"}, seed=1) | {"out": tmp_path / "third"}
+    with pytest.raises(ConfigError, match="second learned from"):
+        ddcnn.train(Config.parse(third))
+    split = Split.from_json((run / "split.json").read_text())
+    found = ddcnn.evaluate(tmp_path / "second", data=(images["images"], images["labels"]), trust=True)
+    assert found["learned_from"] == len(split.train) + len(split.validation)
+
+
 def test_what_follows_trained_local_cnns_is_what_follows_them_in_one_run(
     run: Path, values: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:

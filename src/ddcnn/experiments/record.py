@@ -22,6 +22,7 @@ from ddcnn.experiments.results import comparison_of
 from ddcnn.machine import processor
 from ddcnn.planning import Setup
 from ddcnn.runs.folder import BEGUN, MISTAKES, RunFolder, versions
+from ddcnn.runs.learned import content_to_keep
 from ddcnn.runs.networks import describe_data, save_networks
 from ddcnn.strategies import StrategyResult
 from ddcnn.training import Progress, StageTimer
@@ -109,12 +110,12 @@ def open_run(
 
 def write_facts(folder: RunFolder, setup: Setup, command: str) -> None:
     """Write what is known before the training, as far as a process that was killed has not done so."""
-    data = setup.data
+    data, weights = setup.data, setup.config.init.weights
     facts: dict[str, Callable[[str], None]] = {
         "environment.json": lambda name: folder.write_json(name, environment(setup.compute.device, command)),
         "data.json": lambda name: folder.write_json(name, describe_data(data, setup.config.data)),
         "split.json": lambda name: folder.write_text(name, data.split.to_json()),
-        "content.safetensors": lambda name: folder.write_tensors(name, {"digests": data.content}),
+        "content.safetensors": lambda name: folder.write_tensors(name, content_to_keep(data.content, weights)),
     }
     if bad := data.dataset.bad_files:
         files = [{"file": one.file, "reason": one.reason} for one in bad]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from ddcnn.data.content import are_among
 from ddcnn.data.splits import Split
 from ddcnn.errors import RunError
 from ddcnn.runs.folder import RunFolder
@@ -20,7 +22,7 @@ class Learned:
     Attributes
     ----------
     trained
-        Of those that the run was trained on.
+        Of those that the run was trained on, or the run that it began with.
     validated
         Of those that chose its epochs.
     """
@@ -45,8 +47,17 @@ def learned_by(folder: RunFolder) -> Learned | None:
     if not folder.has("content.safetensors"):
         return None
     split = Split.from_json(folder.read_text("split.json"))
-    content = folder.read_tensors("content.safetensors").get("digests", torch.empty(0, 16, dtype=torch.uint8))
+    tensors = folder.read_tensors("content.safetensors")
+    content = tensors.get("digests", torch.empty(0, 16, dtype=torch.uint8))
+    before = tensors.get("before", content[:0])
     used = torch.cat([split.train, split.validation])
-    if content.ndim != 2 or not len(used) or int(used.max()) >= len(content):
+    if content.ndim != 2 or before.shape[1:] != content.shape[1:] or not len(used) or int(used.max()) >= len(content):
         raise RunError(f"{folder.path / 'content.safetensors'} does not go with split.json; train again")
-    return Learned(content[split.train], content[split.validation])
+    return Learned(torch.cat([content[split.train], before]), content[split.validation])
+
+
+def content_to_keep(content: UInt8[Tensor, "n 16"], weights: Path | None) -> dict[str, Tensor]:
+    """Return what a run keeps of its images, and of those that the run which it begins with has learned from."""
+    if weights is None or not weights.is_dir() or (learned := learned_by(RunFolder(weights))) is None:
+        return {"digests": content}
+    return {"digests": content, "before": learned.all[~are_among(learned.all, content)]}
