@@ -172,6 +172,13 @@ class Counter:
         self.steps = 0
 
 
+class Schedule:
+    """An object that hides nothing, and knows itself."""
+
+    def __init__(self) -> None:
+        self.p, self.own = 1.0, self
+
+
 class Reads(nn.Module):
     """A network whose code reads more than its parameters; ``change`` changes what that is."""
 
@@ -181,6 +188,7 @@ class Reads(nn.Module):
         super().__init__()
         self.of, self.linear = of, nn.Linear(4, 2)
         self.options, self.plain = {"a": {"p": [1.0]}}, SimpleNamespace(p=1.0)
+        self.schedule = Schedule()
         if of == "object":
             self.counter = Counter()
         factor = 1.0
@@ -209,6 +217,8 @@ class Reads(nn.Module):
         if self.of == "object":
             self.counter.steps += 1
             return scores * (1.0 if self.counter.steps <= 2 * PASSES else 0.5)
+        if self.of == "object of a class":
+            return scores * self.schedule.p
         return scores * self.plain.p
 
     def change(self, value: float) -> None:
@@ -222,11 +232,15 @@ class Reads(nn.Module):
             self.options["a"]["p"][0] = value
         elif self.of == "closure":
             self.enclose(value)
+        elif self.of == "object of a class":
+            self.schedule.p = value
         else:
             self.plain.p = value
 
 
-@pytest.mark.parametrize("of", ["global", "global of a function", "class", "nested", "closure", "plain object"])
+@pytest.mark.parametrize(
+    "of", ["global", "global of a function", "class", "nested", "closure", "plain object", "object of a class"]
+)
 def test_whatever_the_code_reads_is_seen_to_change(of: str) -> None:
     network = Reads(of)
     recorded, state, x = Recorded(network), [*network.parameters()], torch.ones(3, 4)

@@ -6,9 +6,9 @@ Code of PyTorch, of the libraries of networks and of Python itself is taken to r
 
 from __future__ import annotations
 
-import dataclasses
 import dis
 import enum
+import logging
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -20,7 +20,18 @@ from torch import nn
 
 from ddcnn.fusion.structural_equality import options
 
-_KNOWN = {"torch", "ddcnn", "timm", "torchvision", "monai", "einops", "numpy", "jaxtyping", *sys.stdlib_module_names}
+_KNOWN = {
+    "torch",
+    "ddcnn",
+    "timm",
+    "torchvision",
+    "monai",
+    "transformers",
+    "einops",
+    "numpy",
+    "jaxtyping",
+    *sys.stdlib_module_names,
+}
 _ATOMS = frozenset({
     *(type(None), bool, int, float, complex, str, bytes, range, slice, type(...), type, types.ModuleType),
     *(types.FunctionType, types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType),
@@ -41,7 +52,7 @@ def watched(template: nn.Module) -> Callable[[], list[object]]:
     Raises
     ------
     UnwatchableError
-        The code reads what has a state of its own, such as a generator or an object of any class.
+        The code reads what may have a state that cannot be seen, such as a generator of random numbers.
     """
     sources = _Sources()
     for layer in template.modules():
@@ -52,37 +63,69 @@ def watched(template: nn.Module) -> Callable[[], list[object]]:
 
     def read() -> list[object]:
         found: list[object] = []
+        seen: set[int] = set()
         for layer in template.modules():
             for name, value in options(layer).items():
                 found.append(name)
-                found.append(value if type(value) in _ATOMS else plain(value))
-        found += [plain(place()) for place in places]
+                found.append(value if type(value) in _ATOMS else plain(value, seen))
+        found += [plain(place(), seen) for place in places]
         return found
 
     read()  # it may raise
     return read
 
 
-def plain(value: object, depth: int = _DEPTH) -> object:
-    """Return a value as one that stays as it is and is compared by what it holds."""
-    kind = type(value)
-    if kind in _ATOMS or isinstance(value, enum.Enum | type):
+def plain(value: object, seen: set[int] | None = None, depth: int = _DEPTH) -> object:
+    """Return a value as one that stays as it is and is compared by what it holds.
+
+    Parameters
+    ----------
+    seen
+        Objects that were looked at already: they are not looked at again.
+
+    Raises
+    ------
+    UnwatchableError
+        It may hold what cannot be seen.
+    """
+    kind, seen = type(value), set() if seen is None else seen
+    if kind in _ATOMS or isinstance(value, enum.Enum | type | logging.Logger):
         return value
     if not depth:
         raise UnwatchableError
-    if kind in (tuple, list, torch.Size):
-        return (kind, *[plain(one, depth - 1) for one in value])  # type: ignore[attr-defined]
-    if kind in (set, frozenset):
-        return (kind, frozenset(plain(one, depth - 1) for one in value))  # type: ignore[attr-defined]
+
+    def inner(one: object) -> object:
+        return plain(one, seen, depth - 1)
+
+    if isinstance(value, tuple | list):
+        return (kind, *map(inner, value))
+    if isinstance(value, set | frozenset):
+        return (kind, frozenset(map(inner, value)))
     if isinstance(value, dict):
-        return (kind, *[(plain(k, depth - 1), plain(v, depth - 1)) for k, v in value.items()])
+        return (kind, *[(inner(k), inner(v)) for k, v in value.items()])
     if isinstance(value, partial):
-        return (kind, plain((value.func, value.args, value.keywords), depth - 1))
+        return (kind, inner((value.func, value.args, value.keywords)))
     if isinstance(value, types.MethodType):
         return (kind, value.__func__, id(value.__self__))
-    if kind is types.SimpleNamespace or (dataclasses.is_dataclass(value) and hasattr(value, "__dict__")):
-        return (kind, plain(vars(value), depth - 1))
-    raise UnwatchableError
+    if not _shows_all(value):
+        raise UnwatchableError
+    if id(value) in seen:
+        return (kind, id(value))
+    seen.add(id(value))
+    return (kind, inner(vars(value)))
+
+
+class _Ordinary:
+    """An object whose state is its attributes."""
+
+
+def _shows_all(value: object) -> bool:
+    """Tell whether all that an object holds is in its ``__dict__``: then it is no larger than one of any class."""
+    kind = type(value)
+    if isinstance(value, nn.Module) or not hasattr(value, "__dict__"):
+        return False
+    ordinary = kind.__basicsize__ == _Ordinary.__basicsize__ and not kind.__itemsize__
+    return ordinary or kind is types.SimpleNamespace
 
 
 def same(a: object, b: object) -> bool:
@@ -121,6 +164,10 @@ class _Sources:
             for one in value.values() if isinstance(value, dict) else value:
                 if not isinstance(one, list | tuple | dict):
                     self.add(one)
+        elif type(value) not in _ATOMS and _shows_all(value) and id(value) not in self._seen:
+            self._seen.add(id(value))
+            self.add_class(type(value))
+            self.add(vars(value))
 
     def add_class(self, cls: type) -> None:
         """Look at the functions and the values of a class, and of those that it derives from."""
