@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ddcnn import cores
+from ddcnn import control_groups, cores
 from ddcnn.cores import CoreTimes, busy_with_others, core_quota, threads_beside, usable_cores
+from ddcnn.planning.checkup import available_memory
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="files of Linux")
 
@@ -92,8 +93,39 @@ def test_quota_of_control_groups(
     for name, text in files.items():
         (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "groups" / name).write_text(text)
-    monkeypatch.setattr(cores, "_OWN_GROUPS", tmp_path / "own")
-    monkeypatch.setattr(cores, "_GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(control_groups, "_OWN", tmp_path / "own")
+    monkeypatch.setattr(control_groups, "_ROOT", tmp_path / "groups")
     assert core_quota() == quota
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 1, 2, 3})
     assert usable_cores() == (4 if quota is None else max(1, round(quota)))
+
+
+@linux
+@pytest.mark.parametrize(
+    ("groups", "files", "free"),
+    [
+        # a scheduler limits the group of a job, not the one around all
+        ("0::/slurm/job_7", {"slurm/job_7/memory.max": "9000\n", "slurm/job_7/memory.current": "2000\n"}, 7000),
+        (
+            "0::/slurm/job_7",
+            {
+                "slurm/memory.max": "6000",
+                "slurm/memory.current": "5500",
+                "slurm/job_7/memory.max": "max",
+                "slurm/job_7/memory.current": "2000",
+            },
+            500,
+        ),
+        ("5:memory:/x", {"memory/x/memory.limit_in_bytes": "800", "memory/x/memory.usage_in_bytes": "900"}, 0),
+    ],
+)
+def test_memory_of_control_groups(
+    groups: str, files: dict[str, str], free: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own").write_text(f"{groups}\n")
+    for name, text in files.items():
+        (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "groups" / name).write_text(text)
+    monkeypatch.setattr(control_groups, "_OWN", tmp_path / "own")
+    monkeypatch.setattr(control_groups, "_ROOT", tmp_path / "groups")
+    assert available_memory() == free

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+
+from ddcnn.control_groups import control_groups, words
 
 _STAT = Path("/proc/stat")
-_OWN_GROUPS = Path("/proc/self/cgroup")
-_GROUPS = Path("/sys/fs/cgroup")
 _SHORT, _LONG = 0.2, 0.8  # seconds of a look at the load, and of another one before it is believed
 SOME = 0.5  # of a core: less is what any machine does beside
 
@@ -33,42 +32,23 @@ def core_quota() -> float | None:
     It is what ``docker run --cpus`` and Kubernetes' limits set: ``cpu.max`` (version 2) or ``cpu.cfs_quota_us`` of the
     group itself or of one around it.
     """
-    if not sys.platform.startswith("linux") or not _OWN_GROUPS.exists():
-        return None
     limits = []
-    for line in _OWN_GROUPS.read_text(encoding="utf-8").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            limits += [_quotient(_words(group / "cpu.max")) for group in _around(_GROUPS, path)]
-        elif "cpu" in controllers.split(","):
-            for group in _around(_GROUPS / "cpu", path):
-                words = [_words(group / f"cpu.cfs_{what}_us") for what in ("quota", "period")]
-                limits.append(_quotient([word[0] for word in words if word]))
+    for group, version in control_groups("cpu"):
+        if version == 2:
+            limits.append(_quotient(words(group / "cpu.max")))
+        else:
+            pair = [words(group / f"cpu.cfs_{what}_us") for what in ("quota", "period")]
+            limits.append(_quotient([found[0] for found in pair if found]))
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def _around(root: Path, path: str) -> Iterator[Path]:
-    """Yield a group and those around it; in a container the path may be one that only the host sees."""
-    inside = PurePosixPath(path.lstrip("/"))
-    for group in (inside, *inside.parents):
-        if ".." not in group.parts:
-            yield root / group
-
-
-def _words(file: Path) -> list[str]:
-    try:
-        return file.read_text(encoding="ascii").split()
-    except (OSError, UnicodeDecodeError):
-        return []
-
-
-def _quotient(words: list[str]) -> float | None:
+def _quotient(pair: list[str]) -> float | None:
     """Return quota / period.
 
     >>> _quotient(["150000", "100000"]), _quotient(["max", "100000"]), _quotient(["-1", "100000"])
     (1.5, None, None)
     """
-    quota, period = (int(word) if word.isdigit() else 0 for word in words) if len(words) == 2 else (0, 0)
+    quota, period = (int(word) if word.isdigit() else 0 for word in pair) if len(pair) == 2 else (0, 0)
     return quota / period if quota and period else None
 
 

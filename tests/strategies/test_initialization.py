@@ -200,6 +200,22 @@ def test_what_the_run_before_has_learned_from_counts(
     assert found["learned_from"] == len(split.train) + len(split.validation)
 
 
+def test_what_a_limit_leaves_out_of_the_second_run_was_learned_from_in_the_first(
+    run: Path, values: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    """The second run knows all images of the first one, trains on few of them, and hides nothing."""
+    few = values(init={"weights": run}, data={"limit_train": 9, "limit_val": 3}) | {"out": tmp_path / "second"}
+    ddcnn.train(Config.parse(few))
+    counts = set()
+    for before in (run, tmp_path / "second"):
+        with pytest.raises(ConfigError, match=r"learned from (\d+) of the") as caught:
+            ddcnn.train(Config.parse(values(init={"weights": before}, seed=1) | {"out": tmp_path / "third"}))
+        counts.add(str(caught.value).partition("learned from ")[2])
+    assert len(counts) == 1
+    same = values(init={"weights": tmp_path / "second"}) | {"out": tmp_path / "third"}
+    ddcnn.train(Config.parse(same))  # the split of the first one: nothing that it holds out was learned from
+
+
 def test_what_follows_trained_local_cnns_is_what_follows_them_in_one_run(
     run: Path, values: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:

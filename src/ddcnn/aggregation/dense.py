@@ -26,7 +26,8 @@ class Dense(nn.Module):
     features
         ``"probability"``: the probabilities as they are, as published. ``"log"``: their logarithms, centred for
         each subdomain, whose gradient with respect to the local scores does not vanish where a softmax is nearly
-        uniform (at the start) or saturated.
+        uniform (at the start) or saturated. ``"logit"``: scores before the softmax; ``"penultimate"``: what the last
+        layer of each local CNN sees.
     shortcut
         Add the sum of the logarithms, times a learned number that starts at 1, to the scores, and start the last
         layer at zero: the DNN starts as a product of experts and learns what is better. In a coherent model each

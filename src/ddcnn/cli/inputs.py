@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -24,6 +21,7 @@ from ddcnn.data.layouts import axis_order
 from ddcnn.data.nifti import SUFFIXES as NIFTI
 from ddcnn.data.nifti import is_nifti, read_nifti
 from ddcnn.data.npz import told_layout
+from ddcnn.data.prefetch import prefetch, readers
 from ddcnn.data.volumes import finished
 from ddcnn.data.walk import walk
 from ddcnn.errors import DataError
@@ -194,17 +192,7 @@ def _all(paths: Sequence[Path], wanted: Wanted, ahead: int) -> Iterator[_Named]:
         except DataError as error:
             return _raising(error)
 
-    threads = ThreadPoolExecutor(min(8, os.cpu_count() or 1))  # decoding releases the interpreter lock
-    waiting: deque[Future[_Named]] = deque()
-    try:
-        for path in paths:
-            waiting.append(threads.submit(read, path))
-            if len(waiting) > ahead:  # a batch is used while the next one is read
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        threads.shutdown(cancel_futures=True)
+    return prefetch(read, paths, depth=ahead, threads=readers())  # decoding releases the interpreter lock
 
 
 def _raising(error: DataError) -> _Named:

@@ -62,7 +62,7 @@ def prepare(
     image_size: ImageSizeOption = None,
     on_bad_file: BadFileOption = None,
     assignments: SetDataOption = None,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Threads; default one per core.")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Threads; default per core, up to 8.")] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace another store that is there, once the new one is complete.")
     ] = False,

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +17,7 @@ from torch import Tensor
 
 from ddcnn.config import DataConfig
 from ddcnn.data.lazy import Lazy
+from ddcnn.data.prefetch import futures_ahead, readers
 from ddcnn.data.room import Room, room
 from ddcnn.errors import DataError
 
@@ -111,7 +110,8 @@ def _read_all(
     images: list[np.ndarray | None] = [None] * len(paths)
     shapes: list[tuple[int, ...] | None] = [None] * len(paths)
     dtype, leave, channels = None, False, 0
-    for i, future in _ahead(paths, read):
+    threads = readers()  # decoding releases the interpreter lock
+    for i, future in enumerate(futures_ahead(read, paths, depth=4 * threads, threads=threads)):
         found: list[np.ndarray] = []
         with bad.named(paths[i]):
             found.append(future.result())
@@ -134,21 +134,6 @@ def _read_all(
     shape = (len(kept), max(one[0] for one in shapes if one), *(shapes[kept[0]] or ())[1:])
     stacked = _lazy([paths[i] for i in kept], read, shape, dtype) if leave else _stacked(images, kept, shape, dtype)
     return stacked, np.array(kept, dtype=np.int64)
-
-
-def _ahead(paths: Sequence[Path], read: Callable[[Path], np.ndarray]) -> Iterator[tuple[int, Future[np.ndarray]]]:
-    """Yield what becomes of each file in turn; a few are read ahead, by threads."""
-    workers = min(8, os.cpu_count() or 1)
-    threads = ThreadPoolExecutor(workers)  # decoding releases the interpreter lock
-    waiting: deque[Future[np.ndarray]] = deque()
-    try:
-        for i in range(len(paths) + 4 * workers):
-            if i < len(paths):
-                waiting.append(threads.submit(read, paths[i]))
-            if i - 4 * workers >= 0:
-                yield i - 4 * workers, waiting.popleft()
-    finally:
-        threads.shutdown(cancel_futures=True)
 
 
 def _leave_out_other_sizes(paths: Sequence[Path], shapes: list[tuple[int, ...] | None], bad: BadFiles) -> None:

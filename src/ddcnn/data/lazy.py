@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -14,6 +12,7 @@ from torch import Tensor
 
 from ddcnn.data.augmentation import Augmentation
 from ddcnn.data.moments import moments
+from ddcnn.data.prefetch import in_threads
 from ddcnn.decomposition import Subdomain, Subimages
 from ddcnn.errors import DataError
 
@@ -73,7 +72,7 @@ class Images(ABC):
         augmentation: Augmentation | None = None,
         moves: Int64[Tensor, "m rows 2"] | None = None,
     ) -> Subimages:
-        """Return some images as ``subdomains`` see them, after ``augmentation`` has flipped, shifted and turned them.
+        """Return some images as ``subdomains`` see them, after ``augmentation`` has changed them.
 
         Parameters
         ----------
@@ -172,14 +171,9 @@ def load(images: Tensor | Images) -> Shaped[Tensor, "n C *S"]:
     if isinstance(images, Resident | OnHost):
         return images.images
     loaded = torch.empty(images.shape, dtype=images.dtype)
-    threads = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
 
     def read(i: int) -> None:
         loaded[i] = images.image(i)
 
-    try:
-        for _ in threads.map(read, range(len(images))):
-            pass
-    finally:
-        threads.shutdown(cancel_futures=True)
+    in_threads(read, range(len(images)))
     return loaded

@@ -80,7 +80,7 @@ class Interleaved(Decomposition):
     [[0, 2, 4, 6], [1, 3, 5, 7]]
     """
 
-    def __init__(self, parts: Sequence[int] | int | str = (2, 2)) -> None:
+    def __init__(self, parts: Sequence[int] | int = (2, 2)) -> None:
         self.parts = counts("interleaved", parts, "interleaved:2x2", axes=(2, 3))
         if math.prod(self.parts) > MOST_SUBDOMAINS:
             raise DecompositionError(

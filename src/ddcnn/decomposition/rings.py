@@ -38,7 +38,7 @@ class Rings(Masked):
     [[2, 2, 3, 3], [2, 2, 3, 3], [1, 1, 0, 0], [1, 1, 0, 0]]
     """
 
-    def __init__(self, parts: Sequence[int] | int | str = 3, *, mask_channel: bool = False) -> None:
+    def __init__(self, parts: Sequence[int] | int = 3, *, mask_channel: bool = False) -> None:
         super().__init__(mask_channel=mask_channel)
         self.rings, self.sectors = (*counts("rings", parts, "rings:3 or rings:3x4", axes=(1, 2)), 1)[:2]
 
@@ -58,7 +58,7 @@ class Rings(Masked):
         return plane.expand(image_size).contiguous()
 
 
-def sectors(parts: Sequence[int] | int | str = 4, *, mask_channel: bool = False) -> Rings:
+def sectors(parts: Sequence[int] | int = 4, *, mask_channel: bool = False) -> Rings:
     """Return sectors alone.
 
     Raises

@@ -34,7 +34,7 @@ class Triangles(Masked):
     [[0, 0, 0, 2], [1, 0, 2, 2], [1, 1, 3, 2], [1, 3, 3, 3]]
     """
 
-    def __init__(self, parts: Sequence[int] | int | str = (1, 1), *, mask_channel: bool = False) -> None:
+    def __init__(self, parts: Sequence[int] | int = (1, 1), *, mask_channel: bool = False) -> None:
         super().__init__(mask_channel=mask_channel)
         self.parts = counts("triangles", parts, "triangles:2x2", axes=(2, 3))
 

@@ -115,7 +115,9 @@ def write_facts(folder: RunFolder, setup: Setup, command: str) -> None:
         "environment.json": lambda name: folder.write_json(name, environment(setup.compute.device, command)),
         "data.json": lambda name: folder.write_json(name, describe_data(data, setup.config.data)),
         "split.json": lambda name: folder.write_text(name, data.split.to_json()),
-        "content.safetensors": lambda name: folder.write_tensors(name, content_to_keep(data.content, weights)),
+        "content.safetensors": lambda name: folder.write_tensors(
+            name, content_to_keep(data.content, data.split, weights)
+        ),
     }
     if bad := data.dataset.bad_files:
         files = [{"file": one.file, "reason": one.reason} for one in bad]

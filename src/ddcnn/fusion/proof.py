@@ -180,7 +180,12 @@ def _run(network: nn.Module, x: Tensor, weights: Callable[[Tensor], Tensor]) -> 
     """Run forward and backward; return the scores, and the gradient of their weighted sum in the input."""
     inputs = x.clone().requires_grad_()
     with NothingRandom():
-        scores = check_scores(network(inputs.clone()))  # which may be changed in place, a leaf may not
+        try:
+            scores = check_scores(network(inputs))
+        except RuntimeError as error:
+            if "leaf Variable" not in str(error):
+                raise
+            scores = check_scores(network(inputs.clone()))  # which may be changed in place, a leaf may not
     if scores.requires_grad:
         (scores * weights(scores)).sum().backward()
     return scores.detach(), torch.zeros_like(x) if inputs.grad is None else inputs.grad

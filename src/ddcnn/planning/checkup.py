@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from ddcnn.control_groups import control_groups, number
 from ddcnn.cores import usable_cores
 from ddcnn.machine import cache_folder, device_name
 from ddcnn.training.precision import autocast
@@ -77,14 +78,16 @@ def advice(found: dict[str, Any]) -> list[str]:
 
 
 def available_memory() -> int | None:
-    """Return the bytes that this process may still use, by Linux and its container; None where that is not known."""
+    """Return the bytes that this process may still use, by Linux and its control groups; None: not known."""
     values = []
     for line in _text(Path("/proc/meminfo")).splitlines():
         if line.startswith("MemAvailable:"):
             values.append(1024 * int(line.split()[1]))
-    most, used = (_text(Path("/sys/fs/cgroup") / name).strip() for name in ("memory.max", "memory.current"))
-    if most.isdigit() and used.isdigit():
-        values.append(max(int(most) - int(used), 0))
+    for group, form in control_groups("memory"):
+        files = ("memory.max", "memory.current") if form == 2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        most, used = (number(group / file) for file in files)
+        if most is not None and used is not None:
+            values.append(max(most - used, 0))
     return min(values, default=None)
 
 

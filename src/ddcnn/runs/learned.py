@@ -24,7 +24,7 @@ class Learned:
     trained
         Of those that the run was trained on, or the run that it began with.
     validated
-        Of those that chose its epochs.
+        Of those that chose the epochs of either.
     """
 
     trained: UInt8[Tensor, "n 16"]
@@ -49,15 +49,22 @@ def learned_by(folder: RunFolder) -> Learned | None:
     split = Split.from_json(folder.read_text("split.json"))
     tensors = folder.read_tensors("content.safetensors")
     content = tensors.get("digests", torch.empty(0, 16, dtype=torch.uint8))
-    before = tensors.get("before", content[:0])
+    before = [tensors.get(f"before/{part}", content[:0]) for part in ("trained", "validated")]
     used = torch.cat([split.train, split.validation])
-    if content.ndim != 2 or before.shape[1:] != content.shape[1:] or not len(used) or int(used.max()) >= len(content):
+    forms = {one.shape[1:] for one in (content, *before)}
+    if content.ndim != 2 or len(forms) != 1 or not len(used) or int(used.max()) >= len(content):
         raise RunError(f"{folder.path / 'content.safetensors'} does not go with split.json; train again")
-    return Learned(torch.cat([content[split.train], before]), content[split.validation])
+    trained, validated = content[split.train], content[split.validation]
+    return Learned(torch.cat([trained, before[0]]), torch.cat([validated, before[1]]))
 
 
-def content_to_keep(content: UInt8[Tensor, "n 16"], weights: Path | None) -> dict[str, Tensor]:
-    """Return what a run keeps of its images, and of those that the run which it begins with has learned from."""
+def content_to_keep(content: UInt8[Tensor, "n 16"], split: Split, weights: Path | None) -> dict[str, Tensor]:
+    """Return what a run keeps of its images, and of others that the run which it begins with has learned from."""
     if weights is None or not weights.is_dir() or (learned := learned_by(RunFolder(weights))) is None:
         return {"digests": content}
-    return {"digests": content, "before": learned.all[~are_among(learned.all, content)]}
+    trained, used = content[split.train], content[torch.cat([split.train, split.validation])]
+    return {
+        "digests": content,
+        "before/trained": learned.trained[~are_among(learned.trained, trained)],
+        "before/validated": learned.validated[~are_among(learned.validated, used)],
+    }

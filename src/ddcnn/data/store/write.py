@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ddcnn.data.dataset import Dataset
+from ddcnn.data.prefetch import readers
 from ddcnn.data.store.blocks import Advance, Writer, small_arrays
 from ddcnn.data.store.layout import MOST_JSON, Layout
 from ddcnn.data.store.replacing import LOCK, check_free, clear, remove_replaced
@@ -75,7 +75,7 @@ def write_store(
         layout = clear(path, layout, dataset, force=force)
         writer = Writer(dataset, path, layout, advance)
         writer.start()
-        writer.blocks(workers or min(8, os.cpu_count() or 1))
+        writer.blocks(workers or readers())
         layout = writer.finish()
         remove_replaced(path)
         return layout
