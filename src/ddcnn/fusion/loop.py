@@ -59,14 +59,17 @@ class LoopBody(nn.Module):
             return False
         training = self.networks[0].training
         if training not in self._tried:
-            network = copy.deepcopy(self.networks[0])
-            try:
-                with torch.no_grad(), own_random_numbers(x.device):
-                    network(x[: 2 if training else 1, 0].contiguous(memory_format=form))
-                self._tried[training] = True
-            except (RuntimeError, ValueError):
-                self._tried[training] = False
+            self._tried[training] = any(self._runs(x[:samples, 0].contiguous(memory_format=form)) for samples in (1, 2))
         return self._tried[training]
+
+    def _runs(self, part: Tensor) -> bool:
+        """Tell whether a network runs on this; a batch norm in train mode does not on one sample, perhaps."""
+        try:
+            with torch.no_grad(), own_random_numbers(part.device):
+                copy.deepcopy(self.networks[0])(part)
+        except (RuntimeError, ValueError):
+            return False
+        return True
 
     def member_state(self, n: int) -> dict[str, Tensor]:
         """Return views of the parameters and buffers of network n."""
