@@ -281,6 +281,10 @@ def test_folders_within_folders_1500_deep(tmp_path: Path, save_image: Save, monk
         subprocess.run(["rm", "-rf", "d"], check=True)  # deeper than Python's own rmtree can go
 
 
+_NO_CLASSES = {  # short enough to be drawn: the folders of systems that docs/reference/data.md names, and their like
+    *("@eadir", "@recycle", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "lost+found", "__macosx", "__pycache__"),
+    "found.000",
+}
 _NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=12)
 
 
@@ -291,7 +295,7 @@ def test_any_text_is_the_name_of_a_class_or_refused_in_one_line(names: list[str]
         for name in names:
             (Path(base) / name).mkdir()
             (Path(base) / name / "0.bmp").write_bytes(_BMP)
-        seen = [name for name in sorted(names) if not name.startswith(".")]
+        seen = [name for name in sorted(names) if not name.startswith(".") and name.casefold() not in _NO_CLASSES]
         blank = [name for name in seen if all(unicodedata.category(char) in ("Zs", "Zl", "Zp", "Cf") for char in name)]
         parts = [name for name in seen if part_named(name)]
         if blank or len(seen) < 2:

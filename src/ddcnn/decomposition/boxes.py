@@ -74,7 +74,7 @@ class Boxes(Decomposition):
     """
 
     def __init__(
-        self, parts: Sequence[Sequence[Sequence[int]]] | int | str = 9, *, size: float = 0.5, seed: int = 0
+        self, parts: Sequence[Sequence[Sequence[int]]] | int | str = 9, *, size: float = 0.5, seed: int | str = 0
     ) -> None:
         self.boxes: tuple[Box, ...] = ()
         if isinstance(parts, str) or (isinstance(parts, Sequence) and not all(isinstance(one, int) for one in parts)):

@@ -39,7 +39,7 @@ class Voronoi(Masked):
     [154, 154, 114, 130, 131, 101]
     """
 
-    def __init__(self, parts: Sequence[int] | int = 6, *, seed: int = 0, mask_channel: bool = False) -> None:
+    def __init__(self, parts: Sequence[int] | int = 6, *, seed: int | str = 0, mask_channel: bool = False) -> None:
         super().__init__(mask_channel=mask_channel)
         (self.cells,) = counts("voronoi", parts, "voronoi:6", axes=(1,))
         self.seed = whole_number("voronoi", "seed", seed)
