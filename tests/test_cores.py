@@ -13,6 +13,8 @@ from ddcnn import control_groups, cores
 from ddcnn.cores import CoreTimes, busy_with_others, core_quota, threads_beside, usable_cores
 from ddcnn.planning.checkup import available_memory
 
+Groups = Callable[[str, dict[str, str]], None]
+
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="files of Linux")
 
 
@@ -72,6 +74,21 @@ def test_threads_beside_others() -> None:
     assert [threads_beside(others, 1) for others in (0.0, 1.0)] == [1, 1]
 
 
+@pytest.fixture
+def write_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Groups:
+    """Return what puts this process into control groups, whose files say what they are told."""
+
+    def write(groups: str, files: dict[str, str]) -> None:
+        (tmp_path / "own").write_text(f"{groups}\n")
+        for name, text in files.items():
+            (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "groups" / name).write_text(text)
+        monkeypatch.setattr(control_groups, "_OWN", tmp_path / "own")
+        monkeypatch.setattr(control_groups, "_ROOT", tmp_path / "groups")
+
+    return write
+
+
 @linux
 @pytest.mark.parametrize(
     ("groups", "files", "quota"),
@@ -87,14 +104,9 @@ def test_threads_beside_others() -> None:
     ],
 )
 def test_quota_of_control_groups(
-    groups: str, files: dict[str, str], quota: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    groups: str, files: dict[str, str], quota: float | None, write_groups: Groups, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "own").write_text(f"{groups}\n")
-    for name, text in files.items():
-        (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "groups" / name).write_text(text)
-    monkeypatch.setattr(control_groups, "_OWN", tmp_path / "own")
-    monkeypatch.setattr(control_groups, "_ROOT", tmp_path / "groups")
+    write_groups(groups, files)
     assert core_quota() == quota
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 1, 2, 3})
     assert usable_cores() == (4 if quota is None else max(1, round(quota)))
@@ -119,13 +131,6 @@ def test_quota_of_control_groups(
         ("5:memory:/x", {"memory/x/memory.limit_in_bytes": "800", "memory/x/memory.usage_in_bytes": "900"}, 0),
     ],
 )
-def test_memory_of_control_groups(
-    groups: str, files: dict[str, str], free: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "own").write_text(f"{groups}\n")
-    for name, text in files.items():
-        (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "groups" / name).write_text(text)
-    monkeypatch.setattr(control_groups, "_OWN", tmp_path / "own")
-    monkeypatch.setattr(control_groups, "_ROOT", tmp_path / "groups")
+def test_memory_of_control_groups(groups: str, files: dict[str, str], free: int, write_groups: Groups) -> None:
+    write_groups(groups, files)
     assert available_memory() == free

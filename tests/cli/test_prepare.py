@@ -35,7 +35,7 @@ def test_prepare_and_info(call: Callable, arrays: Path, tmp_path: Path) -> None:
     with Image.open(picture) as drawn:
         assert min(drawn.size) > 100
     assert call("data", "info", store, "--picture", picture).code == 0  # its own may be replaced
-    for name in ("p.svg", "p.pdf", "p.svg"):
+    for name in ("p.svg", "p.pdf", "p.svg", "p.pdf"):
         assert call("data", "info", store, "--picture", tmp_path / name).code == 0
     Image.new("RGB", (8, 8)).save(picture)
     before = picture.read_bytes()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import jaxtyping
@@ -178,6 +178,14 @@ class Schedule:
     def __init__(self) -> None:
         self.p, self.own = 1.0, self
 
+    def value(self) -> float:
+        return self.p
+
+
+settings = ModuleType("settings_of_a_user")
+settings.inner = ModuleType("settings_of_a_user.inner")  # type: ignore[attr-defined]
+settings.inner.factor = 1.0
+
 
 class Reads(nn.Module):
     """A network whose code reads more than its parameters; ``change`` changes what that is."""
@@ -189,6 +197,7 @@ class Reads(nn.Module):
         self.of, self.linear = of, nn.Linear(4, 2)
         self.options, self.plain = {"a": {"p": [1.0]}}, SimpleNamespace(p=1.0)
         self.schedule = Schedule()
+        self.value = Schedule().value
         if of == "object":
             self.counter = Counter()
         factor = 1.0
@@ -219,6 +228,10 @@ class Reads(nn.Module):
             return scores * (1.0 if self.counter.steps <= 2 * PASSES else 0.5)
         if self.of == "object of a class":
             return scores * self.schedule.p
+        if self.of == "method of an object":
+            return scores * self.value()
+        if self.of == "module in a module":
+            return scores * settings.inner.factor  # type: ignore[no-any-return]
         return scores * self.plain.p
 
     def change(self, value: float) -> None:
@@ -234,13 +247,21 @@ class Reads(nn.Module):
             self.enclose(value)
         elif self.of == "object of a class":
             self.schedule.p = value
+        elif self.of == "method of an object":
+            self.value.__self__.p = value  # type: ignore[attr-defined]
+        elif self.of == "module in a module":
+            settings.inner.factor = value
         else:
             self.plain.p = value
 
 
-@pytest.mark.parametrize(
-    "of", ["global", "global of a function", "class", "nested", "closure", "plain object", "object of a class"]
+READ = (
+    *("global", "global of a function", "class", "nested", "closure"),
+    *("plain object", "object of a class", "method of an object", "module in a module"),
 )
+
+
+@pytest.mark.parametrize("of", READ)
 def test_whatever_the_code_reads_is_seen_to_change(of: str) -> None:
     network = Reads(of)
     recorded, state, x = Recorded(network), [*network.parameters()], torch.ones(3, 4)

@@ -116,7 +116,7 @@ class Dice(Decides):
 
 class DiceInTraining(Dice):
     def forward(self, p: Tensor) -> Tensor:
-        return super().forward(p) if self.training else Decides.forward(self, p)
+        return super().forward(p) if self.training else Decides.forward(self, p)  # Dice's, and that without
 
 
 class Fewer(Grid):
@@ -210,7 +210,10 @@ def test_what_cannot_be_used_is_one_line(
 
 def test_an_aggregation_may_throw_dice_while_it_learns(values: dict[str, Any]) -> None:
     values["aggregation"]["name"] = f"{HERE}:DiceInTraining"
-    ddcnn.train(Config.parse(values))
+    found = ddcnn.train(Config.parse(values))
+    images = np.load(values["data"]["source"].removeprefix("npz:"))["images"]
+    network = found.networks["diceintraining"].eval()
+    np.testing.assert_array_equal(network.predict_proba(images), network.predict_proba(images))
 
 
 def test_a_group_that_is_asked_for_stays(values: dict[str, Any]) -> None:

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
+
+BASE: dict[str, Any] = {
+    "model": {"name": "tests.strategies.tiny:tiny"},
+    "training": {"epochs": 2, "batch_size": 20, "lr": 0.05, "shift": 1},
+    "aggregation": {"epochs": 2},
+    "compute": {"device": "cpu", "precision": "float32", "backend": "fused"},
+}
+"""Sections of a configuration that trains it."""
 
 
 def tiny(in_channels: int, classes: int, image_size: Sequence[int], *, width: float) -> nn.Module:

@@ -11,10 +11,10 @@ import torch
 
 from ddcnn.config import DataConfig
 from ddcnn.data.bad_files import BadFile, BadFiles, read_all
+from ddcnn.data.cached import Arrays, cached, key_of
 from ddcnn.data.csv_file import group_numbers
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.files import search_folders, volume_size
-from ddcnn.data.kept import Arrays, kept, key_of
 from ddcnn.data.nifti import is_nifti, read_nifti
 from ddcnn.data.volumes import ORIENTATION
 from ddcnn.errors import DataError
@@ -113,7 +113,7 @@ def _prepared(
         return len(numbers) + len(left_out) == len(paths) and not (bad.stop and left_out)
 
     key = key_of([(str(path.relative_to(root)), path) for path in paths], _VERSION, ORIENTATION, repr((size, window)))
-    arrays = kept(f"mosmed/{key}.npz", "the resized scans", fits, make)
+    arrays = cached(f"mosmed/{key}.npz", "the resized scans", fits, make)
     return arrays["images"], arrays["kept"], _left_out(arrays)
 
 

@@ -14,11 +14,11 @@ import PIL
 import torch
 
 from ddcnn.config import DataConfig
+from ddcnn.data.cached import Arrays, cached, key_of
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.download import Archive, find_or_fetch
 from ddcnn.data.files import digest, image_size
 from ddcnn.data.images import read_images
-from ddcnn.data.kept import Arrays, kept, key_of
 from ddcnn.data.photos import augmentation_of
 from ddcnn.errors import DataError
 
@@ -93,7 +93,7 @@ def _prepared(paths: list[Path], size: tuple[int, int]) -> tuple[np.ndarray, np.
 
     key = key_of([(f"{path.parent.name}/{path.name}", path) for path in paths], PIL.__version__)
     name = f"{ARCHIVE.name}/{size[0]}x{size[1]}-{key}.npz"
-    arrays = kept(name, "the resized photographs", fits, make)
+    arrays = cached(name, "the resized photographs", fits, make)
     return arrays["images"], arrays["labels"], arrays["dropped"].tolist()
 
 

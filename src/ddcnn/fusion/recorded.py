@@ -49,6 +49,7 @@ class Recorded:
         self._template = template
         self._read: Callable[[], list[object]] | None = None
         self._before: list[object] = []
+        self._watchable = True
         self._passes: dict[object, int] = {}
         self._graphs: dict[object, GraphModule | None] = {}
 
@@ -66,7 +67,7 @@ class Recorded:
         state, x
             What it is run on.
         """
-        kind = _kind(state, x)
+        kind = _kind(state, x) if self._watchable else None
         if kind is None:
             return run(state, x)
         if not self._is_as_before():
@@ -76,16 +77,19 @@ class Recorded:
             self._passes[kind] = 1 + self._passes.get(kind, 0)
             if self._passes[kind] < self.after:
                 return run(state, x)
-            self._graphs[kind] = _record(run, state, x)
+            self._read = None  # functions may have been replaced by others, which read something else
+            self._is_as_before()
+            self._graphs[kind] = _record(run, state, x) if self._watchable else None
         graph = self._graphs[kind]
         return run(state, x) if graph is None else graph(state, x)
 
     def _is_as_before(self) -> bool:
-        """Tell whether all that the code reads is as it was at the last pass; no, if that cannot be told."""
+        """Tell whether all that the code reads is as it was at the last pass; if that cannot be told, for good: no."""
         try:
             self._read = self._read or watched(self._template)
             now = self._read()
         except (UnwatchableError, RecursionError):
+            self._watchable = False
             return False
         before, self._before = self._before, now
         return len(now) == len(before) and all(map(same, now, before))

@@ -13,7 +13,6 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 import torch
 from torch import nn
@@ -37,7 +36,7 @@ _ATOMS = frozenset({
     *(types.FunctionType, types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType),
     *(torch.dtype, torch.device, torch.memory_format, torch.layout),
 })  # fmt: skip
-_READS = ("LOAD_ATTR", "LOAD_METHOD")
+_READS = ("LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM")
 _DEPTH = 20
 _NOTHING = object()
 
@@ -63,8 +62,9 @@ def watched(template: nn.Module) -> Callable[[], list[object]]:
 
     def read() -> list[object]:
         found: list[object] = []
-        seen: set[int] = set()
-        for layer in template.modules():
+        layers = [*template.modules()]
+        seen = set(map(id, layers))
+        for layer in layers:
             for name, value in options(layer).items():
                 found.append(name)
                 found.append(value if type(value) in _ATOMS else plain(value, seen))
@@ -75,20 +75,20 @@ def watched(template: nn.Module) -> Callable[[], list[object]]:
     return read
 
 
-def plain(value: object, seen: set[int] | None = None, depth: int = _DEPTH) -> object:
+def plain(value: object, seen: set[int], depth: int = _DEPTH) -> object:
     """Return a value as one that stays as it is and is compared by what it holds.
 
     Parameters
     ----------
     seen
-        Objects that were looked at already: they are not looked at again.
+        Identities of objects that are looked at already, which is done once.
 
     Raises
     ------
     UnwatchableError
         It may hold what cannot be seen.
     """
-    kind, seen = type(value), set() if seen is None else seen
+    kind = type(value)
     if kind in _ATOMS or isinstance(value, enum.Enum | type | logging.Logger):
         return value
     if not depth:
@@ -106,11 +106,11 @@ def plain(value: object, seen: set[int] | None = None, depth: int = _DEPTH) -> o
     if isinstance(value, partial):
         return (kind, inner((value.func, value.args, value.keywords)))
     if isinstance(value, types.MethodType):
-        return (kind, value.__func__, id(value.__self__))
-    if not _shows_all(value):
-        raise UnwatchableError
+        return (kind, value.__func__, inner(value.__self__))
     if id(value) in seen:
         return (kind, id(value))
+    if not _shows_all(value):
+        raise UnwatchableError
     seen.add(id(value))
     return (kind, inner(vars(value)))
 
@@ -144,7 +144,7 @@ class _Sources:
 
     def __init__(self) -> None:
         self.places: list[Callable[[], object]] = []
-        self._seen: set[int] = set()
+        self._seen: set[object] = set()
 
     def add(self, value: object) -> None:
         """Look at a value that code may call: a function, a class, or what holds some."""
@@ -186,24 +186,27 @@ class _Sources:
             return
         self._seen.add(id(function))
         for cell in function.__closure__ or ():
-            self._add_place(partial(_of_cell, cell), ())
+            self._add_place(partial(_of_cell, cell))
         for value in (function.__defaults__, function.__kwdefaults__):
-            self._add_place(partial(_given, value), ())
+            self._add_place(partial(_given, value))
         for code in _codes(function.__code__):
-            read = {one.argval for one in dis.get_instructions(code) if one.opname in _READS}
+            read = frozenset(one.argval for one in dis.get_instructions(code) if one.opname in _READS)
             for one in dis.get_instructions(code):
                 if one.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
                     self._add_place(partial(function.__globals__.get, one.argval), read)
                 elif one.opname == "IMPORT_NAME":
                     self._add_place(partial(sys.modules.get, one.argval), read)
 
-    def _add_place(self, place: Callable[[], object], read: Any) -> None:
+    def _add_place(self, place: Callable[[], object], read: frozenset[str] = frozenset()) -> None:
+        """Watch a place; if it is a module, those of the names that the code reads from anything."""
         value = place()
         if isinstance(value, types.ModuleType):
-            if not _is_known(value.__name__):
-                for name in sorted(read):
-                    if name in vars(value) and not isinstance(vars(value)[name], types.ModuleType):
-                        self._add_place(partial(vars(value).get, name), ())
+            key = (value.__name__, read)
+            if not _is_known(value.__name__) and key not in self._seen:
+                self._seen.add(key)
+                for name in read:
+                    if name in vars(value):
+                        self._add_place(partial(vars(value).get, name), read)
             return
         self.add(value)
         self.places.append(place)  # a function may be replaced by another one

@@ -1,4 +1,4 @@
-"""Keep arrays that took long to make in the cache folder, under a name that says what they depend on."""
+"""Arrays that took long to make, kept in the cache folder under a name that says what they depend on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ _log = logging.getLogger(__name__)
 Arrays = Mapping[str, np.ndarray]
 
 
-def kept(name: str, what: str, fits: Callable[[Arrays], bool], make: Callable[[], Arrays]) -> Arrays:
+def cached(name: str, what: str, fits: Callable[[Arrays], bool], make: Callable[[], Arrays]) -> Arrays:
     """Return arrays that were kept, or make and keep them.
 
     Parameters
@@ -38,7 +39,7 @@ def kept(name: str, what: str, fits: Callable[[Arrays], bool], make: Callable[[]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
-            np.savez(file, allow_pickle=False, **made)
+            np.savez(file, **dict[str, Any](made))
     except OSError as error:  # a cache that cannot be written costs time, not results
         _log.warning("%s cannot be kept in %s: %s", what, path, error)
     return made
