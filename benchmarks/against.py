@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=["overhead", "fusion", "engines"])
     parser.add_argument("--epochs", type=int, default=6, help="of compare")
+    parser.add_argument("--limit-train", type=int, help="of compare: so many training images only")
     parser.add_argument("--data-dir", help="of compare: where CIFAR-10 is, or is downloaded to")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -57,7 +58,8 @@ def main() -> None:
         "",
         describe_machine(
             f"python benchmarks/against.py OTHER --rounds {arguments.rounds} --parts {' '.join(arguments.parts)}"
-            + (f" --epochs {arguments.epochs}" if "compare" in arguments.parts else ""),
+            + (f" --epochs {arguments.epochs}" if "compare" in arguments.parts else "")
+            + (f" --limit-train {arguments.limit_train}" if arguments.limit_train else ""),
             device,
         ),
         "",
@@ -112,6 +114,8 @@ def compare(checkout: Path, options: argparse.Namespace) -> Iterator[tuple[str, 
             "2x2",
         ]
         command += ["--epochs", str(options.epochs), "--out", str(out)]
+        if options.limit_train:
+            command += ["--limit-train", str(options.limit_train)]
         if options.data_dir:
             command += ["--data-dir", options.data_dir]
         start = time.perf_counter()

@@ -23,7 +23,7 @@ from ddcnn.data.augmentation import Augmentation
 from ddcnn.data.batches import Batches
 from ddcnn.data.lazy import Resident
 from ddcnn.decomposition import Decomposition, Grid, WithCoarse
-from ddcnn.fusion.choice import measure
+from ddcnn.fusion.backend_choice import measure
 from ddcnn.models import LocalCNNs, Normalization, build, width_rule
 from ddcnn.training import CrossEntropy, MemberOptimizer, PrecisionName, Step
 

@@ -21,7 +21,7 @@ from ddcnn.data.csv_file import is_number
 from ddcnn.data.description import LABEL_KINDS
 from ddcnn.errors import DataError, RunError
 from ddcnn.experiments.fitting import Fitted, configured, fit_in_memory
-from ddcnn.experiments.given import refuse_for_files
+from ddcnn.experiments.given_images import refuse_for_files
 from ddcnn.runs.folder import RunFolder
 from ddcnn.runs.networks import load, open_saved
 

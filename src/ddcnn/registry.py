@@ -28,6 +28,8 @@ class Registry(MutableMapping[str, Entry], Generic[Entry]):
         What is raised for a name that cannot be used.
     entries
         Those to begin with.
+    of
+        What was imported by a name ``module:function`` should be one of these.
     adapt
         Makes an entry of what was imported by a name ``module:function``; it raises a `DdcnnError` if it cannot.
     families
@@ -50,10 +52,11 @@ class Registry(MutableMapping[str, Entry], Generic[Entry]):
         error: type[DdcnnError],
         entries: Mapping[str, Entry] | None = None,
         *,
+        of: type[Entry] | None = None,
         adapt: Callable[[str, Any], Entry] | None = None,
         families: Mapping[str, Callable[[str], Entry]] | None = None,
     ) -> None:
-        self.kind, self.error, self._adapt = kind, error, adapt
+        self.kind, self.error, self._of, self._adapt = kind, error, of, adapt
         self._families = dict(families or {})
         self._entries: dict[str, Entry] = dict(entries or {})
 
@@ -119,6 +122,9 @@ class Registry(MutableMapping[str, Entry], Generic[Entry]):
             families = "".join(f"{family}:NAME, " for family in self._families)
             raise self.error(f"{self.kind} {name!r} is unknown: {hint}; or give {families}module:function")
         found = import_by_name(name, self.kind, self.error)
+        if self._of is not None and not isinstance(found, self._of):
+            wanted = f"{self._of.__module__}.{self._of.__name__}"
+            raise self.error(f"{self.kind} {name!r} is a {type(found).__name__}, not a {wanted}")
         entry: Entry = found if self._adapt is None else self._adapt(name, found)
         return entry
 

@@ -82,3 +82,16 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s" if seconds >= 1 else "less than 1 s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def size_text(size: float) -> str:
+    """Write a number of bytes with three digits.
+
+    >>> size_text(300 * 2**20), size_text(1_300_000_000), size_text(40_000), size_text(0)
+    ('300 MiB', '1.21 GiB', '39.1 KiB', '0 KiB')
+    """
+    size, unit = size / 1024, "KiB"
+    for larger in ("MiB", "GiB", "TiB"):
+        if size >= 999.5:
+            size, unit = size / 1024, larger
+    return f"{size:.3g} {unit}"

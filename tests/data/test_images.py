@@ -15,8 +15,8 @@ from PIL import Image
 from ddcnn.data import images as module
 from ddcnn.data import read_image
 from ddcnn.data.bad_files import BadFiles
+from ddcnn.data.image_memory import Room, given
 from ddcnn.data.images import read_images
-from ddcnn.data.room import Room, given
 from ddcnn.errors import DataError
 
 Save = Callable[..., np.ndarray]

@@ -23,7 +23,7 @@ from ddcnn.experiments.questions import EXPERIMENTS, Experiment, Pair, Variant
 from ddcnn.experiments.questions.aggregations import PERMUTED
 from ddcnn.experiments.questions.operations import operations
 from ddcnn.experiments.questions.strategies import AS_LONG, AS_MANY
-from ddcnn.experiments.questions.trajectories import Point, reached_by, time_to
+from ddcnn.experiments.questions.trajectories import TimedAccuracy, reached_by, time_to
 from ddcnn.planning import prepare
 from ddcnn.training import Progress
 from tests.bars import write_bars
@@ -379,7 +379,7 @@ def test_one_of_your_own_is_a_file(values: dict, tmp_path: Path, monkeypatch: py
 
 
 def test_times_to_an_accuracy_are_censored_where_it_was_not_reached() -> None:
-    points = [Point(5.0, 2.0, 0.7), Point(6.0, 3.0, 0.9), Point(7.0, 4.0, 0.8)]
+    points = [TimedAccuracy(5.0, 2.0, 0.7), TimedAccuracy(6.0, 3.0, 0.9), TimedAccuracy(7.0, 4.0, 0.8)]
     assert time_to(points, 0.75) == points[1]
     assert time_to(points, 0.95) is None
     assert [reached_by(points, s) for s in (1.0, 2.5, 10.0)] == [None, 0.7, 0.9]

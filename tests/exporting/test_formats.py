@@ -12,7 +12,7 @@ from ddcnn.aggregation import Average, Dense, Vote
 from ddcnn.decomposition import Grid, WithCoarse
 from ddcnn.errors import ExportError
 from ddcnn.exporting import FORMATS
-from ddcnn.exporting.pieces import WholeNetwork, apart, together
+from ddcnn.exporting.pieces import NetworkPiece, apart, together
 from ddcnn.models import Normalization
 from ddcnn.network import CNNDNN
 from tests.fusion.helper import randomize, small_cnn
@@ -132,7 +132,7 @@ def _check_facts(content: bytes) -> None:
     assert given.name == "images"
     assert given.type.tensor_type.elem_type == onnx.TensorProto.UINT8
     assert [d.dim_param or d.dim_value for d in given.type.tensor_type.shape.dim] == ["batch", 2, 7, 11]
-    assert [one.name for one in model.graph.output] == list(WholeNetwork.outputs)
+    assert [one.name for one in model.graph.output] == list(NetworkPiece.outputs)
 
 
 def test_parameters_that_a_safetensors_file_lacks_are_seen() -> None:

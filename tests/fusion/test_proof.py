@@ -251,7 +251,7 @@ def test_a_large_proof_is_announced(caplog: pytest.LogCaptureFixture, monkeypatc
     monkeypatch.setattr("ddcnn.fusion.proof._ANNOUNCED", 40e6)
     fuse(networks, "fused")
     assert [message.partition(" of memory")[0] for message in caplog.messages] == [
-        "to prove that 2 networks of 1 M parameters run fused as they would alone takes 0.0 GB"
+        "to prove that 2 networks of 1 M parameters run fused as they would alone takes 45.8 MiB"
     ]
 
 

@@ -160,30 +160,30 @@ def test_without_a_limit_nothing_changes(problem: Callable[..., Setup], measured
     ("limit", "whole", "message"),
     [
         (
-            "16MB",
+            "16MiB",
             (),
-            r"is too little: 0.00 GB are in use before .* of one local CNN at batch size 8 needs up to 0.05 GB",
+            r"is too little: [0-9.]+ KiB are in use before .* of one local CNN at batch size 8 needs up to 45\.8 MiB",
         ),
-        ("1MB", (), ".* a step of one local CNN at batch size 8 needs more than is left; use a smaller batch size"),
-        ("90MB", ("coherent",), ".* a step of the coherent network at batch size 8 needs more than is left"),
+        ("1MiB", (), ".* a step of one local CNN at batch size 8 needs more than is left; use a smaller batch size"),
+        ("86MiB", ("coherent",), ".* a step of the coherent network at batch size 8 needs more than is left"),
     ],
 )
 def test_what_cannot_hold_is_said_before_the_training(
     problem: Callable[..., Setup], measured: list[int], limit: str, whole: tuple[str, ...], message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=re.escape(f"compute.memory = {int(limit[:-2]) / 1000:.2f} GB ") + message):
+    with pytest.raises(ConfigError, match=re.escape(f"compute.memory = {limit[:-3]} MiB ") + message):
         plan_memory(problem(limit), whole)
 
 
 def test_what_is_in_use_is_needed_whatever_is_trained(
     problem: Callable[..., Setup], measured: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "_used", lambda device: 540 * 10**6)
-    message = "compute.memory = 0.30 GB is too little: 0.54 GB are in use before the training, .*; give more than that"
+    monkeypatch.setattr(memory, "_used", lambda device: 540 * 2**20)
+    message = "compute.memory = 300 MiB is too little: 540 MiB are in use before the training, .*; give more than that"
     with pytest.raises(ConfigError, match=f"^{message}$"):
-        plan_memory(problem("300MB"), ())
+        plan_memory(problem("300MiB"), ())
     with pytest.raises(ConfigError, match="use a smaller batch size, a finer grid or more memory"):
-        plan_memory(problem("545MB"), ())
+        plan_memory(problem("545MiB"), ())
 
 
 def test_images_that_do_not_fit_are_refused_while_they_are_read(
@@ -207,26 +207,26 @@ def test_images_that_do_not_fit_are_refused_while_they_are_read(
     finally:
         tracemalloc.stop()
     assert str(refused.value) == (
-        f"npz:{tmp_path / 'd.npz'}: 400 images of 1x200x200 take 0.016 GB, more than the 0.01 GB that may be used of "
-        "1 GB, less what is in use already; make a store of them with ddcnn data prepare, or allow more (--memory)"
+        f"npz:{tmp_path / 'd.npz'}: 400 images of 1x200x200 take 15.3 MiB, more than the 9.54 MiB that may be used of "
+        "954 MiB, less what is in use already; make a store of them with ddcnn data prepare, or allow more (--memory)"
     )
     monkeypatch.setattr(setup, "resident_memory", lambda: 980_000_000)
     assert len(prepare(config).data.images) == 400
     monkeypatch.setattr(setup, "resident_memory", lambda: 2**30)  # nothing is left: the plan says what is in use
     assert len(prepare(config).data.images) == 400
     small = config.model_copy(update={"compute": config.compute.model_copy(update={"memory": 15_000_000})})
-    with pytest.raises(DataError, match=r"take 0\.016 GB, more than the 0\.015 GB that may be used; make a store"):
+    with pytest.raises(DataError, match=r"take 15\.3 MiB, more than the 14\.3 MiB that may be used; make a store"):
         prepare(small)
 
 
 def test_a_plan_from_real_measurements(problem: Callable[..., Setup]) -> None:
-    _, plan = plan_memory(problem("100GB", store=False, grid="1x2"), ("coherent",))
+    _, plan = plan_memory(problem("100GiB", store=False, grid="1x2"), ("coherent",))
     if plan is None or plan.expected < 2**27:
         pytest.skip("this system does not tell how much memory is used")
     assert (plan.group, plan.resident) == (2, True)
     assert plan.expected < 4 * 2**30
     line = plan.line(2)
-    assert line.startswith("100.00 GB at most: 2 of 2 local CNNs at once, images resident, planned peak ")
+    assert line.startswith("100 GiB at most: 2 of 2 local CNNs at once, images resident, planned peak ")
     with pytest.raises(ConfigError, match="is too little"):
         plan_memory(problem("1MB", store=False), ())
 

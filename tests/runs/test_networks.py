@@ -17,7 +17,7 @@ from ddcnn.errors import AggregationError, RunError
 from ddcnn.experiments.record import Comparison, finish_run, open_run
 from ddcnn.planning import Work, prepare
 from ddcnn.report.html import render
-from ddcnn.report.read import RunFiles
+from ddcnn.report.read import RunContent
 from ddcnn.report.results import Results
 from ddcnn.runs.folder import RunFolder
 from ddcnn.strategies import LocalProbabilities
@@ -103,7 +103,7 @@ def test_the_dnn_learned_from_those_that_are_there(
 
 
 def test_the_report_tells(degraded: Comparison) -> None:
-    page = render(RunFiles(Results.parse(degraded.results), (), "", {}, None, None))
+    page = render(RunContent(Results.parse(degraded.results), (), "", {}, None, None))
     assert "The run has no local CNN for subdomains 1, 4: average, vote and CNN-DNN decide without them." in page
     assert page.count("<td>missing</td>") == 2
 

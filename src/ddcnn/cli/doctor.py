@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ddcnn.cli.options import JsonOption
-from ddcnn.text import printable
+from ddcnn.extras import install
+from ddcnn.text import printable, size_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,8 +44,8 @@ def _machine(found: dict[str, Any]) -> Table:
         said = "bfloat16 not possible" if speed is None else f"bfloat16 {speed:g} times as fast as float32"
         rows.append((one["device"], f"{one['name']}; {said}"))
     rows.append(("cores, threads, load", f"{found['cores']}, {found['threads']}, {found['load']}"))
-    rows.append(("memory free", _gb(found["memory_free"])))
-    rows += [(f"disk free, {place}", _gb(free)) for place, free in found["disk_free"].items()]
+    rows.append(("memory free", _size(found["memory_free"])))
+    rows += [(f"disk free, {place}", _size(free)) for place, free in found["disk_free"].items()]
     for name, value in rows:
         table.add_row(Text(printable(name)), Text(printable(value)))
     return table
@@ -57,10 +58,10 @@ def _extras(found: dict[str, Any]) -> Table:
     table = Table("extra", "for", "installed")
     for name, extra in found["extras"].items():
         missing = [package for package, version in extra["packages"].items() if version is None]
-        state = "yes" if not missing else f"no: pip install 'ddcnn[{name}]'"
+        state = "yes" if not missing else f"no: {install(name)}"
         table.add_row(name, extra["for"], Text(state))
     return table
 
 
-def _gb(size: int | None) -> str:
-    return "unknown" if size is None else f"{size / 2**30:.1f} GiB"
+def _size(size: int | None) -> str:
+    return "unknown" if size is None else size_text(size)

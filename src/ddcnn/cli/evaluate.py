@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ddcnn.cli.before_pytorch import let_threads_sleep, with_threads
 from ddcnn.cli.data import data_config
 from ddcnn.cli.options import (
     DataDirOption,
@@ -22,7 +23,6 @@ from ddcnn.cli.options import (
     ThreadsOption,
     TrustOption,
 )
-from ddcnn.cli.waiting import let_threads_sleep, with_threads
 from ddcnn.text import printable
 
 if TYPE_CHECKING:

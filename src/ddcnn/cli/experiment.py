@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ddcnn.cli.before_pytorch import let_threads_sleep, use_huge_pages
 from ddcnn.cli.options import (
     FIELDS,
     OUTPUT,
@@ -23,7 +24,6 @@ from ddcnn.cli.options import (
     put,
     with_fields,
 )
-from ddcnn.cli.waiting import let_threads_sleep, use_huge_pages
 from ddcnn.errors import ConfigError, InterruptionError
 from ddcnn.text import printable
 

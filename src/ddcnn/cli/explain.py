@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ddcnn.cli.before_pytorch import let_threads_sleep, with_threads
 from ddcnn.cli.options import JsonOption, RunArgument, StrategyOption, ThreadsOption, TrustOption
 from ddcnn.cli.predict import by_thresholds
-from ddcnn.cli.waiting import let_threads_sleep, with_threads
 from ddcnn.errors import DataError, ExplanationError, nearest
 from ddcnn.text import printable
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ddcnn.cli.options import JsonOption, RunArgument, StrategyOption, TrustOption
-from ddcnn.text import printable
+from ddcnn.text import printable, size_text
 
 
 def add_to(app: typer.Typer) -> None:
@@ -52,6 +52,6 @@ def export(
         checked = {"checked_on": found.checked_on, "difference": found.difference}
         print_json(facts | {"files": dict(found.files)} | checked)
         return
-    size = sum(found.files.values()) / 2**20
-    print_path(f"{found.strategy}, {len(found.files)} file{'s' * (len(found.files) > 1)}, {size:.1f} MiB", found.path)
+    files, size = len(found.files), size_text(sum(found.files.values()))
+    print_path(f"{found.strategy}, {files} file{'s' * (files > 1)}, {size}", found.path)
     print(printable(f"checked on {found.checked_on}: probabilities differ by at most {found.difference:.1g}"))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddcnn.cli.first_words import first_words
+from ddcnn.cli.before_pytorch import let_threads_sleep, use_huge_pages
+from ddcnn.cli.first_line import first_line
 from ddcnn.cli.options import (
     COMPUTE,
     FIELDS,
@@ -26,9 +27,8 @@ from ddcnn.cli.options import (
     with_fields,
     without_epochs,
 )
-from ddcnn.cli.waiting import let_threads_sleep, use_huge_pages
 from ddcnn.errors import ConfigError
-from ddcnn.text import duration, printable
+from ddcnn.text import duration, printable, size_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -129,7 +129,7 @@ def show_verified(config: Config, job: str, *, as_json: bool, quiet: bool) -> No
 
 
 def _watched(work: Any, config: Config, *, as_json: bool, quiet: bool) -> Any:
-    first_words(config.data, quiet=quiet)
+    first_line(config.data, quiet=quiet)
     use_huge_pages(config)
     from ddcnn.cli.display import watching
 
@@ -158,19 +158,18 @@ def _print_plan(plan: Plan) -> None:
 
 
 def _stages_table(plan: Plan) -> Table:
-    from ddcnn.experiments.plan import mib
 
     measured = plan.seconds is not None
     names = ("stage", "parameters", "operations", "activations", "steps (images each)", "time", "peak memory")
     rows = []
     for stage in plan.stages:
-        cells = [stage.label, f"{stage.parameters:,}", _operations(stage.operations), mib(stage.activations)]
+        cells = [stage.label, f"{stage.parameters:,}", _operations(stage.operations), size_text(stage.activations)]
         cells.append(f"{stage.steps:,} ({stage.batch_size})")
         if measured:
-            cells += [duration(stage.seconds or 0.0), "-" if stage.peak is None else mib(stage.peak)]
+            cells += [duration(stage.seconds or 0.0), "-" if stage.peak is None else size_text(stage.peak)]
         rows.append(cells)
     if measured:
-        peak = "-" if plan.evaluation_peak is None else mib(plan.evaluation_peak)
+        peak = "-" if plan.evaluation_peak is None else size_text(plan.evaluation_peak)
         rows.append(["evaluation", "", "", "", "", duration(plan.evaluation_seconds or 0.0), peak])
     table = _table(names if measured else names[:5], rows)
     table.caption = "operations of an image, forward and backward; activations of a batch"
@@ -183,7 +182,7 @@ def _exchange(plan: Plan) -> str:
     if not some:
         return "exchanged: nothing"
     each = ", ".join(
-        f"{one.label} {one.exchanged_per_step:,} bytes a step, {_size(one.exchanged)} in all" for one in some
+        f"{one.label} {one.exchanged_per_step:,} bytes a step, {size_text(one.exchanged)} in all" for one in some
     )
     return f"exchanged, if spread over ranks: {each}; local CNNs: nothing"
 
@@ -199,7 +198,6 @@ def _workers_table(plan: Plan) -> Table:
 
 
 def _verified_table(rows: Sequence[Verified]) -> Table:
-    from ddcnn.experiments.plan import mib
 
     cells = []
     for row in rows:
@@ -211,8 +209,8 @@ def _verified_table(rows: Sequence[Verified]) -> Table:
                 f"{predicted.seconds:.2f} s",
                 f"{measured.seconds:.2f} s",
                 f"{predicted.seconds / measured.seconds:.2f}",
-                mib(predicted.peak) if known and predicted.peak else "-",
-                mib(measured.peak) if known and measured.peak else "-",
+                size_text(predicted.peak) if known and predicted.peak else "-",
+                size_text(measured.peak) if known and measured.peak else "-",
                 f"{predicted.peak / measured.peak:.2f}" if known and predicted.peak and measured.peak else "-",
             ]
         )
@@ -244,7 +242,3 @@ def _as_json(row: Verified) -> dict[str, Any]:
 
 def _operations(number: int) -> str:
     return f"{number / 1e9:,.2f} G" if number >= 1e9 else f"{number / 1e6:,.2f} M"
-
-
-def _size(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB" if size < 1e9 else f"{size / 1e9:,.2f} GB"

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ddcnn.cli.before_pytorch import let_threads_sleep, with_threads
 from ddcnn.cli.options import JsonOption, RunArgument, StrategyOption, ThreadsOption, TrustOption
-from ddcnn.cli.waiting import let_threads_sleep, with_threads
 from ddcnn.errors import DataError
 from ddcnn.text import printable
 
@@ -41,7 +41,7 @@ class Precision(StrEnum):
     FLOAT32 = "float32"
 
 
-class Format(StrEnum):
+class OutputFormat(StrEnum):
     """How predictions are printed."""
 
     TABLE = "table"
@@ -66,8 +66,8 @@ def predict(
     *,
     strategy: StrategyOption = None,
     form: Annotated[
-        Format, typer.Option("--format", help="table, json (a list) or csv.", metavar="FORM")
-    ] = Format.TABLE,
+        OutputFormat, typer.Option("--format", help="table, json (a list) or csv.", metavar="FORM")
+    ] = OutputFormat.TABLE,
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", min=1, help="Images at once; default up to 64, of large ones fewer.")
     ] = None,
@@ -114,7 +114,7 @@ def predict(
     from ddcnn.runs.networks import best_strategy, load
     from ddcnn.runs.run_validation import read_data
 
-    if as_json and form is Format.CSV:
+    if as_json and form is OutputFormat.CSV:
         raise DataError("--json and --format csv exclude each other; leave one out")
     folder = RunFolder(run)
     folder.manifest()  # that there is a run is the first thing to know
@@ -137,9 +137,9 @@ def predict(
         about = {"run": str(run), "strategy": name, "classes": data["classes"], "resized": len(wanted.resized)}
         about |= {} if network.thresholds is None else {"thresholds": list(network.thresholds)}
         print_json(about | {"predictions": rows})
-    elif form is Format.JSON:
+    elif form is OutputFormat.JSON:
         print_json(rows)
-    elif form is Format.CSV:
+    elif form is OutputFormat.CSV:
         _write_csv(rows, data["classes"])
     else:
         print_table(_table(rows, name))

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ddcnn.cli.first_words import first_words
+from ddcnn.cli.before_pytorch import let_threads_sleep, use_huge_pages
+from ddcnn.cli.first_line import first_line
 from ddcnn.cli.options import (
     FIELDS,
     ConfigOption,
@@ -32,7 +33,6 @@ from ddcnn.cli.options import (
     with_fields,
     without_epochs,
 )
-from ddcnn.cli.waiting import let_threads_sleep, use_huge_pages
 from ddcnn.errors import ConfigError, InterruptionError, RankError
 from ddcnn.text import printable
 
@@ -148,7 +148,7 @@ def _run(command: str, source: Source, *, dry_run: bool, as_json: bool, quiet: b
         return
     if source.resume is None:
         with in_words_of_options(source.given.fields, source.assignments):
-            first_words(build_config(source.given.fields, source.file, source.assignments).data, quiet=quiet)
+            first_line(build_config(source.given.fields, source.file, source.assignments).data, quiet=quiet)
 
     from ddcnn.training.interruption import listening
 

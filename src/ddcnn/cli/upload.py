@@ -14,7 +14,7 @@ from ddcnn.cli.inputs import Wanted, read_batches
 from ddcnn.data.images import SUFFIXES, bombs_are_errors
 from ddcnn.errors import DdcnnError
 from ddcnn.report.heat_map import draw_heat_maps, shown_boxes
-from ddcnn.text import printable
+from ddcnn.text import printable, size_text
 
 if TYPE_CHECKING:
     from ddcnn.explaining import Explanation
@@ -88,7 +88,7 @@ class Answering:
             raise DdcnnError(f"{path} is no image ({', '.join(KINDS)}); give one")
         size = path.stat().st_size
         if size > MOST_BYTES:
-            raise DdcnnError(f"{path} has {size / 2**20:.0f} MiB; {MOST_BYTES // 2**20} MiB are the most, give less")
+            raise DdcnnError(f"{path} has {size_text(size)}; {size_text(MOST_BYTES)} are the most, give less")
         with bombs_are_errors():
             ((_, images),) = read_batches([path], self.wanted, 1)
         return images

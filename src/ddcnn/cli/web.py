@@ -16,6 +16,7 @@ import typer
 
 from ddcnn.cli.options import RunArgument, StrategyOption, TrustOption
 from ddcnn.errors import DataError, DdcnnError, ExplanationError, in_one_line
+from ddcnn.extras import install
 
 if TYPE_CHECKING:
     from ddcnn.cli.upload import Answering
@@ -132,7 +133,7 @@ def _launched(page: Any, port: int | None) -> str:
 
 def _check_gradio() -> None:
     if importlib.util.find_spec("gradio") is None:  # to import it takes seconds
-        raise ExplanationError("the page needs gradio: pip install 'ddcnn[app]'")
+        raise ExplanationError(f"the page needs gradio: {install('app')}")
 
 
 def _check_port(port: int) -> None:

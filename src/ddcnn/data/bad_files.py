@@ -16,9 +16,9 @@ from jaxtyping import Int64, Shaped
 from torch import Tensor
 
 from ddcnn.config import DataConfig
+from ddcnn.data.image_memory import Room, room
 from ddcnn.data.lazy import Lazy
 from ddcnn.data.prefetch import futures_ahead, readers
-from ddcnn.data.room import Room, room
 from ddcnn.errors import DataError
 
 
@@ -91,7 +91,7 @@ def read_all(
 def read_or_leave(
     paths: Sequence[Path], read: Callable[[Path], Shaped[np.ndarray, "C *S"]], bad: BadFiles, source: str
 ) -> tuple[Shaped[Tensor, "m C *S"] | Lazy, Int64[np.ndarray, "m"]]:
-    """Do as `read_all`, or leave large images on disk if that is asked for (`ddcnn.data.room`).
+    """Do as `read_all`, or leave large images on disk if that is asked for (`ddcnn.data.image_memory`).
 
     Each file is then read once now, to know that it can be, and again whenever it is needed.
 

@@ -17,6 +17,7 @@ from ddcnn.data.files import open_file
 from ddcnn.data.volumes import finished, oriented
 from ddcnn.data.walk import list_folder, subfolders, walk
 from ddcnn.errors import DataError, in_one_line
+from ddcnn.extras import needed
 
 _MAX_BYTES = 2**31
 _MAX_FILES = 10_000
@@ -58,13 +59,10 @@ def read_dicom(
     """
     path = Path(path)
     try:
-        values = _values(path)
+        with needed("DICOM files are read by pydicom and nibabel", "medical", DataError):
+            values = _values(path)
     except DataError:
         raise
-    except ImportError as error:
-        raise DataError(
-            f"DICOM files are read by pydicom and nibabel: pip install 'ddcnn[medical]' ({error})"
-        ) from None
     except Exception as error:  # on damaged files pydicom raises anything
         raise DataError(f"{path} cannot be read: {in_one_line(error)}; remove it or replace it") from None
     return finished(path, values, size, window)

@@ -9,6 +9,7 @@ from torch import Tensor
 from ddcnn.data.content import digests
 from ddcnn.data.dataset import Dataset
 from ddcnn.errors import DataError
+from ddcnn.extras import needed
 
 
 def copies(dataset: Dataset) -> list[list[int]]:
@@ -41,10 +42,8 @@ def suspects(labels: Int64[Tensor, " m"], probabilities: Float[np.ndarray, "m K"
     DataError
         cleanlab is not there, or a class has no sample.
     """
-    try:
+    with needed("wrong labels are found by cleanlab", "experiments", DataError):
         from cleanlab.filter import find_label_issues
-    except ImportError as error:
-        raise DataError(f"wrong labels are found by cleanlab: pip install 'ddcnn[experiments]' ({error})") from None
     given, classes = labels.numpy(), probabilities.shape[1]
     if absent := sorted(set(range(classes)) - set(given.tolist())):
         raise DataError(f"wrong labels are looked for among samples of all {classes} classes, got none of {absent[0]}")

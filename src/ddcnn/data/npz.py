@@ -24,10 +24,10 @@ from ddcnn.data.columns import unused
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.files import digest, source_path
 from ddcnn.data.groups import with_groups
+from ddcnn.data.image_memory import room
 from ddcnn.data.labels import read_labels, texts
 from ddcnn.data.layouts import Conversion, axis_order, check_kind, needs_look
 from ddcnn.data.lazy import Images, Lazy
-from ddcnn.data.room import room
 from ddcnn.errors import DataError
 
 _PARTS = ("train", "val", "test")

@@ -24,13 +24,13 @@ from ddcnn.data.cifar10 import read_cifar10
 from ddcnn.data.csv_file import read_csv
 from ddcnn.data.dataset import Dataset, checked
 from ddcnn.data.folder import read_folder
+from ddcnn.data.image_memory import Room, given, room
 from ddcnn.data.lazy import Lazy, load
 from ddcnn.data.medmnist3d import read_medmnist3d
 from ddcnn.data.mnist5k import read_mnist5k
 from ddcnn.data.mosmed import read_mosmed
 from ddcnn.data.npz import read_npz
 from ddcnn.data.phantom import read_phantom
-from ddcnn.data.room import Room, given, room
 from ddcnn.data.store.read import read_zarr
 from ddcnn.data.tf_flowers import read_tf_flowers
 from ddcnn.errors import DataError, nearest

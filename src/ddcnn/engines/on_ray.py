@@ -27,6 +27,7 @@ from ddcnn.engines.events import Mailbox, TellingProgress, describe, is_of_the_t
 from ddcnn.engines.task import Failure, Task, each_once, perform
 from ddcnn.engines.task_payload import TaskPayload
 from ddcnn.errors import EngineError, in_one_line
+from ddcnn.extras import needed
 from ddcnn.training import Checkpoints, Progress
 from ddcnn.training.interruption import INTERRUPTION
 
@@ -71,11 +72,9 @@ class OnRay:
         retries: int = 1,
         address: str | None = None,
     ) -> None:
-        try:
+        with needed("engine ray needs Ray", "ray", EngineError):
             import ray
             import ray.util.scheduling_strategies
-        except ImportError:
-            raise EngineError("engine ray needs Ray: pip install 'ddcnn[ray]'") from None
         self._ray: Any = ray
         self.address, self.retries = address, retries
         self.device = "cuda" if device.startswith("cuda") else device

@@ -17,6 +17,7 @@ import torch
 from ddcnn.engines.events import TellingProgress, replay_event
 from ddcnn.engines.task import find, name_of
 from ddcnn.errors import DdcnnError, EngineError, InterruptionError, RankError, in_one_line
+from ddcnn.extras import needed
 from ddcnn.training import Progress
 from ddcnn.training.interruption import INTERRUPTION
 
@@ -60,11 +61,9 @@ def run_on_ranks(
     DdcnnError
         What the function has raised, with its message.
     """
-    try:
+    with needed("ranks on a Ray cluster need Ray Train", "ray", EngineError):
         import ray.train
         from ray.train.torch import TorchTrainer
-    except ImportError:
-        raise EngineError("ranks on a Ray cluster need Ray Train: pip install 'ddcnn[ray]'") from None
     if (wanted := count * engine.threads) > engine.cores:
         progress.note(f"{count} ranks wait for {wanted} cores, of which the cluster has {engine.cores} now")
     mailbox = engine.mailbox()

@@ -15,7 +15,7 @@ from ddcnn.data.sources import is_foreign
 from ddcnn.engines import ENGINES, Engine, Ranks, RankStarter, build_engine, check_alone, joined, launched, refuse_ranks
 from ddcnn.errors import ConfigError, RunError
 from ddcnn.experiments.folds import over_folds
-from ddcnn.experiments.given import Given, as_config, described, taken
+from ddcnn.experiments.given_images import Given, as_config, described, taken
 from ddcnn.experiments.job import Job
 from ddcnn.experiments.over_ranks import train_over_ranks
 from ddcnn.experiments.record import Comparison, read_results, reopened

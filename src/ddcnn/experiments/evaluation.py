@@ -22,7 +22,7 @@ from ddcnn.data.sources import is_foreign
 from ddcnn.decomposition import Grid, Subimages
 from ddcnn.errors import DataError, RunError
 from ddcnn.experiments.decisions import confusion
-from ddcnn.experiments.given import Given, as_given
+from ddcnn.experiments.given_images import Given, as_given
 from ddcnn.network import CNNDNN, decided
 from ddcnn.runs.folder import RunFolder
 from ddcnn.runs.learned import learned_by

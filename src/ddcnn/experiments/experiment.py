@@ -52,7 +52,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ExperimentPlan:
     """The runs of an experiment, before any is begun.
 
     Attributes
@@ -195,7 +195,7 @@ def plan_experiment(
     seeds: int = SEEDS,
     variants: Sequence[str] = (),
     trials: Trials | None = None,
-) -> Plan:
+) -> ExperimentPlan:
     """Return what an experiment would do, and what it would cost here: steps are timed, unless ``trials`` has them."""
     if seeds < 1:
         raise ConfigError(f"seeds = {seeds} should be at least 1")
@@ -233,7 +233,7 @@ def plan_experiment(
         chosen.append(variant)
         configs[variant.name] = config
         seconds[variant.name] = seconds.get(variant.like) or _seconds(setup, variant.job, trials)
-    return Plan(
+    return ExperimentPlan(
         name, found, base, tuple(units), tuple(chosen), configs, seconds, left_out, offered, content_of(dataset)
     )
 

@@ -16,7 +16,7 @@ from ddcnn.data.description import InputDescription
 from ddcnn.engines import build_engine
 from ddcnn.errors import ConfigError
 from ddcnn.experiments.compare import train
-from ddcnn.experiments.given import as_config, refuse_for_files, taken
+from ddcnn.experiments.given_images import as_config, refuse_for_files, taken
 from ddcnn.experiments.job import Job
 from ddcnn.network import CNNDNN
 from ddcnn.planning import choose_threads, computing_with, decide, prepare

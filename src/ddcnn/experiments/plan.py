@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from ddcnn.config import Config
 from ddcnn.engines import refuse_ranks
 from ddcnn.errors import ConfigError
-from ddcnn.experiments.given import Given, as_config, taken
+from ddcnn.experiments.given_images import Given, as_config, taken
 from ddcnn.experiments.job import Job
 from ddcnn.experiments.trials import Trials
 from ddcnn.experiments.workers import Hands, Share, recommended, seconds_of, shared
@@ -22,7 +22,7 @@ from ddcnn.planning.checkup import available_memory
 from ddcnn.strategies import STRATEGIES, needed_for, works_of
 from ddcnn.strategies.initialization import INITIALIZATIONS, start_works
 from ddcnn.strategies.registry import known_stages
-from ddcnn.text import duration
+from ddcnn.text import duration, size_text
 from ddcnn.training import Progress
 
 HOW = (
@@ -218,7 +218,7 @@ def in_one_line(costs: Iterable[Cost]) -> str:
     times = ", ".join(f"{cost.label} {duration(cost.seconds)}" for cost in costs if cost.seconds >= 1)
     peak = max((cost.peak or 0 for cost in costs), default=0)
     total = duration(sum(cost.seconds for cost in costs))
-    return f"about {total}{': ' if times else ''}{times}" + (f"; peak memory {mib(peak)}" if peak else "")
+    return f"about {total}{': ' if times else ''}{times}" + (f"; peak memory {size_text(peak)}" if peak else "")
 
 
 def plan_of(setup: Setup, job: Job, hands: Hands, trials: Trials | None) -> Plan:
@@ -348,10 +348,7 @@ def _advice(setup: Setup, plan: Plan, hands: Hands) -> list[str]:
     device, free = setup.compute.device.type, available_memory()
     more = (plan.peak or 0) - resident_memory()
     if device == "cpu" and free is not None and more > free:
-        lines.append(f"{mib(more)} more are needed, {mib(free)} are free: give --memory, or a smaller --batch-size")
+        lines.append(
+            f"{size_text(more)} more are needed, {size_text(free)} are free: give --memory, or a smaller --batch-size"
+        )
     return lines
-
-
-def mib(size: int) -> str:
-    """Write a size for people."""
-    return f"{size / 2**20:,.0f} MiB" if size < 2**30 else f"{size / 2**30:,.1f} GiB"

@@ -21,6 +21,7 @@ from ddcnn.machine import staying_below
 from ddcnn.planning import MemoryPlan, Setup, Threads, choose_threads, computing_with, decide, keep_threads, prepare
 from ddcnn.runs.folder import CHECKPOINTS, RunFolder
 from ddcnn.strategies import StrategyContext, StrategyResult, check_strategies
+from ddcnn.text import size_text
 from ddcnn.tracking import open_tracker
 from ddcnn.training import Progress, Several, StageTimer, Workspace, peak_of_process
 
@@ -163,7 +164,7 @@ class Session:
             peak = max(stage.peak_memory_bytes or 0 for stage in stages.values())
             if self.setup.compute.limit is not None:  # of a process, which did more than to train
                 peak = max(peak, peak_of_process() or 0)
-            choices = choices | {"memory": f"{choices['memory']}, measured peak {peak / 1e9:.2f} GB"}
+            choices = choices | {"memory": f"{choices['memory']}, measured peak {size_text(peak)}"}
         found = finish_run(
             self.folder,
             self.setup,

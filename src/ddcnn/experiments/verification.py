@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from ddcnn.config import Config
 from ddcnn.engines import build_engine, refuse_ranks
 from ddcnn.errors import ConfigError
-from ddcnn.experiments.given import Given, taken
+from ddcnn.experiments.given_images import Given, taken
 from ddcnn.experiments.job import Job
 from ddcnn.experiments.plan import Cost, Plan, costs_of, plan_of, ready
 from ddcnn.experiments.results import comparison_of

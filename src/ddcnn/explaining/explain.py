@@ -20,7 +20,7 @@ _STEPS = 200  # of the integral; the aggregation is small
 _EXACT = 0.05  # of a probability: what integrated gradients may miss
 
 
-class KnownInput(Protocol):
+class ArrangedInput(Protocol):
     """What is known of the images of a training."""
 
     def arranged(self, images: Tensor | np.ndarray) -> Tensor | np.ndarray:
@@ -35,7 +35,7 @@ class Explainable(Protocol):
     training: bool
 
     @property
-    def input(self) -> KnownInput | None:
+    def input(self) -> ArrangedInput | None:
         """What is known of its images; None: nothing."""
 
     def cut(self, images: Tensor) -> Subimages:

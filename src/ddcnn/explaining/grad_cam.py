@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from ddcnn.errors import ExplanationError
+from ddcnn.extras import needed
 
 _FINE = 4  # pixels along each axis, below which a map tells little about places
 _MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
@@ -62,10 +63,8 @@ def captum() -> Any:
     ExplanationError
         It is not installed.
     """
-    try:
+    with needed("explanations need captum", "explain", ExplanationError):
         return importlib.import_module("captum.attr")
-    except ImportError as error:
-        raise ExplanationError(f"explanations need captum: pip install 'ddcnn[explain]' ({error})") from None
 
 
 def _layer(network: nn.Module, example: Tensor) -> nn.Module:

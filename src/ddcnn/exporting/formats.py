@@ -50,12 +50,6 @@ class Format:
             return False
 
 
-def _adapted(name: str, found: Any) -> Format:
-    if not isinstance(found, Format):
-        raise ExportError(f"format {name!r} is a {type(found).__name__}, not a Format")
-    return found
-
-
 FORMATS: Registry[Format] = Registry(
     "format",
     ExportError,
@@ -82,5 +76,5 @@ FORMATS: Registry[Format] = Registry(
             safetensors_format.metadata,
         ),
     },
-    adapt=_adapted,
+    of=Format,
 )

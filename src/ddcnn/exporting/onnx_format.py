@@ -18,8 +18,10 @@ from torch import Tensor, nn
 
 from ddcnn.data.files import open_regular
 from ddcnn.errors import ExportError, in_one_line
-from ddcnn.exporting.pieces import Piece, WholeNetwork
+from ddcnn.exporting.pieces import NetworkPiece, Piece
 from ddcnn.exporting.quietly import quietly
+from ddcnn.extras import needed
+from ddcnn.text import size_text
 
 _MOST = 2**31  # bytes of a protocol buffer
 
@@ -31,7 +33,7 @@ def write(piece: Piece, example: Tensor, facts: Mapping[str, str]) -> bytes:
     size = sum(value.numel() * value.element_size() for value in piece.saved().values())
     if size >= _MOST:
         raise ExportError(
-            f"{piece.name} has {size / 2**30:.1f} GiB, an ONNX file at most 2; use --parts, or torch-export"
+            f"{piece.name} has {size_text(size)}, an ONNX file at most 2 GiB; use --parts, or torch-export"
         )
     with quietly():
         program: Any = torch.onnx.export(
@@ -151,7 +153,7 @@ class OnnxNetwork:
             raise ExportError(f"{path} cannot be read: {error.strerror}; give a file of ddcnn export") from None
         found = self._session.get_modelmeta().custom_metadata_map
         outputs = [one.name for one in self._session.get_outputs()]
-        if "classes" not in found or outputs != list(WholeNetwork.outputs):
+        if "classes" not in found or outputs != list(NetworkPiece.outputs):
             raise ExportError(f"{path} is no whole network of ddcnn export; give one that was exported without --parts")
         try:
             self.facts = {name: json.loads(value) for name, value in found.items()}
@@ -198,7 +200,5 @@ def _run(session: Any, x: Tensor) -> dict[str, Tensor]:
 
 
 def _package(name: str) -> Any:
-    try:
+    with needed("ONNX needs more packages", "export", ExportError):
         return importlib.import_module(name)
-    except ImportError as error:
-        raise ExportError(f"ONNX needs more packages: pip install 'ddcnn[export]' ({error})") from None

@@ -42,7 +42,7 @@ class Piece(nn.Module, ABC):
         """Copy what `saved` returned; KeyError if something is missing."""
 
 
-class WholeNetwork(Piece):
+class NetworkPiece(Piece):
     """Raw images (B, C, *S) -> scores (B, K), their probabilities, and what each local CNN says (B, N, K)."""
 
     name, input, outputs = "network", "images", ("scores", "probabilities", "local_probabilities")
@@ -159,7 +159,7 @@ def together(network: CNNDNN, images: Shaped[Tensor, "B C *S"]) -> Assembly:
         found = files[0](x)
         return {name: found[name] for name in ("probabilities", "local_probabilities")}
 
-    return Assembly([_ready(WholeNetwork(network))], [images], run)
+    return Assembly([_ready(NetworkPiece(network))], [images], run)
 
 
 def apart(network: CNNDNN, images: Shaped[Tensor, "B C *S"]) -> Assembly:

@@ -11,8 +11,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from ddcnn.errors import FusionError
+from ddcnn.fusion.backend_choice import fastest, network_key, ratio, training_step
 from ddcnn.fusion.body import StackedBody
-from ddcnn.fusion.choice import fastest, network_key, ratio, training_step
 from ddcnn.fusion.loop import LoopBody
 from ddcnn.fusion.proof import find_mismatch, made_up_shape
 from ddcnn.fusion.proofs import Proofs

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ddcnn.errors import FusionError, in_one_line
-from ddcnn.fusion.choice import fastest, network_key, ratio
+from ddcnn.fusion.backend_choice import fastest, network_key, ratio
 from ddcnn.fusion.fuse import BackendName, FusedCNN, build, unfuse
 from ddcnn.fusion.proof import LARGE, TOLERANCE
 from ddcnn.fusion.proof_modes import SampleBySample

@@ -20,6 +20,7 @@ from ddcnn.fusion.loop import LoopBody, check_scores
 from ddcnn.fusion.proof_modes import NothingRandom, SampleBySample
 from ddcnn.machine import return_freed_memory
 from ddcnn.seeds import own_random_numbers
+from ddcnn.text import size_text
 
 TOLERANCE = 1e-6  # relative, in float64
 _DISTURBANCE = 1e-12  # relative; thousands of times what rounding changes in float64
@@ -106,9 +107,9 @@ def _announce(candidate: nn.Module, members: int) -> None:
     needed = 4 * numbers * (4 + 4 / members)
     if needed > _ANNOUNCED:
         _log.warning(
-            "to prove that %d networks of %.0f M parameters run %s as they would alone takes %.1f GB of memory, and "
+            "to prove that %d networks of %.0f M parameters run %s as they would alone takes %s of memory, and "
             "their activations; backend='looped' needs no proof",
-            *(members, numbers / members / 1e6, getattr(candidate, "backend", ""), needed / 1e9),
+            *(members, numbers / members / 1e6, getattr(candidate, "backend", ""), size_text(round(needed))),
         )
 
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from ddcnn.control_groups import control_groups, number
 from ddcnn.cores import usable_cores
 from ddcnn.machine import cache_folder, device_name
+from ddcnn.text import size_text
 from ddcnn.training.precision import autocast
 
 EXTRAS = {
@@ -70,10 +71,10 @@ def advice(found: dict[str, Any]) -> list[str]:
     if found["threads"] > found["cores"]:
         lines.append(f"{found['threads']} threads share {found['cores']} cores; set OMP_NUM_THREADS={found['cores']}")
     if found["memory_free"] is not None and found["memory_free"] < _LITTLE:
-        lines.append(f"{found['memory_free'] / 2**20:.0f} MiB of memory are free; give --memory, or end other programs")
+        lines.append(f"{size_text(found['memory_free'])} of memory are free; give --memory, or end other programs")
     for place, free in found["disk_free"].items():
         if free is not None and free < _LITTLE:
-            lines.append(f"{free / 2**20:.0f} MiB are free in {place}; free some space, or choose another disk")
+            lines.append(f"{size_text(free)} are free in {place}; free some space, or choose another disk")
     return lines
 
 

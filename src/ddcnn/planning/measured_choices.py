@@ -14,7 +14,7 @@ from ddcnn.decomposition import Subimages
 from ddcnn.engines import Ranks
 from ddcnn.errors import ConfigError, FusionError
 from ddcnn.fusion import BackendName
-from ddcnn.fusion.choice import fastest, measure, network_key, remembered, training_step
+from ddcnn.fusion.backend_choice import fastest, measure, network_key, remembered, training_step
 from ddcnn.models import LocalCNNs
 from ddcnn.network_factory import NetworkFactory
 from ddcnn.planning.bfloat16 import obstacle_to_bfloat16

@@ -23,6 +23,7 @@ from ddcnn.network_factory import NetworkFactory
 from ddcnn.planning.compute import ComputePlan
 from ddcnn.planning.trial import copied, endless
 from ddcnn.seeds import own_random_numbers
+from ddcnn.text import size_text
 from ddcnn.training import (
     CrossEntropy,
     FadingLocalLosses,
@@ -37,7 +38,6 @@ from ddcnn.training import (
 
 _SPARE = 1.1  # what a training needs, against what was measured on one step: allocators leave gaps
 _RESERVE = 2**27  # bytes that Python and libraries take in the course of a run
-_GB = 1e9
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ class MemoryPlan:
         """Return the plan in one line."""
         where = "resident" if self.resident else "streamed"
         return (
-            f"{_gb(self.limit)} at most: {self.group} of {subdomains} local CNNs at once, images {where}, "
-            f"planned peak {_gb(self.expected)}"
+            f"{size_text(self.limit)} at most: {self.group} of {subdomains} local CNNs at once, images {where}, "
+            f"planned peak {size_text(self.expected)}"
         )
 
 
@@ -112,8 +112,8 @@ def plan_memory(
     used = _used(compute.device) + _RESERVE
     if limit <= used:
         raise ConfigError(
-            f"compute.memory = {_gb(limit)} is too little: {_gb(used)} are in use before the training, however small "
-            "its steps; give more than that"
+            f"compute.memory = {size_text(limit)} is too little: {size_text(used)} are in use before the training, "
+            "however small its steps; give more than that"
         )
     base = used + trial.kept + streamed
     room = limit - base
@@ -125,7 +125,7 @@ def plan_memory(
         raise ConfigError(_too_small(limit, base, "one local CNN", batch, 0))
     if not needs:
         raise ConfigError(
-            f"compute.memory = {_gb(limit)} is too little to prove that local CNNs may be {compute.backend}; "
+            f"compute.memory = {size_text(limit)} is too little to prove that local CNNs may be {compute.backend}; "
             "use backend=auto or looped, or more memory"
         )
     peak = base + max(needs.values())
@@ -271,12 +271,8 @@ def _used(device: torch.device) -> int:
 
 
 def _too_small(limit: int, base: int, what: str, batch: int, needed: int) -> str:
-    needs = f"up to {_gb(needed)}" if needed else "more than is left"
+    needs = f"up to {size_text(needed)}" if needed else "more than is left"
     return (
-        f"compute.memory = {_gb(limit)} is too little: {_gb(base)} are in use before the training, and a step of "
-        f"{what} at batch size {batch} needs {needs}; use a smaller batch size, a finer grid or more memory"
+        f"compute.memory = {size_text(limit)} is too little: {size_text(base)} are in use before the training, and a "
+        f"step of {what} at batch size {batch} needs {needs}; use a smaller batch size, a finer grid or more memory"
     )
-
-
-def _gb(size: int) -> str:
-    return f"{size / _GB:.2f} GB"

@@ -9,7 +9,7 @@ import numpy as np
 
 from ddcnn.report.curves import Curves
 from ddcnn.report.labels_and_formats import percent, stage_label, strategy_label
-from ddcnn.report.results import Results, Strategy
+from ddcnn.report.results import Results, StrategyResults
 from ddcnn.report.svg import mean_of
 from ddcnn.report.uncertainty import against_global, at_chance, baseline, class_counts, interval
 
@@ -31,7 +31,7 @@ class Advice:
     options: tuple[str, ...] = ()
 
 
-def overfitted(results: Results) -> list[Strategy]:
+def overfitted(results: Results) -> list[StrategyResults]:
     """Return the strategies whose training accuracy is far above their validation accuracy."""
     return [
         s

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ddcnn.report.labels_and_formats import MISSING, count, percent, share, strategy_label, wilson_interval
-from ddcnn.report.results import Results, Strategy
+from ddcnn.report.results import Results, StrategyResults
 from ddcnn.training import class_figures
 
 COLUMNS = ("class", "test images", "precision (%)", "recall (%)", "95 % interval of the recall", "F1")
@@ -31,7 +31,7 @@ def class_tables(results: Results) -> list[ClassTable]:
     return [ClassTable(strategy_label(s.name), _rows(results, matrix), _note(results, s)) for s, matrix in found]
 
 
-def _note(results: Results, strategy: Strategy) -> str:
+def _note(results: Results, strategy: StrategyResults) -> str:
     names = results.details.classes
     if not strategy.thresholds or len(strategy.thresholds) != len(names):
         return ""

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from ddcnn.report.experiment_summary import Curve, Summary
+from ddcnn.report.experiment_summary import CurveRecord, Summary
 from ddcnn.report.svg import INK, MUTED, PALETTE, RULE, style
 
 _LINES = ("cnn-dnn", "coherent", "transfer", "vote", "local", "global", "average", "other")
@@ -71,7 +71,7 @@ def pairs_figure(summary: Summary) -> Figure:
     return figure
 
 
-def curve_figure(curve: Curve) -> Figure:
+def curve_figure(curve: CurveRecord) -> Figure:
     """Draw lines with bands of their 95 % intervals; each has a colour, a marker and dashes of its own."""
     with style():
         figure = Figure(figsize=(8.8, 3.6), layout="constrained")

@@ -36,7 +36,7 @@ class Arm(_Record):
     critical_path_seconds: Number
 
 
-class Pair(_Record):
+class PairRecord(_Record):
     """The difference of two arms, over seeds or folds, and over test images."""
 
     arm: Text
@@ -56,7 +56,7 @@ class Pair(_Record):
     verdict: Text
 
 
-class Table(_Record):
+class TableRecord(_Record):
     """A further table."""
 
     title: Text
@@ -65,7 +65,7 @@ class Table(_Record):
     note: Text = ""
 
 
-class Curve(_Record):
+class CurveRecord(_Record):
     """A further plot: per line (x, mean, low, high)."""
 
     title: Text
@@ -89,9 +89,9 @@ class Summary(_Record):
     margin: float
     about: dict[str, Any]
     arms: Annotated[tuple[Arm, ...], Field(min_length=1, max_length=_MOST)]
-    pairs: tuple[Pair, ...] = ()
-    tables: tuple[Table, ...] = ()
-    curves: tuple[Curve, ...] = ()
+    pairs: tuple[PairRecord, ...] = ()
+    tables: tuple[TableRecord, ...] = ()
+    curves: tuple[CurveRecord, ...] = ()
     left_out: dict[Text, Text] = {}
     versions: dict[str, Any] = {}
     machine: dict[str, Any] = {}
@@ -171,7 +171,7 @@ def pair_columns(summary: Summary) -> tuple[str, ...]:
     )
 
 
-def pair_row(pair: Pair) -> tuple[str, ...]:
+def pair_row(pair: PairRecord) -> tuple[str, ...]:
     """Return one row of the table of differences."""
     what = "" if pair.measure == "test_accuracy" else f" ({pair.measure})"
     return (

@@ -21,7 +21,7 @@ from ddcnn.report.labels_and_formats import STRATEGIES, by, count, strategy_labe
 from ddcnn.report.missing import missing_section
 from ddcnn.report.mistakes import gallery
 from ddcnn.report.page import page_environment
-from ddcnn.report.read import RunFiles, read_run
+from ddcnn.report.read import RunContent, read_run
 from ddcnn.report.results import Results
 from ddcnn.report.tables import cells, columns, is_best, sureness_rows
 from ddcnn.report.verdict import number_of_subdomains, verdict
@@ -49,7 +49,7 @@ def write_report(run_dir: Path | str) -> Path:
     return folder.path / REPORT
 
 
-def render(run: RunFiles) -> str:
+def render(run: RunContent) -> str:
     """Return the page as text."""
     folder = files("ddcnn.report")
     template = page_environment().from_string(folder.joinpath("template.html").read_text("utf-8"))
@@ -79,7 +79,7 @@ def _identifier(title: str) -> str:
     return re.sub(r"[^a-z]+", "-", title.lower())
 
 
-def _context(run: RunFiles) -> dict[str, Any]:
+def _context(run: RunContent) -> dict[str, Any]:
     results = run.results
     details = results.details
     samples = details.samples.get("test")
@@ -137,7 +137,7 @@ def _row(results: Results, i: int) -> _Row:
     return _Row(svg.variable(strategy.name), cells(strategy, results), is_best(strategy, results))
 
 
-def _facts(run: RunFiles) -> list[tuple[str, list[tuple[str, str]]]]:
+def _facts(run: RunContent) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return headed lists of (name, value) on how the run was made."""
     results, details = run.results, run.results.details
     made = {

@@ -12,10 +12,10 @@ from matplotlib.ticker import MaxNLocator
 
 from ddcnn.report import matrices, svg
 from ddcnn.report.labels_and_formats import percent, strategy_label
-from ddcnn.report.results import Missing, Results, Strategy
+from ddcnn.report.results import Missing, Results, StrategyResults
 
 
-class Point(NamedTuple):
+class AccuracyWithout(NamedTuple):
     """Test accuracies with so many subdomains missing."""
 
     missing: int
@@ -61,18 +61,20 @@ def missing_section(results: Results, footprints: np.ndarray | None = None) -> M
     )
 
 
-def points(strategy: Strategy, missing: Missing) -> list[Point]:
+def points(strategy: StrategyResults, missing: Missing) -> list[AccuracyWithout]:
     """Return the accuracies over the number of missing subdomains, from none; empty unless some are known."""
     whole = strategy.test_accuracy
     known = [
-        Point(row.missing, row.mean, row.mean if row.min is None else row.min, row.mean if row.max is None else row.max)
+        AccuracyWithout(
+            row.missing, row.mean, row.mean if row.min is None else row.min, row.mean if row.max is None else row.max
+        )
         for row in missing.random
         if row.missing is not None and row.mean is not None
     ]
-    return [Point(0, whole, whole, whole), *known] if known and whole is not None else []
+    return [AccuracyWithout(0, whole, whole, whole), *known] if known and whole is not None else []
 
 
-def curve_figure(lines: list[tuple[Strategy, list[Point]]]) -> Figure:
+def curve_figure(lines: list[tuple[StrategyResults, list[AccuracyWithout]]]) -> Figure:
     """Draw mean accuracies over the number of missing subdomains, in a band from the worst to the best set."""
     with svg.style():
         figure = Figure(figsize=(8.8, 3.2), layout="constrained")
@@ -90,7 +92,7 @@ def curve_figure(lines: list[tuple[Strategy, list[Point]]]) -> Figure:
     return figure
 
 
-def _map(results: Results, strategy: Strategy, missing: Missing, footprints: np.ndarray | None) -> Markup | None:
+def _map(results: Results, strategy: StrategyResults, missing: Missing, footprints: np.ndarray | None) -> Markup | None:
     """Draw the percentage points that each subdomain is worth, at its place."""
     whole = strategy.test_accuracy
     if whole is None or (footprints is not None and len(missing.one) < len(footprints)):
@@ -104,7 +106,7 @@ def _map(results: Results, strategy: Strategy, missing: Missing, footprints: np.
     return Markup(svg.to_svg(figure, name="losses", alt=alt))
 
 
-def _sentence(strategy: Strategy, missing: Missing) -> str:
+def _sentence(strategy: StrategyResults, missing: Missing) -> str:
     """Say what the best strategy is worth without one subdomain."""
     one = [(accuracy, n) for n, accuracy in enumerate(missing.one) if accuracy is not None]
     if not one:
@@ -118,7 +120,7 @@ def _sentence(strategy: Strategy, missing: Missing) -> str:
     )
 
 
-def _alt(lines: list[tuple[Strategy, list[Point]]]) -> str:
+def _alt(lines: list[tuple[StrategyResults, list[AccuracyWithout]]]) -> str:
     words = (
         f"{strategy_label(strategy.name)} "
         + ", ".join(f"{percent(point.mean, ' %')} with {point.missing} missing" for point in line)

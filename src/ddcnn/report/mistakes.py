@@ -28,7 +28,7 @@ _WORDS = 3  # classes that are named in the summary of the votes
 
 
 @dataclass(frozen=True)
-class Vote:
+class PlacedVote:
     """What the local CNN of a subdomain says, at its place in a picture; ``kind`` is right, same or other."""
 
     x: float
@@ -46,7 +46,7 @@ class Card:
     picture: str
     width: float
     height: float
-    votes: tuple[Vote, ...]
+    votes: tuple[PlacedVote, ...]
     true: str
     decided: str
     probability: str
@@ -110,7 +110,7 @@ def _card(results: Results, mistakes: Mapping[str, np.ndarray], i: int) -> Card:
 
 def _placed(
     results: Results, votes: np.ndarray, mistakes: Mapping[str, np.ndarray], i: int, size: tuple[float, float]
-) -> tuple[Vote, ...]:
+) -> tuple[PlacedVote, ...]:
     """Return the votes at their places; none where subdomains cannot be told apart by their boxes."""
     boxes = [s.box for s in results.subdomains]
     extent = [int(length) for length in results.details.image_shape[1:]]
@@ -131,7 +131,7 @@ def _placed(
         width, height = round((right - left) * across, 1), round((bottom - top) * down, 1)
         kind = "right" if votes[n] == label else "same" if votes[n] == decided else "other"
         word = _fitting(_word(results, votes[n]), width, height)
-        placed.append(Vote(round(left * across, 1), round(top * down, 1), width, height, word, kind))
+        placed.append(PlacedVote(round(left * across, 1), round(top * down, 1), width, height, word, kind))
     return tuple(placed)
 
 

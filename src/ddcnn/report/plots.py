@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from ddcnn.report.labels_and_formats import count, percent, seconds, stage_label, strategy_label, wilson_interval
-from ddcnn.report.results import Results, Strategy
+from ddcnn.report.results import Results, StrategyResults
 from ddcnn.report.svg import INK, MUTED, PAPER, colour, style
 
 Segment = tuple[str, float | int]
@@ -136,7 +136,7 @@ def _above(axes: Axes, x: int, value: float) -> None:
     )  # fmt: skip
 
 
-def _whisker(axes: Axes, x: int, strategy: Strategy, samples: int | None) -> None:
+def _whisker(axes: Axes, x: int, strategy: StrategyResults, samples: int | None) -> None:
     value = strategy.test_accuracy or 0
     low, high = wilson_interval(value, samples) if samples else (value, value)
     bounds = strategy.intervals.get("test_accuracy")
@@ -147,7 +147,7 @@ def _whisker(axes: Axes, x: int, strategy: Strategy, samples: int | None) -> Non
     axes.errorbar(x, 100 * value, yerr=errors, fmt="o", color=tint, markersize=6, capsize=4 if samples else 0)
 
 
-def _segments(results: Results, strategy: Strategy, *, parallel: bool) -> list[Segment]:
+def _segments(results: Results, strategy: StrategyResults, *, parallel: bool) -> list[Segment]:
     """Return the stages that make up the time of a strategy; what the stages do not explain is "other"."""
     field = "critical_path_seconds" if parallel else "seconds"
     total: float | None = getattr(strategy, field)

@@ -20,7 +20,7 @@ _MOST_DRAWN = 2**30  # bytes of examples: more is not worth the memory of a draw
 
 
 @dataclass(frozen=True)
-class RunFiles:
+class RunContent:
     """The content of a run folder.
 
     Attributes
@@ -57,7 +57,7 @@ class RunFiles:
     mistakes: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
-def read_run(run_dir: Path | str) -> RunFiles:
+def read_run(run_dir: Path | str) -> RunContent:
     """Read a run folder.
 
     Without `examples.safetensors` the report leaves out the drawing; every other file is needed.
@@ -76,7 +76,7 @@ def read_run(run_dir: Path | str) -> RunFiles:
     environment = folder.read_json("environment.json")
     mistakes = read_mistakes(folder, len(results.subdomains)) if results.details.mistakes else {}
     examples = _examples(folder, [s.index for s in results.subdomains])
-    return RunFiles(results, rows, config, environment, mistakes=mistakes, **examples)
+    return RunContent(results, rows, config, environment, mistakes=mistakes, **examples)
 
 
 def _mapping(text: str, source: str) -> dict[str, Any]:

@@ -37,14 +37,14 @@ class _Record(BaseModel):
         return {k: v for k, v in values.items() if v is not None} if isinstance(values, Mapping) else values
 
 
-class HandedOver(_Record):
+class HandedOverResults(_Record):
     """What local CNNs hand over to the aggregation of a strategy: which numbers, and how many of one image."""
 
     features: Text = ""
     numbers: Count | None = None
 
 
-class Strategy(_Record):
+class StrategyResults(_Record):
     """What one strategy reached, and at what cost; over folds, the means, with their 95 % intervals by name.
 
     ``thresholds`` are those by which it decides, where they were chosen.
@@ -59,7 +59,7 @@ class Strategy(_Record):
     test_nll: Positive = None
     test_brier: Positive = None
     test_ece: Accuracy = None
-    handed_over: HandedOver | None = None
+    handed_over: HandedOverResults | None = None
     thresholds: tuple[Accuracy, ...] = ()
     intervals: dict[str, tuple[Accuracy, Accuracy] | None] = {}
     parameters: Positive = None
@@ -69,7 +69,7 @@ class Strategy(_Record):
     peak_memory_bytes: Positive = None
 
 
-class Subdomain(_Record):
+class SubdomainResults(_Record):
     """One subdomain.
 
     ``box`` is (start, stop) per axis, in pixels; ``sees`` says what it sees, if that is not its box; ``missing``: the
@@ -173,8 +173,8 @@ class Results(_Record):
     device: Text = ""
     run: Text = ""
     trained: Text = ""
-    strategies: tuple[Strategy, ...] = ()
-    subdomains: tuple[Subdomain, ...] = ()
+    strategies: tuple[StrategyResults, ...] = ()
+    subdomains: tuple[SubdomainResults, ...] = ()
     details: Details = Details()
 
     @model_validator(mode="after")
@@ -198,7 +198,7 @@ class Results(_Record):
         subdomains = sorted(results.subdomains, key=lambda s: s.index)
         return results.model_copy(update={"strategies": tuple(strategies), "subdomains": tuple(subdomains)})
 
-    def strategy(self, name: str) -> Strategy | None:
+    def strategy(self, name: str) -> StrategyResults | None:
         """Return the strategy of that name, if it is part of the run."""
         return next((s for s in self.strategies if s.name == name), None)
 
@@ -227,7 +227,7 @@ class Results(_Record):
         return len(counts) == 2 or (bool(counts) and max(counts) > 1.5 * min(counts))
 
     @property
-    def answering(self) -> Strategy | None:
+    def answering(self) -> StrategyResults | None:
         """The strategy to use: the one that was trained; of a comparison, the best on the validation images.
 
         Among equals it is the last, as in `ddcnn.runs.networks.best_strategy`.

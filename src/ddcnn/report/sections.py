@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from ddcnn.report import draw, matrices, plots, svg
 from ddcnn.report.curves import Curves, curves_figure
 from ddcnn.report.labels_and_formats import by, count, percent, strategy_label
-from ddcnn.report.read import RunFiles
+from ddcnn.report.read import RunContent
 from ddcnn.report.reliability import reliability_figure, reliability_lines
 from ddcnn.report.results import Results
 
@@ -25,7 +25,7 @@ def accuracy(results: Results, samples: int | None) -> Markup | None:
     return _figure(plots.accuracy_figure(results, samples), "accuracy", plots.accuracy_alt(results))
 
 
-def drawings(run: RunFiles) -> list[tuple[str, Markup]]:
+def drawings(run: RunContent) -> list[tuple[str, Markup]]:
     """Draw the first image of each class: at most three, two of volumes, one if there are many subdomains."""
     boxes = [s.box for s in run.results.subdomains]
     if run.images is None or run.labels is None or not boxes or not all(boxes):
@@ -52,14 +52,14 @@ def drawings(run: RunFiles) -> list[tuple[str, Markup]]:
     return drawings
 
 
-def drawn_as(run: RunFiles) -> str:
+def drawn_as(run: RunContent) -> str:
     """Return how subdomains are shown over an image: as boxes, as outlines, or not at all."""
     if run.footprints is not None:
         return "outlines"
     return "nothing" if set(run.subimages) - set(coarse(run)) else "boxes"
 
 
-def coarse(run: RunFiles) -> list[int]:
+def coarse(run: RunContent) -> list[int]:
     """Return the subdomains behind the grid, or else those that see the whole image: a coarse level."""
     if run.results.grid:
         return [index for index, _ in split_by_grid(run.results)[1]]
@@ -68,7 +68,7 @@ def coarse(run: RunFiles) -> list[int]:
     return found if len(found) < len(run.results.subdomains) else []
 
 
-def overlapping(run: RunFiles) -> bool:
+def overlapping(run: RunContent) -> bool:
     """Return whether any two subdomains share a pixel, a coarse level aside."""
     results = run.results
     if drawn_as(run) != "boxes":
@@ -94,12 +94,12 @@ def split_by_grid(results: Results) -> tuple[list[float | None], list[tuple[int,
     return [s.test_accuracy for s in inside], [(s.index, s.test_accuracy) for s in more]
 
 
-def beside_the_map(run: RunFiles) -> list[tuple[int, float | None]]:
+def beside_the_map(run: RunContent) -> list[tuple[int, float | None]]:
     """Return (index, accuracy) of the subdomains that have no place in the map."""
     return [(s.index, s.test_accuracy) for s in run.results.subdomains if s.index in coarse(run)]
 
 
-def subdomain_map(run: RunFiles) -> Markup | None:
+def subdomain_map(run: RunContent) -> Markup | None:
     """Draw the accuracy per subdomain, if there are at least two."""
     results = run.results
     values = [s.test_accuracy for s in results.subdomains]

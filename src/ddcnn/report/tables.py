@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ddcnn.report.labels_and_formats import count, decimals, mebibytes, percent, seconds, share, strategy_label
-from ddcnn.report.results import Results, Strategy
+from ddcnn.report.results import Results, StrategyResults
 from ddcnn.text import printable
 
 _COLUMNS = (
@@ -45,7 +45,7 @@ def columns(results: Results) -> tuple[str, ...]:
     return _chosen(_COLUMNS, results)
 
 
-def cells(strategy: Strategy, results: Results) -> tuple[str, ...]:
+def cells(strategy: StrategyResults, results: Results) -> tuple[str, ...]:
     """Return one row, in the order of `columns`; what was not measured is "-"."""
     row = (
         strategy_label(strategy.name),
@@ -79,7 +79,7 @@ def sureness_rows(results: Results) -> list[tuple[str, ...]]:
     ]
 
 
-def _handed(strategy: Strategy) -> str:
+def _handed(strategy: StrategyResults) -> str:
     over = strategy.handed_over
     return "-" if over is None or not over.features else f"{over.features} ({count(over.numbers)})"
 
@@ -88,7 +88,7 @@ def _chosen(row: tuple[str, ...], results: Results) -> tuple[str, ...]:
     return row if results.ranked else (*row[:2], *row[4:])
 
 
-def _half(strategy: Strategy, name: str, scale: float, decimals: int) -> str:
+def _half(strategy: StrategyResults, name: str, scale: float, decimals: int) -> str:
     """Write half the width of an interval; of one that is clipped, of its longer side."""
     bounds, value = strategy.intervals.get(name), getattr(strategy, name)
     if bounds is None or value is None or None in bounds:
@@ -97,7 +97,7 @@ def _half(strategy: Strategy, name: str, scale: float, decimals: int) -> str:
     return f" ± {scale * half:.{decimals}f}"
 
 
-def is_best(strategy: Strategy, results: Results) -> bool:
+def is_best(strategy: StrategyResults, results: Results) -> bool:
     """Return whether no other strategy has a better test accuracy."""
     return strategy.test_accuracy is not None and strategy.test_accuracy == results.best
 

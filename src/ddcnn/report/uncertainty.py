@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ddcnn.report.labels_and_formats import count, percent, strategy_label, wilson_interval
-from ddcnn.report.results import Results, Strategy
+from ddcnn.report.results import Results, StrategyResults
 
 Interval = tuple[float, float]
 
@@ -34,7 +34,7 @@ def class_counts(results: Results) -> list[int]:
     return [sum(row) for row in matrix]
 
 
-def interval(results: Results, strategy: Strategy) -> Interval | None:
+def interval(results: Results, strategy: StrategyResults) -> Interval | None:
     """Return the 95 % interval of a test accuracy: over folds as the run has it, else by the size of the test set."""
     value, samples = strategy.test_accuracy, results.details.samples.get("test")
     bounds = strategy.intervals.get("test_accuracy")
@@ -60,13 +60,13 @@ def difference(first: float, second: float, samples: tuple[int, int]) -> Interva
     return gap - math.hypot(first - low_1, high_2 - second), gap + math.hypot(high_1 - first, second - low_2)
 
 
-def chosen(results: Results) -> Strategy | None:
+def chosen(results: Results) -> StrategyResults | None:
     """Return the decomposed strategy that is the best on the validation images, if the test measured it."""
     measured = [s for s in results.strategies if s.name != "global" and s.test_accuracy is not None]
     return max(measured, key=lambda s: s.validation_accuracy or 0.0, default=None)
 
 
-def against_global(results: Results) -> tuple[Strategy, Interval] | None:
+def against_global(results: Results) -> tuple[StrategyResults, Interval] | None:
     """Return the chosen decomposed strategy, and the 95 % interval of its lead over the global CNN."""
     ours, whole, samples = chosen(results), results.strategy("global"), results.details.samples.get("test")
     if ours is None or whole is None or whole.test_accuracy is None or not samples or results.details.folds:
@@ -79,7 +79,7 @@ def doubts(results: Results) -> list[str]:
     return [sentence for sentence in (_chance(results), _size(results), _lead(results)) if sentence]
 
 
-def at_chance(results: Results) -> list[Strategy]:
+def at_chance(results: Results) -> list[StrategyResults]:
     """Return the strategies that are not shown to be better than what needs no network."""
     floor = baseline(results)
     if floor is None:

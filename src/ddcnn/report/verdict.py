@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ddcnn.report.labels_and_formats import percent, strategy_label
-from ddcnn.report.results import Results, Strategy
+from ddcnn.report.results import Results, StrategyResults
 
 _TRAINED_AS_ONE = ("global", "coherent", "transfer")
 _WAYS = {"cnn-dnn": "with a CNN-DNN", "average": "by average probability", "vote": "by majority vote"}
@@ -87,6 +87,6 @@ def _global(results: Results) -> str:
     return f"the {strategy_label('global')} reaches {percent(whole.test_accuracy, ' %')}" if whole else ""
 
 
-def _measured(results: Results, name: str) -> Strategy | None:
+def _measured(results: Results, name: str) -> StrategyResults | None:
     strategy = results.strategy(name)
     return strategy if strategy and strategy.test_accuracy is not None else None

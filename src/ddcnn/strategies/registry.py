@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from ddcnn.aggregation import AGGREGATIONS
 from ddcnn.errors import ConfigError
@@ -20,20 +19,13 @@ from ddcnn.strategies.transfer import TRANSFER
 from ddcnn.training.closed_form import Solvable, check_unweighted
 from ddcnn.training.local_objectives import check_local_objective
 
-
-def _adapted(name: str, found: Any) -> Strategy:
-    if not isinstance(found, Strategy):
-        raise ConfigError(f"strategy {name!r} is a {type(found).__name__}, not a ddcnn.strategies.Strategy")
-    return found
-
-
 _OURS = (GLOBAL, LOCAL, COHERENT)
 
 STRATEGIES: Registry[Strategy] = Registry(
     "strategy",
     ConfigError,
     {"global": GLOBAL, "local": LOCAL, "coherent": COHERENT, "transfer": TRANSFER, "compose": COMPOSE},
-    adapt=_adapted,
+    of=Strategy,
 )
 
 

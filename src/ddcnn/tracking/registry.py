@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 
 from ddcnn.errors import ConfigError
+from ddcnn.extras import needed
 from ddcnn.tracking.tracker import Tracker
 
 _PLACES = {"tensorboard": ("tensorboard", "on_tensorboard"), "mlflow": ("mlflow", "on_mlflow")}
@@ -20,9 +21,7 @@ def open_tracker(name: str) -> Tracker:
         Its package is not installed.
     """
     package, file = _PLACES[name]
-    try:
+    with needed(f"track = {name} needs {package}", "track", ConfigError):
         importlib.import_module(package)
-    except ImportError as error:
-        raise ConfigError(f"track = {name} needs {package}: pip install 'ddcnn[track]' ({error})") from None
     tracker: Tracker = importlib.import_module(f"ddcnn.tracking.{file}").TRACKER()
     return tracker

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ddcnn.errors import ConfigError
+from ddcnn.extras import needed
 
 TEMPERATURE = 0.1
 
@@ -41,10 +42,6 @@ def contrast_of_library() -> Any:
     ConfigError
         The package is not there.
     """
-    try:
+    with needed("contrastive training needs pytorch-metric-learning", "contrast", ConfigError):
         from pytorch_metric_learning.losses import SupConLoss
-    except ImportError as error:
-        raise ConfigError(
-            f"contrastive training needs pytorch-metric-learning ({error}): pip install 'ddcnn[contrast]'"
-        ) from None
     return SupConLoss(temperature=TEMPERATURE)

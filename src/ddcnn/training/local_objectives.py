@@ -110,12 +110,6 @@ def _reconstruction(batch: Batch) -> Tensor:
     return (batch.extras[HEAD] - batch.extras[WANTED]).square().mean((0, 2))
 
 
-def _adapted(name: str, found: object) -> LocalObjective:
-    if not isinstance(found, LocalObjective):
-        raise ConfigError(f"local objective {name!r} is a {type(found).__name__}, not a LocalObjective")
-    return found
-
-
 LOCAL_OBJECTIVES: Registry[LocalObjective | None] = Registry(
     "local objective",
     ConfigError,
@@ -124,7 +118,7 @@ LOCAL_OBJECTIVES: Registry[LocalObjective | None] = Registry(
         "ce+contrast": LocalObjective(_contrast, with_embedding, contrast_of_library),
         "ce+reconstruction": LocalObjective(_reconstruction, _with_decoder),
     },
-    adapt=_adapted,
+    of=LocalObjective,
 )
 
 

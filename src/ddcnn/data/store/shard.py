@@ -19,6 +19,7 @@ import numpy as np
 
 from ddcnn.data.files import open_regular
 from ddcnn.errors import DataError
+from ddcnn.extras import needed
 
 _LEVEL = 1  # the fastest; higher levels gain few per cent on images
 _NONE = 2**64 - 1  # offset and length of a chunk that is not there
@@ -32,10 +33,8 @@ class DamagedError(Exception):
 def require_codecs() -> None:
     """Raise a `DataError` that says what to install, if the packages that (de)compress are missing."""
     for name in ("numcodecs", "google_crc32c"):
-        try:
+        with needed("a store needs more packages", "large", DataError):
             importlib.import_module(name)
-        except ImportError as error:
-            raise DataError(f"a store needs more packages: pip install 'ddcnn[large]' ({error})") from None
 
 
 def compress(pixels: np.ndarray) -> bytes:

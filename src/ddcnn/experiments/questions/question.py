@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ddcnn.errors import ConfigError
+from ddcnn.extras import install
 from ddcnn.planning import Setup
 
 ACCURACY = "test_accuracy"
@@ -148,4 +149,4 @@ class Experiment:
         """Raise a `ConfigError` that names the extra if a package is not there."""
         for module, package in self.needs.items():
             if find_spec(module) is None:
-                raise ConfigError(f"experiment {name} needs the package {package}: pip install 'ddcnn[experiments]'")
+                raise ConfigError(f"experiment {name} needs the package {package}: {install('experiments')}")

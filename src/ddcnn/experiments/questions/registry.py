@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ddcnn.errors import ConfigError
 from ddcnn.experiments.questions.aggregations import AGGREGATIONS
 from ddcnn.experiments.questions.decompositions import DECOMPOSITIONS
@@ -18,15 +16,6 @@ from ddcnn.experiments.questions.strategies import STRATEGIES
 from ddcnn.experiments.questions.subdomains import SUBDOMAINS
 from ddcnn.experiments.questions.timing import TIMING
 from ddcnn.registry import Registry
-
-
-def _adapted(name: str, found: Any) -> Experiment:
-    if not isinstance(found, Experiment):
-        raise ConfigError(
-            f"experiment {name!r} is a {type(found).__name__}, not a ddcnn.experiments.questions.Experiment"
-        )
-    return found
-
 
 EXPERIMENTS: Registry[Experiment] = Registry(
     "experiment",
@@ -44,5 +33,5 @@ EXPERIMENTS: Registry[Experiment] = Registry(
         "loss-surface": LOSS_SURFACE,
         "labels": LABELS,
     },
-    adapt=_adapted,
+    of=Experiment,
 )

@@ -13,7 +13,7 @@ _LEVELS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.98, 0.99, 0.995)
 _FINAL_STAGE = {"cnn-dnn": "dnn"}  # of a result that is not called as its last stage of training
 
 
-class Point(NamedTuple):
+class TimedAccuracy(NamedTuple):
     """Validation accuracy after so many seconds: measured here, and if each subdomain had a worker of its own."""
 
     seconds: float
@@ -21,7 +21,7 @@ class Point(NamedTuple):
     accuracy: float
 
 
-def trajectory(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], name: str) -> list[Point]:
+def trajectory(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], name: str) -> list[TimedAccuracy]:
     """Return a point per epoch of the last stage of a result, and one at its end; earlier stages count as time.
 
     Parameters
@@ -37,7 +37,7 @@ def trajectory(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], name
     total, path = result.get("seconds"), result.get("critical_path_seconds")
     if total is None or path is None or result.get("validation_accuracy") is None:
         return []
-    end = Point(total, path, result["validation_accuracy"])
+    end = TimedAccuracy(total, path, result["validation_accuracy"])
     names = {row["stage"] for row in rows}
     last = next((last for last in (_FINAL_STAGE.get(name, name), f"dnn/{name}") if last in names), name)
     stage = next((stage for stage in found["details"]["stages"] if stage["name"] == last), None)
@@ -46,30 +46,30 @@ def trajectory(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], name
         return [end]
     before, path_before = total - stage["seconds"], path - stage["critical_path_seconds"]
     points = [
-        Point(before + row["seconds"], path_before + row["seconds"], row["validation_accuracy"][0])
+        TimedAccuracy(before + row["seconds"], path_before + row["seconds"], row["validation_accuracy"][0])
         for _, row in sorted(epochs.items())
         if row["validation_accuracy"][0] is not None
     ]
     return [*points, end]
 
 
-def reached_by(points: Sequence[Point], seconds: float) -> float | None:
+def reached_by(points: Sequence[TimedAccuracy], seconds: float) -> float | None:
     """Return the best validation accuracy within a critical path; None: no decision was possible yet."""
     return max((point.accuracy for point in points if point.critical_path_seconds <= seconds), default=None)
 
 
-def time_to(points: Sequence[Point], accuracy: float) -> Point | None:
+def time_to(points: Sequence[TimedAccuracy], accuracy: float) -> TimedAccuracy | None:
     """Return when an accuracy was reached first; None: not in this training (a censored time).
 
-    >>> time_to([Point(1.0, 1.0, 0.8), Point(2.0, 2.0, 0.9)], 0.85).seconds
+    >>> time_to([TimedAccuracy(1.0, 1.0, 0.8), TimedAccuracy(2.0, 2.0, 0.9)], 0.85).seconds
     2.0
     """
     return next((point for point in points if point.accuracy >= accuracy), None)
 
 
-def points_of(row: Mapping[str, Any]) -> list[Point]:
+def points_of(row: Mapping[str, Any]) -> list[TimedAccuracy]:
     """Return the trajectory in a row of an arm."""
-    return [Point(*values) for values in row.get("trajectory", [])]
+    return [TimedAccuracy(*values) for values in row.get("trajectory", [])]
 
 
 def at_equal_path(findings: Findings, arms: Sequence[str]) -> Table:
@@ -132,7 +132,7 @@ def times_to_accuracy(findings: Findings, *, parallel: bool) -> Table:
     )
 
 
-def _median(trajectories: Sequence[Sequence[Point]], level: float, *, parallel: bool) -> str:
+def _median(trajectories: Sequence[Sequence[TimedAccuracy]], level: float, *, parallel: bool) -> str:
     axis = 1 if parallel else 0
     reached = [time_to(points, level) for points in trajectories]
     times = [np.inf if point is None else point[axis] for point in reached]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ddcnn.errors import ConfigError
 from ddcnn.planning import Setup, Work
 from ddcnn.registry import Registry
@@ -14,20 +12,13 @@ from ddcnn.strategies.initialization.trained import TRAINED
 from ddcnn.strategies.initialization.weights import WEIGHTS
 from ddcnn.strategies.strategy import StrategyContext
 
-
-def _adapted(name: str, found: Any) -> Initialization:
-    if not isinstance(found, Initialization):
-        raise ConfigError(f"initialization {name!r} is a {type(found).__name__}, not an Initialization")
-    return found
-
-
 RANDOM = Initialization(lambda _context: Start(), "random", "All networks begin with random parameters.")
 
 INITIALIZATIONS: Registry[Initialization] = Registry(
     "initialization",
     ConfigError,
     {"random": RANDOM, "weights": WEIGHTS, "shared": SHARED, "contrastive": CONTRASTIVE, "trained": TRAINED},
-    adapt=_adapted,
+    of=Initialization,
 )
 
 

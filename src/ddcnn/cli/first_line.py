@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _LONGEST = 0.3  # seconds to count files; of a slow disk, they are not counted
 
 
-def first_words(data: DataConfig, *, quiet: bool) -> None:
+def first_line(data: DataConfig, *, quiet: bool) -> None:
     """Say on stderr what is read, to who waits at a terminal; of several ranks one does."""
     if quiet or not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0":
         return

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 from ddcnn.errors import DataError
+from ddcnn.text import size_text
 
 _LAZY = 2**30  # bytes: what is larger is not held where it need not be
 
@@ -39,16 +40,12 @@ class Room:
         """Raise a `DataError` if images (n, C, *S) of ``item`` bytes a number, and bytes besides, are too large."""
         size = math.prod(shape) * item + besides
         if self.memory is not None and size > self.memory:
-            of = "" if self.limit is None else f" of {_gb(self.limit)}, less what is in use already"
+            of = "" if self.limit is None else f" of {size_text(self.limit)}, less what is in use already"
             raise DataError(
-                f"{source}: {shape[0]:,} images of {'x'.join(map(str, shape[1:]))} take {_gb(size)}, more than "
-                f"the {_gb(self.memory)} that may be used{of}; make a store of them with ddcnn data prepare, or allow "
-                "more (--memory)"
+                f"{source}: {shape[0]:,} images of {'x'.join(map(str, shape[1:]))} take {size_text(size)}, more than "
+                f"the {size_text(self.memory)} that may be used{of}; make a store of them with ddcnn data prepare, or "
+                "allow more (--memory)"
             )
-
-
-def _gb(size: int) -> str:
-    return f"{size / 1e9:.3g} GB"
 
 
 _ROOM: ContextVar[Room] = ContextVar("room")

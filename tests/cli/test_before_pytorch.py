@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import ddcnn
-from ddcnn.cli import waiting
-from ddcnn.cli.waiting import let_threads_sleep
+from ddcnn.cli import before_pytorch
+from ddcnn.cli.before_pytorch import let_threads_sleep
 
 NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_NUM_THREADS")
 
@@ -25,7 +25,7 @@ def policy(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str | None]:
         monkeypatch.delenv(name)
 
     def decided(others: float | None, *, loaded: tuple[str, ...] = (), **environment: str) -> str | None:
-        monkeypatch.setattr(waiting, "busy_with_others", lambda: others)
+        monkeypatch.setattr(before_pytorch, "busy_with_others", lambda: others)
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         let_threads_sleep(loaded)

@@ -13,7 +13,7 @@ import torch
 import ddcnn
 from ddcnn.config import Config, DataConfig
 from ddcnn.errors import ConfigError, InterruptionError, RunError
-from ddcnn.experiments.given import as_config
+from ddcnn.experiments.given_images import as_config
 from ddcnn.report import write_report
 from ddcnn.training import Progress
 

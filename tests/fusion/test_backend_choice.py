@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from ddcnn.errors import FusionError
-from ddcnn.fusion.choice import fastest, measure, ratio
+from ddcnn.fusion.backend_choice import fastest, measure, ratio
 from ddcnn.machine import cache_folder
 
 
@@ -29,7 +29,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     monkeypatch.setattr(Clock, "now", 0.0)
     clock = Clock()
-    monkeypatch.setattr("ddcnn.fusion.choice.time", SimpleNamespace(perf_counter=clock))
+    monkeypatch.setattr("ddcnn.fusion.backend_choice.time", SimpleNamespace(perf_counter=clock))
     return clock
 
 
