@@ -16,6 +16,7 @@ from ddcnn.config import Config
 from ddcnn.data import Split
 from ddcnn.errors import ConfigError, InterruptionError
 from ddcnn.planning import prepare
+from ddcnn.seeds import derive_seed
 from ddcnn.training.interruption import INTERRUPTION
 from tests.strategies.helpers import TRAINED, Leaves, equal, local_states
 
@@ -110,6 +111,24 @@ def test_other_aggregations_of_trained_local_cnns(
     }))  # fmt: skip
     for a, b in zip(of_coherent.results["strategies"], found.results["strategies"], strict=True):
         assert (a["name"], a["test_accuracy"]) == (b["name"], b["test_accuracy"])
+
+
+def test_a_local_cnn_that_the_run_ended_without_is_missing_in_the_next_one(
+    values: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = values(model={"name": "tests.engines.broken:late"}, compute={"backend": "looped"})
+    monkeypatch.setenv("BROKEN_SEED", str(derive_seed(0, "local", 2)))  # see tests/engines/broken.py
+    monkeypatch.setenv("BROKEN_WITH", "RuntimeError")
+    before = ddcnn.train(Config.parse(given | {"out": tmp_path / "before"}))
+    monkeypatch.delenv("BROKEN_SEED")
+    begun = given | {"strategy": "transfer", "init": TRAINED | {"weights": before.run}, "out": tmp_path / "later"}
+    found = ddcnn.train(Config.parse(begun))
+    assert [row.get("missing", False) for row in found.results["subdomains"]] == [False, False, True, False]
+    a, b = (ddcnn.load(folder, "cnn-dnn", trust=True) for folder in (before.run, found.run))
+    assert a.missing == b.missing == (2,)
+    assert equal(a.unfused_state(), b.unfused_state())
+    assert before.results["strategies"][0]["test_accuracy"] == found.results["strategies"][0]["test_accuracy"]
+    assert ddcnn.load(found.run, "transfer", trust=True).missing == ()  # as one model, it is trained with all others
 
 
 def test_plan_does_not_count_what_is_trained(run: Path, values: Callable[..., dict[str, Any]]) -> None:
