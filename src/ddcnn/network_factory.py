@@ -17,6 +17,7 @@ from ddcnn.decomposition import Decomposition, Grid, Subdomain, Subimages, build
 from ddcnn.errors import DecompositionError, FusionError, ModelError, in_one_line
 from ddcnn.fusion import Backend, Proofs, classifier_of
 from ddcnn.models import LocalCNNs, Normalization, build, width_rule
+from ddcnn.models.randomness import draws_in_eval_mode
 from ddcnn.network import CNNDNN
 from ddcnn.seeds import derive_seed, own_random_numbers
 
@@ -236,6 +237,14 @@ class NetworkFactory:
         return build(model.name, channels, self.classes, size, width=width, seed=seed, options=model.options)
 
     def _check(self, module: nn.Module, image: tuple[int, ...], what: str, remedy: str) -> None:
+        self._check_scores(module, image, what, remedy)
+        if draws_in_eval_mode(module, (1, *image)):
+            raise ModelError(
+                f"model {self.config.model.name!r} draws random numbers in eval mode, so an image would be classified "
+                "in another way each time; do so where self.training alone"
+            )
+
+    def _check_scores(self, module: nn.Module, image: tuple[int, ...], what: str, remedy: str) -> None:
         batch = min(self.config.training.batch_size or _CHECK_BATCH, _CHECK_BATCH)
         shape, wanted = (batch, *image), (batch, self.classes)
         solved = hasattr(module, "solve")  # without gradients

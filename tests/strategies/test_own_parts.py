@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 import ddcnn
 from ddcnn.config import Config
@@ -79,6 +80,21 @@ def scripted(in_channels: int, classes: int, image_size: Sequence[int], *, width
     with warnings.catch_warnings(action="ignore"):  # it is deprecated
         found: nn.Module = torch.jit.trace(network, torch.zeros(2, in_channels, *image_size))
     return found
+
+
+class AlwaysDropout(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(functional.dropout(x))  # training=True, whatever the mode
+
+
+class NoiseOfNumpy(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * float(np.random.default_rng(int(np.random.randint(9))).random())
+
+
+class DropoutInTraining(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(functional.dropout(x, training=self.training))
 
 
 class Decides(nn.Module):
@@ -160,7 +176,7 @@ def values(tmp_path: Path) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("name", ["Float32", "MadeUpFloat32", "InPlace", "ViewInTraining", "lazy"])
+@pytest.mark.parametrize("name", ["DropoutInTraining", "Float32", "MadeUpFloat32", "InPlace", "ViewInTraining", "lazy"])
 def test_networks_that_train_also_load_and_decide(name: str, values: dict[str, Any]) -> None:
     """Also where they cannot be compared in float64, so that nothing is proved of them: they run in turn."""
     values["model"] = {"name": f"{HERE}:{name}"}
@@ -187,6 +203,8 @@ def test_what_cannot_be_compared_cannot_be_asked_for(values: dict[str, Any]) -> 
         ("model", "frozen", "has no parameter that learns; one at least is needed"),
         ("model", "shared", "networks 0 and 1 share the parameter first.weight; give each its own"),
         ("model", "scripted", "is compiled by torch.jit; give the module itself"),
+        ("model", "AlwaysDropout", "draws random numbers in eval mode"),
+        ("model", "NoiseOfNumpy", "draws random numbers in eval mode"),
         ("aggregation", "Twice", r"should return scores \(B, K\) = \(2, 3\), got \(2, 6\) torch.float32"),
         ("aggregation", "OfEach", r"should return scores \(B, K\) = \(2, 3\), got \(2, 4, 3\) torch.float32"),
         ("aggregation", "Named", r"should return scores \(B, K\) = \(2, 3\), got \(2,\) torch.int64"),
