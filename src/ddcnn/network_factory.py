@@ -238,7 +238,8 @@ class NetworkFactory:
 
     def _check(self, module: nn.Module, image: tuple[int, ...], what: str, remedy: str) -> None:
         self._check_scores(module, image, what, remedy)
-        if draws_in_eval_mode(module, (1, *image)):
+        shape = (_CHECK_BATCH, *image)
+        if draws_in_eval_mode(module, shape, compute=math.prod(shape) <= _LITTLE):
             raise ModelError(
                 f"model {self.config.model.name!r} draws random numbers in eval mode, so an image would be classified "
                 "in another way each time; do so where self.training alone"

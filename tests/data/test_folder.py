@@ -343,7 +343,7 @@ def test_images_larger_than_the_memory_are_refused_or_left_on_disk(tmp_path: Pat
     config = DataConfig(source=f"folder:{tmp_path / 'd'}", on_bad_file="skip")
     size = 18 * 3 * 40 * 50
     with pytest.raises(
-        DataError, match=r"d: 19 images of 3x40x50 take .* GB, more than the .* that may be used; make a"
+        DataError, match=r"d: 19 images of 3x40x50 take .* KiB, more than the .* that may be used; make a"
     ):
         open_data(config, memory=size - 1)
     whole, left = open_data(config, memory=2 * size), open_lazily(config, memory=size)

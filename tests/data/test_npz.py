@@ -262,7 +262,9 @@ def test_images_larger_than_the_memory_are_refused_before_they_are_read(path: Pa
     size = images.size * (4 if dtype == np.float64 else 1)
     tracemalloc.start()
     try:
-        with pytest.raises(DataError, match=r"400 images of 1x100x100 take [\d.]+ GB, more than .* ddcnn data prepare"):
+        with pytest.raises(
+            DataError, match=r"400 images of 1x100x100 take [\d.]+ MiB, more than .* ddcnn data prepare"
+        ):
             open_data(DataConfig(source=f"npz:{path}"), memory=size - 1)
         assert tracemalloc.get_traced_memory()[1] < 40e6 + 8e6  # a piece, and its conversion
         tracemalloc.reset_peak()

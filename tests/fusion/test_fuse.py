@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ddcnn.errors import FusionError
-from ddcnn.fusion import FusedCNN, choice, fuse, unfuse
+from ddcnn.fusion import FusedCNN, backend_choice, fuse, unfuse
 from ddcnn.models import ResNet20
 from tests.fusion.helper import assert_equal_to_separate, randomize
 
@@ -309,7 +309,7 @@ def test_measured_choice() -> None:
 def test_the_choice_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     networks, x = _networks(), _input()
     reason = fuse(networks, example=x).reason
-    monkeypatch.setattr(choice, "measure", None)  # a measurement now would fail
+    monkeypatch.setattr(backend_choice, "measure", None)  # a measurement now would fail
     assert fuse(_networks(), example=x).reason == reason
     with pytest.raises(TypeError):
         fuse(_networks(2), example=_input(2))

@@ -87,11 +87,6 @@ class AlwaysDropout(Net):
         return super().forward(functional.dropout(x))  # training=True, whatever the mode
 
 
-class NoiseOfNumpy(Net):
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) * float(np.random.default_rng(int(np.random.randint(9))).random())
-
-
 class DropoutInTraining(Net):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(functional.dropout(x, training=self.training))
@@ -204,7 +199,6 @@ def test_what_cannot_be_compared_cannot_be_asked_for(values: dict[str, Any]) -> 
         ("model", "shared", "networks 0 and 1 share the parameter first.weight; give each its own"),
         ("model", "scripted", "is compiled by torch.jit; give the module itself"),
         ("model", "AlwaysDropout", "draws random numbers in eval mode"),
-        ("model", "NoiseOfNumpy", "draws random numbers in eval mode"),
         ("aggregation", "Twice", r"should return scores \(B, K\) = \(2, 3\), got \(2, 6\) torch.float32"),
         ("aggregation", "OfEach", r"should return scores \(B, K\) = \(2, 3\), got \(2, 4, 3\) torch.float32"),
         ("aggregation", "Named", r"should return scores \(B, K\) = \(2, 3\), got \(2,\) torch.int64"),

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-import random
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -16,37 +14,34 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ddcnn.seeds import own_random_numbers
 
 
-def draws_in_eval_mode(network: nn.Module, shape: Sequence[int]) -> bool:
-    """Tell whether a network draws random numbers in eval mode: PyTorch's, NumPy's or Python's.
+def draws_in_eval_mode(network: nn.Module, shape: Sequence[int], *, compute: bool = False) -> bool:
+    """Tell whether a network draws random numbers of PyTorch in eval mode.
 
-    Nothing is computed (it runs on the device ``meta``), unless the network must see numbers; then these are zeros. It
-    stays as it is, and so do the generators. Of a network that takes no such input nothing is known: False.
+    Those of NumPy and Python are not seen: their generators are the whole process's, and other threads draw as well.
+    The network stays as it is, and so does the generator. Of one that takes no such input nothing is known: False.
 
     Parameters
     ----------
     shape
         Of images that it takes, (B, C, *S).
+    compute
+        Compute with zeros; else this is done only where the network must see numbers (it runs on the device ``meta``).
 
     Examples
     --------
     >>> draws_in_eval_mode(nn.Dropout(), (1, 3)), draws_in_eval_mode(nn.LPPool1d(1, 2), (1, 4))
     (False, False)
     """
-    for device in ("meta", "cpu"):
+    for device in ("cpu",) if compute else ("meta", "cpu"):
         with suppress(Exception):  # whatever a network raises of what it cannot do there
             return _draws(copy.deepcopy(network).to(device), torch.zeros(*shape, device=device))
     return False
 
 
 def _draws(network: nn.Module, x: Tensor) -> bool:
-    states = random.getstate(), np.random.get_state()
-    try:
-        with torch.no_grad(), own_random_numbers(), _Watching() as watching:
-            network.eval()(x)
-        return watching.drawn or (random.getstate(), str(np.random.get_state())) != (states[0], str(states[1]))
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
+    with torch.no_grad(), own_random_numbers(), _Watching() as watching:
+        network.eval()(x)
+    return watching.drawn
 
 
 class _Watching(TorchDispatchMode):
