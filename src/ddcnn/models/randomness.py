@@ -41,7 +41,7 @@ def draws_in_eval_mode(network: nn.Module, shape: Sequence[int], *, compute: boo
 def _draws(network: nn.Module, x: Tensor) -> bool:
     with torch.no_grad(), own_random_numbers(), _Watching() as watching:
         network.eval()(x)
-    return watching.drawn
+    return bool(watching.drawn)
 
 
 class _Watching(TorchDispatchMode):
@@ -49,7 +49,7 @@ class _Watching(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.drawn = False
+        self.drawn: bool = False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
