@@ -44,6 +44,10 @@ class Registry(MutableMapping[str, Entry], Generic[Entry]):
     Traceback (most recent call last):
     ...
     ddcnn.errors.DdcnnError: shape 'squares' is unknown: did you mean 'square'? (one of: square, triangle); or give module:function
+    >>> Registry("shape", DdcnnError, shapes, of=int).find("json:dumps")
+    Traceback (most recent call last):
+    ...
+    ddcnn.errors.DdcnnError: shape 'json:dumps' is a function, not a builtins.int
     """  # noqa: E501 - the message
 
     def __init__(

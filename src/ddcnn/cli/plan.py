@@ -158,7 +158,6 @@ def _print_plan(plan: Plan) -> None:
 
 
 def _stages_table(plan: Plan) -> Table:
-
     measured = plan.seconds is not None
     names = ("stage", "parameters", "operations", "activations", "steps (images each)", "time", "peak memory")
     rows = []
@@ -198,7 +197,6 @@ def _workers_table(plan: Plan) -> Table:
 
 
 def _verified_table(rows: Sequence[Verified]) -> Table:
-
     cells = []
     for row in rows:
         predicted, measured = row.predicted, row.measured
