@@ -37,16 +37,17 @@ from ddcnn.training import MemberOptimizer, PrecisionName, Step
 from ddcnn.training.precision import autocast
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-NETWORKS = {"resnet20": 1, "vgg9": 8, "networks:DenseNet": 4, "networks:ConvNeXt": 4}
+NETWORKS = {"resnet20": 1, "vgg9": 8, "cnn3d": 16, "networks:DenseNet": 4, "networks:ConvNeXt": 4}
 """Factories, and the fewest pixels of a subimage that they take."""
 GRIDS = {
     (32, 32): ((1, 1), (2, 2), (4, 4), (4, 8), (8, 8)),
     (180, 180): ((2, 2), (4, 4)),
     (32, 32, 32): ((2, 2, 2), (4, 4, 4)),
     (64, 64, 64): ((2, 2, 2), (4, 4, 4)),
+    (128, 128, 64): ((4, 4, 2),),
 }
-BATCH = {(32, 32): 128, (180, 180): 8, (32, 32, 32): 8, (64, 64, 64): 2}
-LARGE = {(64, 64, 64)}
+BATCH = {(32, 32): 128, (180, 180): 8, (32, 32, 32): 8, (64, 64, 64): 2, (128, 128, 64): 2}
+LARGE = {(64, 64, 64), (128, 128, 64)}
 PRECISIONS: dict[PrecisionName, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 CLASSES = 10
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import unicodedata
 
 LONGEST_NAME = 1_000  # characters of the name of a class
+_MOST_DIGITS = 15  # of a float
 _INVISIBLE = frozenset({"Zs", "Zl", "Zp", "Cf"})
 _JOINERS = "\u200c\u200d"  # ZWNJ, ZWJ: Persian, Hindi and many emoji are misspelt without them
 _VISIBLE_FORMATS = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd")
@@ -84,14 +85,24 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def size_text(size: float) -> str:
-    """Write a number of bytes with three digits.
+def size_text(size: float, *, unlike: float | None = None) -> str:
+    """Write a number of bytes with three digits, or with as many as tell it from another number.
 
     >>> size_text(300 * 2**20), size_text(1_300_000_000), size_text(40_000), size_text(0)
     ('300 MiB', '1.21 GiB', '39.1 KiB', '0 KiB')
+    >>> size_text(4_000_000, unlike=4_000_100), size_text(4_000_100, unlike=4_000_000)
+    ('3.8147 MiB', '3.8148 MiB')
     """
+    digits = 3
+    if unlike is not None and unlike != size:
+        while digits < _MOST_DIGITS and _size_text(size, digits) == _size_text(unlike, digits):
+            digits += 1
+    return _size_text(size, digits)
+
+
+def _size_text(size: float, digits: int) -> str:
     size, unit = size / 1024, "KiB"
     for larger in ("MiB", "GiB", "TiB"):
         if size >= 999.5:
             size, unit = size / 1024, larger
-    return f"{size:.3g} {unit}"
+    return f"{size:.{digits}g} {unit}"

@@ -88,7 +88,8 @@ class Answering:
             raise DdcnnError(f"{path} is no image ({', '.join(KINDS)}); give one")
         size = path.stat().st_size
         if size > MOST_BYTES:
-            raise DdcnnError(f"{path} has {size_text(size)}; {size_text(MOST_BYTES)} are the most, give less")
+            has, most = size_text(size, unlike=MOST_BYTES), size_text(MOST_BYTES, unlike=size)
+            raise DdcnnError(f"{path} has {has}; {most} are the most, give less")
         with bombs_are_errors():
             ((_, images),) = read_batches([path], self.wanted, 1)
         return images

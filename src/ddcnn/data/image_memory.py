@@ -40,10 +40,11 @@ class Room:
         """Raise a `DataError` if images (n, C, *S) of ``item`` bytes a number, and bytes besides, are too large."""
         size = math.prod(shape) * item + besides
         if self.memory is not None and size > self.memory:
+            needed, allowed = size_text(size, unlike=self.memory), size_text(self.memory, unlike=size)
             of = "" if self.limit is None else f" of {size_text(self.limit)}, less what is in use already"
             raise DataError(
-                f"{source}: {shape[0]:,} images of {'x'.join(map(str, shape[1:]))} take {size_text(size)}, more than "
-                f"the {size_text(self.memory)} that may be used{of}; make a store of them with ddcnn data prepare, or "
+                f"{source}: {shape[0]:,} images of {'x'.join(map(str, shape[1:]))} take {needed}, more than "
+                f"the {allowed} that may be used{of}; make a store of them with ddcnn data prepare, or "
                 "allow more (--memory)"
             )
 

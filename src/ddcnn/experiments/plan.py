@@ -348,7 +348,6 @@ def _advice(setup: Setup, plan: Plan, hands: Hands) -> list[str]:
     device, free = setup.compute.device.type, available_memory()
     more = (plan.peak or 0) - resident_memory()
     if device == "cpu" and free is not None and more > free:
-        lines.append(
-            f"{size_text(more)} more are needed, {size_text(free)} are free: give --memory, or a smaller --batch-size"
-        )
+        needed, left = size_text(more, unlike=free), size_text(free, unlike=more)
+        lines.append(f"{needed} more are needed, {left} are free: give --memory, or a smaller --batch-size")
     return lines

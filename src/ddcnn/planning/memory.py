@@ -111,9 +111,10 @@ def plan_memory(
     streamed = 0 if isinstance(data.images, Resident) else trial.prefetched
     used = _used(compute.device) + _RESERVE
     if limit <= used:
+        given, taken = size_text(limit, unlike=used), size_text(used, unlike=limit)
         raise ConfigError(
-            f"compute.memory = {size_text(limit)} is too little: {size_text(used)} are in use before the training, "
-            "however small its steps; give more than that"
+            f"compute.memory = {given} is too little: {taken} are in use before the training, however small its steps; "
+            "give more than that"
         )
     base = used + trial.kept + streamed
     room = limit - base
