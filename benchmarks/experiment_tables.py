@@ -16,6 +16,8 @@ from typing import Any
 
 from common import write_page
 
+from ddcnn.report import experiment_remarks
+
 ARMS = ("result", "n", "test accuracy (%)", "sd", "95 % interval", "parameters", "each seed (%)")
 AT_EQUAL_TIME = "At equal critical path"
 PAIRS = ("difference", "points", "verdict", "95 % over seeds", "95 % over images", "p (Holm)", "equal p (Holm)")
@@ -69,6 +71,7 @@ def section(summary: dict[str, Any]) -> list[str]:
         if table["title"] != AT_EQUAL_TIME:
             lines += [f"**{table['title']}**", "", *_table(table["columns"], table["rows"]), table["note"], ""]
     lines += [f"{name} is left out: {why}." for name, why in summary["left_out"].items()]
+    lines += [f"{line[0].upper()}{line[1:]}." for line in experiment_remarks(summary)]
     return [*lines, ""]
 
 

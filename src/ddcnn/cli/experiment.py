@@ -123,7 +123,7 @@ def _run(
         from ddcnn.cli.display import print_json, print_path, print_table, watching
         from ddcnn.experiments.experiment import base_config
         from ddcnn.experiments.questions import EXPERIMENTS
-        from ddcnn.report import experiment_tables, write_experiment_report
+        from ddcnn.report import experiment_remarks, experiment_tables, write_experiment_report
 
         use_huge_pages(base_config(EXPERIMENTS.find(name), values))
         try:
@@ -139,6 +139,8 @@ def _run(
     else:
         for table in experiment_tables(outcome.summary):
             print_table(table)
+        for remark in experiment_remarks(outcome.summary):
+            print(printable(remark))
     page = write_experiment_report(outcome.folder)
     if not quiet:
         print_path("report", page, stderr=as_json)

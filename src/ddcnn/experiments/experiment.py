@@ -73,6 +73,9 @@ class ExperimentPlan:
         All of them by their names, in the order of the experiment.
     content
         Digests of the images, as they are now: (n, 16).
+    precision
+        In which all cells compute but those whose variant names another, so that arms do not differ in it. ``"auto"``:
+        each as it was chosen for it; so it is in experiments that earlier versions began.
     """
 
     name: str
@@ -85,6 +88,7 @@ class ExperimentPlan:
     left_out: Mapping[str, str]
     offered: Mapping[str, Variant]
     content: Tensor
+    precision: str
 
     @property
     def all_seconds(self) -> float:
@@ -156,8 +160,10 @@ def experiment(
     base = base_config(EXPERIMENTS.find(name), values)
     check_apart(path, read_by(base), source_folder(base.data))
     folder.check()
-    plan = plan_experiment(name, values, seeds=seeds, variants=variants)
-    with folder.held(command):
+    plan = plan_experiment(name, values, seeds=seeds, variants=variants, precision=folder.read_precision())
+    if plan.precision != "auto":
+        progress.note(f"precision {plan.precision}, in all cells")
+    with folder.held(command, plan.precision):
         cells = plan.cells_beside(folder)
         there = {cell.variant.name for cell in cells}
         left_out = {variant: why for variant, why in plan.left_out.items() if variant not in there}
@@ -195,12 +201,19 @@ def plan_experiment(
     seeds: int = SEEDS,
     variants: Sequence[str] = (),
     trials: Trials | None = None,
+    precision: str | None = None,
 ) -> ExperimentPlan:
-    """Return what an experiment would do, and what it would cost here: steps are timed, unless ``trials`` has them."""
+    """Return what an experiment would do, and what it would cost here: steps are timed, unless ``trials`` has them.
+
+    With ``compute.precision = auto`` all cells compute in ``precision``, as it was decided when the experiment was
+    begun. None decides: bfloat16 if that is the faster for every variant, else float32.
+    """
     if seeds < 1:
         raise ConfigError(f"seeds = {seeds} should be at least 1")
     found = EXPERIMENTS.find(name)
     base = base_config(found, values)
+    if precision is not None and base.compute.precision == "auto":
+        base = _computed_in(base, precision)
     first = ("fold", 0) if base.data.folds is not None else ("seed", base.seed)
     units = [("fold", n) for n in range(math.prod(base.data.folds))] if base.data.folds is not None else [
         ("seed", base.seed + n) for n in range(seeds)
@@ -208,6 +221,7 @@ def plan_experiment(
     dataset, trials = open_images(base), trials or Trials(careful=False)
     chosen, configs, left_out = [], {}, {}
     seconds: dict[str, float] = {}
+    precisions: dict[str, str] = {}
     setup = prepare(_at(base, *first), dataset)
     if not len(setup.data.split.test):
         raise ConfigError(
@@ -225,6 +239,10 @@ def plan_experiment(
         try:
             setup = prepare(_at(config, *first), dataset)
             check_strategies(list(Job.of(variant.job, config).strategies), setup)
+            if variant.like in seconds:
+                found_for = seconds[variant.like], precisions[variant.like]
+            else:
+                found_for = _tried(setup, variant.job, trials)
         except (ConfigError, DecompositionError, ModelError) as error:
             if variant.needed:
                 raise
@@ -232,18 +250,31 @@ def plan_experiment(
             continue
         chosen.append(variant)
         configs[variant.name] = config
-        seconds[variant.name] = seconds.get(variant.like) or _seconds(setup, variant.job, trials)
+        seconds[variant.name], precisions[variant.name] = found_for
+    if precision is None and base.compute.precision == "auto":
+        precision = "bfloat16" if set(precisions.values()) == {"bfloat16"} else "float32"
+        base = _computed_in(base, precision)
+        configs = {variant: _computed_in(config, precision) for variant, config in configs.items()}
     return ExperimentPlan(
-        name, found, base, tuple(units), tuple(chosen), configs, seconds, left_out, offered, content_of(dataset)
+        *(name, found, base, tuple(units), tuple(chosen), configs, seconds, left_out, offered, content_of(dataset)),
+        precision=base.compute.precision,
     )
 
 
-def _seconds(setup: Setup, job: str, trials: Trials) -> float:
-    """Return about how long one run takes."""
+def _computed_in(config: Config, precision: str) -> Config:
+    """Return the configuration with that precision where it is left at ``auto``."""
+    if config.compute.precision != "auto":
+        return config
+    return Config.parse(merge(config.model_dump(mode="json"), {"compute": {"precision": precision}}))
+
+
+def _tried(setup: Setup, job: str, trials: Trials) -> tuple[float, str]:
+    """Return about how many seconds one run takes, and the precision that is the fastest for it."""
     with contextlib.ExitStack() as contexts:
         asked = Job.of(job, setup.config)
         setup, _, hands = ready(setup, asked, contexts)
-        return sum(cost.seconds for cost in costs_of(setup, asked, hands, trials).values())
+        seconds = sum(cost.seconds for cost in costs_of(setup, asked, hands, trials).values())
+        return seconds, setup.compute.precision
 
 
 def base_config(found: Experiment, values: Mapping[str, Any] | Config | None) -> Config:

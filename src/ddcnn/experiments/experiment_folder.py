@@ -6,13 +6,14 @@ import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ddcnn.atomic import advice, write_atomic
 from ddcnn.data.files import open_regular
 from ddcnn.errors import RunError
 from ddcnn.folders import FolderLock, entries
 from ddcnn.strict import parse_json
+from ddcnn.training import PrecisionName
 
 FORMAT = 1
 MARK = "experiment.json"
@@ -62,8 +63,17 @@ class ExperimentFolder:
         if mark.get("experiment") != self.name:
             raise RunError(f"{self.path} holds experiment {mark.get('experiment')!r:.80}; choose another --out")
 
+    def read_precision(self) -> str | None:
+        """Return the precision that all cells compute in; ``"auto"``: not the same; None: not begun."""
+        if not (self.path / MARK).is_file():
+            return None
+        known = read_json(self.path / MARK).get("precision", "auto")
+        if known not in get_args(PrecisionName) and known != "auto":
+            raise RunError(f"{self.path / MARK} is damaged: precision {known!r:.80}; begin anew with another --out")
+        return str(known)
+
     @contextlib.contextmanager
-    def held(self, command: str) -> Iterator[None]:
+    def held(self, command: str, precision: str) -> Iterator[None]:
         """Make the folder, and keep other processes out of it while the context lasts."""
         self.check()
         try:
@@ -75,7 +85,9 @@ class ExperimentFolder:
             raise RunError(f"{self.path} is being worked on by another process; wait for its end")
         try:
             if not (self.path / MARK).is_file():
-                self._write(MARK, _text({"format": FORMAT, "experiment": self.name, "command": command}))
+                self._write(
+                    MARK, _text({"format": FORMAT, "experiment": self.name, "precision": precision, "command": command})
+                )
             yield
         finally:
             self._lock.release()

@@ -52,7 +52,22 @@ def summarise(
         "versions": records[0]["versions"] | {package: version(package) for package in found.needs.values()},
         "machine": records[0]["machine"],
         "choices": records[0]["choices"],
+        "differing": differing(records),
     }
+
+
+def differing(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[str]]]:
+    """Return what the cells do not have in common of precision, device, processor and versions: value, then cells.
+
+    They may have been done on several machines, or by an earlier version that chose the precision of each cell.
+    """
+    values: dict[str, dict[str, list[str]]] = {}
+    for record in records:
+        compute, machine = record["config"]["compute"], record["machine"]
+        has = {"precision": compute["precision"], "device": compute["device"], "processor": machine.get("processor")}
+        for what, value in {**has, **record["versions"]}.items():
+            values.setdefault(what, {}).setdefault(str(value), []).append(record["cell"])
+    return {what: cells for what, cells in values.items() if len(cells) > 1}
 
 
 def _about(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

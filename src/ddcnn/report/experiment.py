@@ -21,6 +21,7 @@ from ddcnn.report.experiment_summary import (
     Summary,
     arm_columns,
     arm_row,
+    differences,
     pair_columns,
     pair_row,
     points,
@@ -72,6 +73,11 @@ def experiment_tables(summary: Mapping[str, Any]) -> list[Table]:
     return [arms, *([pairs] if parsed.pairs else []), *more]
 
 
+def experiment_remarks(summary: Mapping[str, Any]) -> list[str]:
+    """Return what a reader of the tables should know: what the cells do not have in common, one line each."""
+    return differences(Summary.parse(summary))
+
+
 def _rich(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
     table = Table(title=Text(printable(title)) if title else None, title_justify="left")
     for i, name in enumerate(columns):
@@ -111,6 +117,7 @@ def _context(summary: Summary, figures: Mapping[str, Figure]) -> dict[str, Any]:
         "columns": arm_columns(summary),
         "rows": [arm_row(arm) for arm in summary.arms],
         "arms_plot": drawn["arms"],
+        "differing": differences(summary),
         "left_out": [f"{name}: {why}" for name, why in summary.left_out.items()],
         "pair_columns": pair_columns(summary),
         "pair_rows": [pair_row(pair) for pair in summary.pairs],

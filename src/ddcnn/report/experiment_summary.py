@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -96,6 +97,7 @@ class Summary(_Record):
     versions: dict[str, Any] = {}
     machine: dict[str, Any] = {}
     choices: dict[str, Any] = {}
+    differing: dict[Text, dict[Text, tuple[Text, ...]]] = {}
 
     @classmethod
     def parse(cls, values: Any, source: str = SUMMARY) -> Summary:
@@ -123,6 +125,19 @@ def read_summary(folder: Path) -> Summary:
         There is no such file, or it is damaged.
     """
     return Summary.parse(read_json(folder / SUMMARY), str(folder / SUMMARY))
+
+
+def differences(summary: Summary) -> list[str]:
+    """Return what the cells do not have in common, one line each."""
+    return [
+        f"not the same in all cells, so that results may differ by it: {what} "
+        + ", ".join(f"{value} ({_some(cells)})" for value, cells in of.items())
+        for what, of in summary.differing.items()
+    ]
+
+
+def _some(cells: Sequence[str]) -> str:
+    return ", ".join(cells[:3]) + (f" and {len(cells) - 3} more" if len(cells) > 3 else "")
 
 
 def arm_columns(summary: Summary) -> tuple[str, ...]:
