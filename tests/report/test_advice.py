@@ -119,6 +119,19 @@ def test_a_training_that_ended_too_early(good: dict[str, Any]) -> None:
     assert found(good, {"dnn": RISING["local"]}) == ["To use what was trained:"]
 
 
+def test_transfer_that_loses_what_it_began_with(good: dict[str, Any]) -> None:
+    """By more than chance: of 400 validation images, 0.9 has a standard error of 0.015."""
+    rows = {row["name"]: row for row in good["strategies"]}
+    good["details"]["samples"]["validation"] = 400
+    rows["cnn-dnn"]["validation_accuracy"], rows["transfer"]["validation_accuracy"] = 0.9, 0.886
+    assert not any(line.startswith("Transfer ended") for line in found(good))
+    rows["transfer"]["validation_accuracy"] = 0.884
+    said = "Transfer ended below the CNN-DNN that it began with: 88.4 % against 90.0 % of the validation images."
+    assert said in found(good)
+    rows["transfer"]["validation_accuracy"] = None
+    assert not any(line.startswith("Transfer ended") for line in found(good))
+
+
 def test_over_fitting_is_said_first(good: dict[str, Any]) -> None:
     good["strategies"][3] |= {"train_accuracy": 0.95, "validation_accuracy": 0.74}
     good["strategies"][4] |= {"train_accuracy": 0.95, "validation_accuracy": 0.76}

@@ -55,7 +55,7 @@ def advice(results: Results, panels: Curves) -> list[Advice]:
     """Return what to do next, the most urgent first; empty where no test accuracy was measured."""
     if results.best is None:
         return []
-    rules = (_diverged, _chance, _overfitted, _rising, _blind, _weak, _unequal, _few, _behind)
+    rules = (_diverged, _chance, _overfitted, _rising, _undone, _blind, _weak, _unequal, _few, _behind)
     found = [one for rule in rules if (one := rule(results, panels)) is not None]
     return [*found, _use(results)]
 
@@ -116,6 +116,21 @@ def _rising(results: Results, panels: Curves) -> Advice | None:
         f"Still rising when the training ended: {', '.join(names)}.",
         "Train longer.",
         (f"--epochs {2 * max(len(validation) for validation in trained.values())}",),
+    )
+
+
+def _undone(results: Results, _: Curves) -> Advice | None:
+    """Judge by the validation images: transfer begins with the local CNNs and the DNN of the CNN-DNN."""
+    known = {s.name: s.validation_accuracy for s in results.strategies}
+    began, ended, images = known.get("cnn-dnn"), known.get("transfer"), results.details.samples.get("validation")
+    if began is None or ended is None or not images or began - ended <= (began * (1 - began) / images) ** 0.5:
+        return None
+    shares = f"{percent(ended, ' %')} against {percent(began, ' %')}"
+    return Advice(
+        f"Transfer ended below the CNN-DNN that it began with: {shares} of the validation images.",
+        "Its learning rate undoes what the local CNNs have learnt, or its epochs are too few to learn it again: lower "
+        "the rate, or train it longer (transfer.epochs).",
+        ("--set transfer.lr_factor=0.1",),
     )
 
 
