@@ -60,7 +60,7 @@ def test_what_is_no_image_of_this_kind_is_told(answering: Answering, tmp_path: P
     assert answering(str(tmp_path / "gone.png")).message.startswith("gone.png cannot be read: No such file")
     assert said("a.txt", b"hello").startswith("a.txt is no image (.bmp")
     assert "a.png" in said("a.png", b"\x89PNG and no more")
-    assert said("big.png", bytes(MOST_BYTES + 1)) == "big.png has 20 MiB; 20 MiB are the most, give less"
+    assert said("big.png", bytes(MOST_BYTES + 1)) == "big.png has 20.000001 MiB; 20 MiB are the most, give less"
     assert "expected an array of shape (3, 16, 16)" in said("a.npy", array_file(np.zeros((4, 4))))
     assert "expected integers in 0..255" in said("b.npy", array_file(np.full((3, 16, 16), np.nan)))
     assert "a.npz is no image" in said("a.npz", b"PK")

@@ -161,8 +161,6 @@ def experiment(
     check_apart(path, read_by(base), source_folder(base.data))
     folder.check()
     plan = plan_experiment(name, values, seeds=seeds, variants=variants, precision=folder.read_precision())
-    if plan.precision != "auto":
-        progress.note(f"precision {plan.precision}, in all cells")
     with folder.held(command, plan.precision):
         cells = plan.cells_beside(folder)
         there = {cell.variant.name for cell in cells}
@@ -171,6 +169,8 @@ def experiment(
             progress.note(f"variant {variant} is left out: {why}")
         records = _done(folder, cells, plan.content)
         clock = _Clock([cell for cell in cells if cell.name not in records], plan.seconds)
+        if plan.precision != "auto" and len(records) < len(cells):
+            progress.note(f"precision {plan.precision}, in all cells")
         for number, cell in enumerate(cells, 1):
             if cell.name in records:
                 continue
