@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import pytest
 import torch
 
@@ -51,6 +52,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     """Keep measurements of the tests out of the user's cache folder."""
     if "DDCNN_DATA" not in os.environ:
         monkeypatch.setenv("DDCNN_DATA", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def without_dice() -> Iterator[None]:
+    """Beartype draws from Python's generator to choose what it checks, and what draws is not replayed."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

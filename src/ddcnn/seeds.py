@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +46,15 @@ def own_random_numbers(device: torch.device | None = None, seed: int | None = No
         if seed is not None:
             torch.manual_seed(seed)
         yield
+
+
+def generators_outside_torch() -> tuple[object, ...]:
+    """Return the states of the generators of Python and NumPy: who repeats operators of PyTorch does not move them."""
+    import numpy as np
+
+    numpy: dict[str, Any] = np.random.get_state(legacy=False)
+    state = numpy["state"]
+    return random.getstate(), state["key"].tobytes(), state["pos"], numpy["has_gauss"]
 
 
 def _let_children_draw() -> None:

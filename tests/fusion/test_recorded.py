@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -20,14 +19,6 @@ from ddcnn.fusion.recorded import PASSES, Recorded
 from ddcnn.training.precision import autocast
 
 pytestmark = pytest.mark.usefixtures("seeded", "without_dice")
-
-
-@pytest.fixture
-def without_dice() -> Iterator[None]:
-    """Beartype draws from Python's generator to choose what it checks, and what draws is not recorded."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 class Watched(TorchFunctionMode):

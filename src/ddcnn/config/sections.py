@@ -221,6 +221,10 @@ class ComputeConfig(Section):
     """auto: a GPU where there is one; or cpu, cuda, cuda:1."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Number format of the training."""
+    cuda_graphs: bool = True
+    """Whether a GPU may replay forward and backward pass of a training step as a CUDA graph, where that is proved to
+    compute the same and there is no limit on memory.
+    """
     backend: Literal["auto", "fused", "vmapped", "looped"] = "auto"
     """How several local CNNs run at once: as one grouped network, by vmap, or in turn."""
     memory: Bytes | None = None

@@ -74,10 +74,7 @@ class StackedBody(nn.Module):
 
     def tapped(self, x: Tensor, layer: str | None) -> tuple[Tensor, Tensor | None]:
         """Return scores (B, N, K), and what reached a layer, (B, N, F), by its name in one network; None: nothing."""
-        (template,) = self._template
-        if self._mode != self.training:
-            template.train(self.training)
-            self._mode = self.training
+        (template,) = self.code()
         if self.backend == "vmapped":
             return self._vmapped(template, x, layer)
         state = [getattr(self, key) for key in dict.fromkeys(self._keys)]
@@ -142,6 +139,14 @@ class StackedBody(nn.Module):
     def per_parameter(self, values: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
         """Pair each parameter with the (N,) values of its networks, in a shape that broadcasts against it."""
         return [(p, values.view(-1, *(1,) * (p.ndim - 1))) for p in self.parameters()]
+
+    def code(self) -> list[nn.Module]:
+        """Return the networks whose code runs, in the mode in which it runs: that of the first one, for all."""
+        (template,) = self._template
+        if self._mode != self.training:
+            template.train(self.training)
+            self._mode = self.training
+        return [template]
 
     def extract(self, n: int) -> nn.Module:
         """Return network n alone, as a module of the original class."""

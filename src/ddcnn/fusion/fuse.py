@@ -109,6 +109,10 @@ class FusedCNN(nn.Module):
         part.reason = self.reason
         return part
 
+    def code(self) -> list[nn.Module]:
+        """Return the modules whose code runs in a pass."""
+        return self.body.code()
+
     def extract(self, n: int) -> nn.Module:
         """Return network n alone, as a module of the original class."""
         return self.body.extract(n).train(self.training)

@@ -75,6 +75,10 @@ class LoopBody(nn.Module):
         """Return views of the parameters and buffers of network n."""
         return self.networks[n].state_dict()
 
+    def code(self) -> list[nn.Module]:
+        """Return the networks whose code runs."""
+        return [*self.networks]
+
     def extract(self, n: int) -> nn.Module:
         """Return network n alone: a copy."""
         return copy.deepcopy(self.networks[n])

@@ -11,18 +11,16 @@ fails, or the code draws from Python's or NumPy's generators, the code runs.
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from ddcnn.fusion.watched import UnwatchableError, same, watched
-from ddcnn.seeds import own_random_numbers
+from ddcnn.fusion.watched import UnwatchableError, Watch
+from ddcnn.seeds import generators_outside_torch, own_random_numbers
 
 PASSES = 24
 """Passes of one kind before it is recorded, which takes about as long as what some 30 replays save."""
@@ -47,8 +45,7 @@ class Recorded:
     def __init__(self, template: nn.Module) -> None:
         self.after = PASSES
         self._template = template
-        self._read: Callable[[], list[object]] | None = None
-        self._before: list[object] = []
+        self._watch: Watch | None = None
         self._watchable = True
         self._passes: dict[object, int] = {}
         self._graphs: dict[object, GraphModule | None] = {}
@@ -77,7 +74,7 @@ class Recorded:
             self._passes[kind] = 1 + self._passes.get(kind, 0)
             if self._passes[kind] < self.after:
                 return run(state, x)
-            self._read = None  # functions may have been replaced by others, which read something else
+            self._watch = None  # functions may have been replaced by others, which read something else
             self._is_as_before()
             self._graphs[kind] = _record(run, state, x) if self._watchable else None
         graph = self._graphs[kind]
@@ -86,13 +83,12 @@ class Recorded:
     def _is_as_before(self) -> bool:
         """Tell whether all that the code reads is as it was at the last pass; if that cannot be told, for good: no."""
         try:
-            self._read = self._read or watched(self._template)
-            now = self._read()
+            if self._watch is not None:
+                return self._watch.is_as_before()
+            self._watch = Watch(self._template)
         except (UnwatchableError, RecursionError):
             self._watchable = False
-            return False
-        before, self._before = self._before, now
-        return len(now) == len(before) and all(map(same, now, before))
+        return False
 
 
 def _kind(state: Sequence[Tensor], x: Tensor) -> object:
@@ -121,21 +117,14 @@ def _record(
         enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
         with torch.autocast(device, dtype=dtype, enabled=enabled, cache_enabled=False), _fork(x.device):
             graph = make_fx(code, tracing_mode="fake")([value.detach() for value in state], x.detach())
-        dice, expected = _dice(), _results(run, state, x)
-        if _dice() != dice:  # a graph would not throw them again
+        dice, expected = generators_outside_torch(), _results(run, state, x)
+        if generators_outside_torch() != dice:  # a graph would not throw them again
             return None
         same = all(map(torch.equal, expected, _results(graph, state, x)))
     except Exception as error:  # whatever it is, the code itself still runs
         _log.debug("a forward pass cannot be recorded: %s", error)
         return None
     return graph if same else None
-
-
-def _dice() -> tuple[object, ...]:
-    """Return the states of the generators outside of torch, of which a graph knows nothing."""
-    numpy: dict[str, Any] = np.random.get_state(legacy=False)
-    state = numpy["state"]
-    return random.getstate(), state["key"].tobytes(), state["pos"], numpy["has_gauss"]
 
 
 def _results(run: Callable[..., Tensor], state: Sequence[Tensor], x: Tensor) -> list[Tensor]:

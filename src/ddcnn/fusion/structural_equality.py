@@ -54,13 +54,18 @@ def difference_in_code(modules: Sequence[nn.Module]) -> str:
     first = dict(modules[0].named_modules())
     for module in modules:
         for name, layer in module.named_modules():
-            if any(getattr(layer, hooks) for hooks in _HOOKS):
+            if has_hooks(layer):
                 return f"a {type(layer).__name__} of it has hooks"
             if any(_holds_layers(value) for value in options(layer).values()):
                 return f"a {type(layer).__name__} of it holds a layer that it did not register"
             if layer is not first[name] and not _equal(options(layer), options(first[name]), _DEPTH):
                 return f"a {type(layer).__name__} of it has other options in other networks"
     return ""
+
+
+def has_hooks(layer: nn.Module) -> bool:
+    """Tell whether code that is not the layer's own runs when it does."""
+    return any(getattr(layer, hooks) for hooks in _HOOKS)
 
 
 def options(layer: nn.Module) -> dict[str, Any]:

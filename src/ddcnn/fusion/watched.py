@@ -13,6 +13,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from functools import partial
+from operator import is_
 
 import torch
 from torch import nn
@@ -45,34 +46,88 @@ class UnwatchableError(Exception):
     """Something cannot be told from what it was before."""
 
 
-def watched(template: nn.Module) -> Callable[[], list[object]]:
-    """Return a function that returns all that the code of a network reads now, to be compared by value.
+class Watch:
+    """Tells whether all that the code of a network reads is as it was.
+
+    Most of it cannot change but by being replaced, which is quickly seen; where something was, values are compared.
 
     Raises
     ------
     UnwatchableError
         The code reads what may have a state that cannot be seen, such as a generator of random numbers.
     """
-    sources = _Sources()
-    for layer in template.modules():
-        sources.add_class(type(layer))
-        for value in options(layer).values():
-            sources.add(value)
-    places = sources.places
 
-    def read() -> list[object]:
+    def __init__(self, *templates: nn.Module) -> None:
+        self._templates = templates
+        sources = _Sources()
+        for layer in (layer for template in templates for layer in template.modules()):
+            sources.add_class(type(layer))
+            for value in options(layer).values():
+                sources.add(value)
+        self._places = sources.places
+        self._before = self._read()
+        self._remember()
+
+    def is_as_before(self) -> bool:
+        """Tell whether it is as when this was last asked, or as at first; it may raise an `UnwatchableError`."""
+        if self._nothing_was_replaced():
+            return True
+        before, self._before = self._before, self._read()
+        self._remember()
+        return len(self._before) == len(before) and all(map(same, self._before, before))
+
+    def _read(self) -> list[object]:
         found: list[object] = []
-        layers = [*template.modules()]
+        layers = [layer for template in self._templates for layer in template.modules()]
         seen = set(map(id, layers))
         for layer in layers:
             for name, value in options(layer).items():
                 found.append(name)
                 found.append(value if type(value) in _ATOMS else plain(value, seen))
-        found += [plain(place(), seen) for place in places]
+        found += [plain(place(), seen) for place in self._places]
         return found
 
-    read()  # it may raise
-    return read
+    def _remember(self) -> None:
+        """Keep the objects that were read, and apart those that can change in themselves."""
+        layers = [layer for template in self._templates for layer in template.modules()]
+        self._seen = frozenset(map(id, layers))
+        held = [kind for layer in layers for kind in (vars(layer), layer._modules)]
+        self._held = [(one, [*one], [*one.values()]) for one in held]
+        self._found = [place() for place in self._places]
+        values = [value for layer in layers for value in options(layer).values()] + self._found
+        changeable = [value for value in values if not _is_fixed(value, self._seen)]
+        self._lists = [
+            (v, [*v]) for v in changeable if type(v) is list and all(_is_fixed(one, self._seen) for one in v)
+        ]
+        known = {id(one) for one, _ in self._lists}
+        self._others = [value for value in changeable if id(value) not in known]
+        self._plain = self._plainly()
+
+    def _plainly(self) -> list[object]:
+        seen = set(self._seen)
+        return [plain(value, seen) for value in self._others]
+
+    def _nothing_was_replaced(self) -> bool:
+        for held, names, values in self._held:
+            if len(held) != len(names) or [*held] != names or not all(map(is_, held.values(), values)):
+                return False
+        for found, items in self._lists:
+            if len(found) != len(items) or not all(map(is_, found, items)):
+                return False
+        for place, value in zip(self._places, self._found, strict=True):
+            if place() is not value:
+                return False
+        return not self._others or all(map(same, self._plainly(), self._plain))
+
+
+def _is_fixed(value: object, layers: frozenset[int]) -> bool:
+    """Tell whether a value of `plain` holds what it holds for ever."""
+    kind = type(value)
+    if kind in _ATOMS or isinstance(value, enum.Enum | type | logging.Logger) or id(value) in layers:
+        return True
+    if isinstance(value, tuple | frozenset):
+        return all(_is_fixed(one, layers) for one in value)
+    return isinstance(value, partial) and _is_fixed((value.func, value.args), layers) and not value.keywords
 
 
 def plain(value: object, seen: set[int], depth: int = _DEPTH) -> object:

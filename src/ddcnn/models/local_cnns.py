@@ -83,10 +83,11 @@ class LocalCNNs(nn.Module):
     ) -> None:
         self.image_size, self.subdomains, self.groups = image_size, subdomains, groups
         self.indices = tuple(subdomain.index for subdomain in subdomains)
-        self.order = [position for group in groups for position in group]
         self.fused = nn.ModuleList(fused)
         self._classifiers: dict[int, str] = {}  # by group, once they are asked for
         device = next((p.device for p in self.fused.parameters()), torch.device("cpu"))
+        order = torch.tensor([position for group in groups for position in group], device=device)
+        self.register_buffer("position_of", order.argsort(), persistent=False)  # of each subdomain, behind one another
         for number, group in enumerate(groups):  # with the networks they go to another device
             inside = _inside([subdomains[i] for i in group])
             self.register_buffer(f"inside{number}", None if inside is None else inside.to(device), persistent=False)
@@ -190,7 +191,7 @@ class LocalCNNs(nn.Module):
         if len(parts) == 1:
             return parts[0]
         joined = torch.cat(parts, 1)
-        return joined[:, torch.tensor(self.order).argsort()]
+        return joined[:, cast(Tensor, self.position_of)]
 
     def member_state(self, n: int) -> dict[str, Tensor]:
         """Return views of the parameters and buffers of local CNN n, under their own names."""

@@ -38,6 +38,11 @@ class ComputePlan:
         return self.config.precision
 
     @property
+    def graphs(self) -> bool:
+        """Whether passes may be replayed as CUDA graphs; they keep memory, of which a limit knows nothing."""
+        return self.config.cuda_graphs and self.device.type == "cuda" and self.config.memory is None
+
+    @property
     def backend(self) -> Backend:
         """How local CNNs run at once."""
         return self.config.backend

@@ -18,8 +18,9 @@ from ddcnn.data.batches import Batches
 from ddcnn.data.two_views import TwoViews
 from ddcnn.planning.work import Work
 from ddcnn.seeds import own_random_numbers
-from ddcnn.training import MemberOptimizer, StageTimer, Step, TrainableMembers, predict_scores
+from ddcnn.training import Distribution, MemberOptimizer, StageTimer, Step, TrainableMembers, predict_scores
 from ddcnn.training.objective import cross_entropy_of
+from ddcnn.training.replay import replay_of
 from ddcnn.training.weight_average import WeightAverage
 
 _LONG = 1.0  # seconds: a careful measurement goes on so long
@@ -83,7 +84,11 @@ def step_of(work: Work, network: TrainableMembers) -> Step:
         objective = cross_entropy_of(work.training, labels, work.classes)
     optimizer = MemberOptimizer(network, work.training, work.own)
     average = None if work.training.ema is None else WeightAverage(network, work.training.ema)
-    return Step(network, optimizer, work.precision, objective, radius=work.training.sam, average=average)
+    distribution = Distribution()
+    replay = replay_of(network, objective, distribution, after=2) if work.graphs else None
+    return Step(
+        network, optimizer, work.precision, objective, distribution, work.training.sam, average=average, replay=replay
+    )
 
 
 def endless(step: Step, batches: Batches | TwoViews) -> Generator[None, None, None]:

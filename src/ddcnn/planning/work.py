@@ -31,7 +31,7 @@ class Work:
         As `ddcnn.training.fit` takes them.
     classes
         K.
-    precision, objective
+    precision, graphs, objective
         As `ddcnn.training.fit` takes them.
     times
         How often such a training is done, one after the other.
@@ -55,6 +55,7 @@ class Work:
     classes: int
     own: Sequence[TrainingConfig] | None = None
     precision: PrecisionName = "float32"
+    graphs: bool = False
     objective: Objective | None = None
     times: int = 1
     looked_at: int = 0
@@ -94,6 +95,7 @@ class Work:
             stage=self.stage,
             own=self.own,
             precision=self.precision,
+            graphs=self.graphs,
             objective=self.objective,
             **watched,
         )

@@ -90,6 +90,7 @@ def whole_work(
         training,
         data.classes,
         precision=setup.compute.precision,
+        graphs=setup.compute.graphs,
         objective=objective,
         alike="whole",
         exchanged=sum(networks.feature_widths or [data.classes] * len(networks.subdomains)),

@@ -66,6 +66,7 @@ def whole_images_work(setup: Setup, stage: str, training: TrainingConfig) -> Wor
         training,
         data.classes,
         precision=setup.compute.precision,
+        graphs=setup.compute.graphs,
         solved=isinstance(networks.global_module(), Solvable),
     )
 

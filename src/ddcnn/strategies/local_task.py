@@ -142,6 +142,7 @@ def group_work(
         data.classes,
         own=[training.of(index) for index in indices],
         precision=setup.compute.precision,
+        graphs=setup.compute.graphs,
         objective=objective_of(training, cross_entropy),
         placed=True,
         solved=isinstance(networks.local_module(indices[0]), Solvable),

@@ -9,6 +9,7 @@ from ddcnn.training.member_optimizer import MemberOptimizer
 from ddcnn.training.members import Single, TrainableMembers
 from ddcnn.training.metrics import auc, class_figures, macro_f1, sureness
 from ddcnn.training.objective import (
+    At,
     CrossEntropy,
     FadingLocalLosses,
     Loss,
@@ -24,6 +25,7 @@ from ddcnn.training.step import Step
 from ddcnn.training.whole_network import WholeNetwork
 
 __all__ = [
+    "At",
     "CheckpointStore",
     "Checkpoints",
     "CrossEntropy",

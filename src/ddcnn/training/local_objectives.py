@@ -22,7 +22,7 @@ from ddcnn.errors import ConfigError
 from ddcnn.models import LocalCNNs
 from ddcnn.registry import Registry
 from ddcnn.training.contrast import contrast, contrast_of_library
-from ddcnn.training.objective import CrossEntropy, Loss, Objective
+from ddcnn.training.objective import At, CrossEntropy, Loss, Objective
 from ddcnn.training.with_head import HEAD, WANTED, WithHead
 
 _HIDDEN, _EMBEDDED = 128, 64
@@ -70,7 +70,12 @@ class WithTerm:
     term: Callable[[Batch], Tensor]
     weight: float
 
-    def __call__(self, scores: Tensor, batch: Batch, at: float) -> Loss:  # noqa: ARG002 - always the same
+    @property
+    def replayable(self) -> bool:
+        """Whether the term is one of this library, which do the same in every step."""
+        return self.term.__module__ == __name__
+
+    def __call__(self, scores: Tensor, batch: Batch, at: At) -> Loss:  # noqa: ARG002 - always the same
         """Return the cross-entropies as what is reported, and the term as what is minimised beside them."""
         return Loss(self.cross_entropy.losses(scores, batch), self.weight * self.term(batch).sum())
 

@@ -27,6 +27,7 @@ from ddcnn.training.members import TrainableMembers
 from ddcnn.training.objective import Objective, cross_entropy_of
 from ddcnn.training.precision import PrecisionName
 from ddcnn.training.progress import Progress
+from ddcnn.training.replay import replay_of
 from ddcnn.training.slowness import StepWatch
 from ddcnn.training.stage_timer import peak_memory
 from ddcnn.training.step import Step
@@ -80,6 +81,7 @@ def fit(
     stage: str,
     own: Sequence[TrainingConfig] | None = None,
     precision: PrecisionName = "float32",
+    graphs: bool = False,
     objective: Objective | None = None,
     distribution: Distribution | None = None,
     progress: Progress | None = None,
@@ -95,6 +97,8 @@ def fit(
     ----------
     own
         A configuration per member, where their learning rates or weight decays differ.
+    graphs
+        Whether a GPU may replay forward and backward pass as a CUDA graph: see `ddcnn.training.replay`.
     objective
         What is minimised; None: the cross-entropy, with the label smoothing and class weights of the configuration.
     distribution
@@ -112,8 +116,12 @@ def fit(
     distribution = distribution or Distribution()
     optimizer = MemberOptimizer(network, config, own, distribution)
     average = None if config.ema is None else WeightAverage(network, config.ema)
-    step = Step(network, optimizer, precision, objective, distribution, config.sam, average)
-    return _Training(step, train, validation, config, stage).run(progress or Progress(), checkpoints)
+    progress = progress or Progress()
+    replay = None
+    if graphs:
+        replay = replay_of(network, objective, distribution, note=lambda line: progress.note(f"{stage}: {line}"))
+    step = Step(network, optimizer, precision, objective, distribution, config.sam, average, replay)
+    return _Training(step, train, validation, config, stage).run(progress, checkpoints)
 
 
 def finished(checkpoints: Checkpoints) -> tuple[list[dict[str, torch.Tensor]], History] | None:

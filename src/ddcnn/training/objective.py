@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,9 @@ from torch import Tensor
 
 from ddcnn.config import TrainingConfig
 from ddcnn.data.batch import OTHERS, SHARES, WEIGHTS, Batch
+
+At = float | Tensor
+"""How much of a training is over, 0..1; where a step is replayed, a tensor without axes."""
 
 
 class Loss(NamedTuple):
@@ -37,7 +40,11 @@ class Loss(NamedTuple):
 
 @runtime_checkable
 class Objective(Protocol):
-    """What a training minimises."""
+    """What a training minimises.
+
+    With an attribute ``replayable = True`` it says that it does the same in every step: operators of PyTorch on the
+    scores, the batch and ``at``, which then may be a tensor. So a GPU may replay it: see `ddcnn.training.replay`.
+    """
 
     def __call__(self, scores: Float[Tensor, "B M K"], batch: Batch, at: float) -> Loss:
         """Return the losses for a batch.
@@ -67,8 +74,9 @@ class CrossEntropy:
 
     label_smoothing: float = 0.0
     class_weights: Float[Tensor, "K"] | None = None
+    replayable: ClassVar[bool] = True
 
-    def __call__(self, scores: Float[Tensor, "B M K"], batch: Batch, at: float) -> Loss:  # noqa: ARG002 - always the same
+    def __call__(self, scores: Float[Tensor, "B M K"], batch: Batch, at: At) -> Loss:  # noqa: ARG002 - always the same
         """Return the loss of each member."""
         return Loss(self.losses(scores, batch))
 
@@ -100,11 +108,15 @@ class FadingLocalLosses:
 
     weight: float
     cross_entropy: CrossEntropy = field(default_factory=CrossEntropy)
+    replayable: ClassVar[bool] = True
 
-    def __call__(self, scores: Float[Tensor, "B M K"], batch: Batch, at: float) -> Loss:
+    def __call__(self, scores: Float[Tensor, "B M K"], batch: Batch, at: At) -> Loss:
         """Return the global loss, and the local ones as what is minimised beside it."""
         losses = self.cross_entropy.losses(scores, batch)
-        return Loss(losses[:1], self.weight * (1 - at) * losses[1:].sum())
+        weight = self.weight * (1 - at)
+        if isinstance(weight, Tensor):
+            weight = weight.to(losses.dtype)  # as a number is rounded
+        return Loss(losses[:1], weight * losses[1:].sum())
 
 
 def cross_entropy_of(config: TrainingConfig, labels: Int64[Tensor, " n"], classes: int) -> CrossEntropy:

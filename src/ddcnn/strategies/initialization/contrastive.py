@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from ddcnn.planning import Setup, Work
 from ddcnn.strategies.initialization.start import Initialization, Start, check_alone
 from ddcnn.strategies.local_task import GroupResult, LocalInputs, about_heads, group_works, local_cnns_of, states_of
 from ddcnn.strategies.train_groups import train_groups
-from ddcnn.training import Checkpoints, Loss, Progress, StageTimer
+from ddcnn.training import At, Checkpoints, Loss, Progress, StageTimer
 from ddcnn.training.contrast import contrast, contrast_of_library
 from ddcnn.training.local_objectives import with_embedding
 from ddcnn.training.with_head import HEAD, WithHead
@@ -34,7 +34,9 @@ _CROP, _JITTER = 0.6, 0.2  # views that are too alike teach nothing
 class NTXent:
     """The normalised temperature-scaled cross-entropy between views, of each member by itself."""
 
-    def __call__(self, scores: Tensor, batch: Batch, at: float) -> Loss:  # noqa: ARG002 - views alone count
+    replayable: ClassVar[bool] = True
+
+    def __call__(self, scores: Tensor, batch: Batch, at: At) -> Loss:  # noqa: ARG002 - views alone count
         """Return the loss of each member."""
         return Loss(contrast(batch.extras[HEAD], batch.targets))
 
@@ -81,6 +83,7 @@ def views_work(setup: Setup, indices: Sequence[int], samples: Tensor, stage: str
         data.training,
         data.classes,
         precision=setup.compute.precision,
+        graphs=setup.compute.graphs,
         objective=NTXent(),
         placed=True,
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from ddcnn.errors import ConfigError
 from ddcnn.models import LocalCNNs
 from ddcnn.planning import Setup, Work
 from ddcnn.strategies.initialization.start import Initialization, Start, check_alone
-from ddcnn.training import CrossEntropy, Loss, Single, StageTimer, cross_entropy_of
+from ddcnn.training import At, CrossEntropy, Loss, Single, StageTimer, cross_entropy_of
 
 if TYPE_CHECKING:
     from ddcnn.strategies.strategy import StrategyContext
@@ -57,8 +57,9 @@ class MeanOfSubdomains:
     """The mean of the cross-entropies of all subimages."""
 
     cross_entropy: CrossEntropy
+    replayable: ClassVar[bool] = True
 
-    def __call__(self, scores: Tensor, batch: Batch, at: float) -> Loss:  # noqa: ARG002 - always the same
+    def __call__(self, scores: Tensor, batch: Batch, at: At) -> Loss:  # noqa: ARG002 - always the same
         """Return the one loss."""
         return Loss(self.cross_entropy.losses(scores[:, 1:], batch).mean().view(1))
 
@@ -97,6 +98,7 @@ def shared_works(setup: Setup) -> list[Work]:
         training,
         data.classes,
         precision=setup.compute.precision,
+        graphs=setup.compute.graphs,
         objective=MeanOfSubdomains(cross_entropy),
     )
     return [work]
