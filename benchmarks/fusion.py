@@ -35,6 +35,7 @@ from ddcnn.fusion.recorded import PASSES
 from ddcnn.models import LocalCNNs, build, width_rule
 from ddcnn.training import MemberOptimizer, PrecisionName, Step
 from ddcnn.training.precision import autocast
+from ddcnn.training.replay import Replay
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 NETWORKS = {"resnet20": 1, "vgg9": 8, "cnn3d": 16, "networks:DenseNet": 4, "networks:ConvNeXt": 4}
@@ -86,9 +87,14 @@ def rows(*, quick: bool, large: bool, only: Sequence[str]) -> Iterator[Row]:
 
 
 class Candidate:
-    """A network and its training step on random images; made, it has run as often as fused ones are recorded after."""
+    """A network and its training step on random images; made, it has run until it is as in a long training.
 
-    def __init__(self, row: Row, backend: str, *, whole: bool = False, batch: int | None = None) -> None:
+    Fused ones are then recorded, and on a GPU all of them replayed, unless ``graphs`` is False.
+    """
+
+    def __init__(
+        self, row: Row, backend: str, *, whole: bool = False, batch: int | None = None, graphs: bool = True
+    ) -> None:
         decomposition = Grid((1,) * len(row.grid) if whole else row.grid)
         width = width_rule(len(decomposition))
         channels = row.shape[0]
@@ -109,8 +115,11 @@ class Candidate:
         if backend not in ("auto", network.backend):
             raise FusionError(f"asked for {backend}, got {network.backend}: {network.reason}")
         self.backend, self.reason = network.backend, network.reason
-        self.step = Step(network, MemberOptimizer(network, TrainingConfig(lr=0.01)), row.precision)
-        for _ in range(PASSES + 1 if backend in ("fused", "auto") else 1):  # after which it is as in a long training
+        self.notes: list[str] = []
+        replay = Replay(network, note=self.notes.append) if graphs and DEVICE.type == "cuda" else None
+        self.step = Step(network, MemberOptimizer(network, TrainingConfig(lr=0.01)), row.precision, replay=replay)
+        recorded = PASSES if backend in ("fused", "auto") else 0
+        for _ in range(1 + (recorded if replay is None else replay.after)):
             self()
 
     def __call__(self) -> None:

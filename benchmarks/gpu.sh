@@ -4,7 +4,8 @@
 #   benchmarks/gpu.sh STAGE DATA_DIR OUT_DIR     (DATA_DIR holds cifar-10-batches-bin/)
 #
 #   check      tests on the device, versions, precisions                     about 2 minutes,  2 GB
-#   fusion     fused steps against loop, vmap and peers, 2-D and 3-D         about 10 minutes, 16 GB (64x64x64 volumes)
+#   fusion     fused steps against loop, vmap and peers, 2-D and 3-D, and
+#              what CUDA graphs save                                         about 10 minutes, 16 GB (64x64x64 volumes)
 #   train      CIFAR-10, ResNet20 2x2, one and two levels: time to 0.9117    about 10 minutes, 4 GB
 #   compare    all strategies, ResNet20 and VGG9, 2x2 and 4x4, 20 epochs     about 10 minutes, 4 GB
 #
@@ -39,6 +40,7 @@ check)
     ;;
 fusion)
     python3 benchmarks/fusion.py --large --budget 3 --resume --out "$out/fusion-$hardware.md"
+    python3 benchmarks/cuda_graph.py --budget 1 --out "$out/cuda-graph-$hardware.md"
     python3 benchmarks/peers.py --budget 3 --resume --out "$out/peers-$hardware.md"
     python3 benchmarks/overhead.py --images 50000 --out "$out/overhead-$hardware.md"
     ;;
