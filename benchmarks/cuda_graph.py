@@ -2,7 +2,7 @@
 
     python benchmarks/cuda_graph.py [--budget 3] [--only TEXT ...]
 
-The rows are those of `benchmarks/fusion.py`. Each network is timed as its own code runs (a fused one recorded) and as it
+The rows are those of `benchmarks/fusion.py`. Each network is timed as its code runs (a fused one recorded) and as it
 is replayed; the optimiser's step is in both. A network that is not replayed has the reason in its row.
 """
 
