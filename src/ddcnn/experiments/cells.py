@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from ddcnn.config import Config
 from ddcnn.errors import RunError
 from ddcnn.experiments.compare import compare, resume, train
 from ddcnn.experiments.questions import Experiment, Variant
+from ddcnn.experiments.questions.question import nothing_more
 from ddcnn.experiments.questions.trajectories import trajectory
 from ddcnn.experiments.record import is_begun
 from ddcnn.runs.folder import BEGUN, RunFolder
@@ -25,6 +28,8 @@ from ddcnn.training import Progress
 _KEPT = ("test_accuracy", "validation_accuracy", "test_auc", "test_f1", "parameters", "epochs", "seconds")
 _FREE = {"out", "force"}  # may differ between what was begun and what is asked for now
 _FREE_OF = {"compute": {"engine", "workers", "threads", "ray_address", "retries"}, "data": {"directory", "offline"}}
+
+Examined = Mapping[str, Mapping[str, float]]  # per arm, what was measured of its network
 
 
 @dataclass(frozen=True)
@@ -123,20 +128,79 @@ def run_cell(found: Experiment, cell: Cell, progress: Progress, command: str) ->
     return record_of(found, cell)
 
 
-def record_of(found: Experiment, cell: Cell) -> dict[str, Any]:
-    """Return the line of a cell whose run is complete: where it is, what it found, how it was made."""
+def record_of(found: Experiment, cell: Cell, examined: Examined | None = None) -> dict[str, Any]:
+    """Return the line of a cell whose run is complete: where it is, what it found, how it was made.
+
+    Parameters
+    ----------
+    examined
+        Per arm, what was measured of its network before; None: it is measured now.
+
+    Raises
+    ------
+    RunError
+        The run is damaged.
+    """
+    with naming_cell(cell.folder):
+        return _record_of(found, cell, examined)
+
+
+@contextmanager
+def naming_cell(run: RunFolder) -> Iterator[None]:
+    """Within it, an error of the run of a cell says what to do about it in an experiment."""
+    try:
+        yield
+    except RunError as error:
+        raise RunError(f"{error}; or remove {run.path}, and the same command trains this cell anew") from None
+
+
+def reread(found: Experiment, cell: Cell, line: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the line of a complete cell, read from its run; what takes long to measure is that of its earlier line.
+
+    None: the earlier line does not say it.
+    """
+    if found.examine is nothing_more:
+        return record_of(found, cell, {})
+    arms = line.get("arms")
+    with naming_cell(cell.folder):
+        results = cell.folder.read_json("comparison.json")
+    if not isinstance(arms, Mapping):
+        return None
+    examined = {}
+    for name, label in cell.variant.arms.items():
+        if _has(results, name):
+            measures = arms[label].get("measures") if isinstance(arms.get(label), Mapping) else None
+            if not isinstance(measures, Mapping) or not all(map(_is_number, measures.values())):
+                return None
+            examined[label] = {key: measures[key] for key in measures.keys() - found.measures(results, name).keys()}
+            if not examined[label]:
+                return None
+    return record_of(found, cell, examined)
+
+
+def _is_number(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and math.isfinite(value))
+
+
+def _record_of(found: Experiment, cell: Cell, examined: Examined | None) -> dict[str, Any]:
     folder = RunFolder(cell.folder.path)
     results = folder.read_json("comparison.json")
     rows = [json.loads(line) for line in folder.read_text("metrics.jsonl").splitlines()]
     environment = folder.read_json("environment.json")
-    assert cell.config.out is not None
+    known: Examined = examined or {}
     return {
         "experiment": cell.experiment,
         "cell": cell.name,
         "variant": cell.variant.name,
         cell.unit: cell.number,
         "arms": {
-            label: _arm(found, folder.path, results, rows, name)
+            label: _arm(results, rows, name)
+            | {
+                "measures": {
+                    **found.measures(results, name),
+                    **(found.examine(folder.path, name) if examined is None else known.get(label, {})),
+                }
+            }
             for name, label in cell.variant.arms.items()
             if _has(results, name)
         },
@@ -153,15 +217,12 @@ def _has(results: Mapping[str, Any], name: str) -> bool:
     return any(row["name"] == name for row in results["strategies"])
 
 
-def _arm(
-    found: Experiment, run: Path, results: Mapping[str, Any], rows: list[dict[str, Any]], name: str
-) -> dict[str, Any]:
+def _arm(results: Mapping[str, Any], rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
     row = next(row for row in results["strategies"] if row["name"] == name)
     return {
         "result": name,
         **{key: row.get(key) for key in _KEPT},
         "critical_path_seconds": row.get("critical_path_seconds"),
-        "measures": {**found.measures(results, name), **found.examine(run, name)},
         "trajectory": [[round(value, 6) for value in point] for point in trajectory(results, rows, name)],
     }
 

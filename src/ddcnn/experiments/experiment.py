@@ -18,8 +18,8 @@ from ddcnn.data.content import content_of
 from ddcnn.data.source_paths import read_by, source_folder
 from ddcnn.engines import refuse_ranks
 from ddcnn.errors import ConfigError, DecompositionError, ModelError, TrainingError
-from ddcnn.experiments.cells import Cell, folder_of, run_cell
-from ddcnn.experiments.experiment_folder import ExperimentFolder
+from ddcnn.experiments.cells import Cell, folder_of, reread, run_cell
+from ddcnn.experiments.experiment_folder import CELLS, NOT_ASKED, ExperimentFolder
 from ddcnn.experiments.job import Job
 from ddcnn.experiments.plan import costs_of, ready
 from ddcnn.experiments.questions import EXPERIMENTS, Experiment, Variant
@@ -102,12 +102,12 @@ class ExperimentPlan:
     def cells_beside(self, folder: ExperimentFolder) -> list[Cell]:
         """Return the cells with those that the folder has complete, though they are not asked for this time."""
         cells = {cell.name: cell for cell in self.cells(folder.path)}
-        for line in folder.read_records().values():
-            unit = "fold" if "fold" in line else "seed"
-            variant, number = self.offered.get(str(line.get("variant"))), line.get(unit)
-            if variant is not None and type(number) is int:
-                cell = self._cell(variant, unit, number, folder.path)
-                if cell.folder.is_complete():
+        unit = self.units[0][0]
+        for name in folder.cell_names():
+            variant, _, number = name.rpartition(f"-{unit[0]}")
+            if variant in self.offered and number.isdecimal() and number.isascii():
+                cell = self._cell(self.offered[variant], unit, int(number), folder.path)
+                if cell.name == name and cell.folder.is_complete():
                     cells.setdefault(cell.name, cell)
         order = list(self.offered)
         return sorted(cells.values(), key=lambda cell: (cell.number, order.index(cell.variant.name)))
@@ -167,7 +167,7 @@ def experiment(
         left_out = {variant: why for variant, why in plan.left_out.items() if variant not in there}
         for variant, why in left_out.items():
             progress.note(f"variant {variant} is left out: {why}")
-        records = _done(folder, cells, plan.content)
+        records = _done(folder, cells, plan, progress)
         clock = _Clock([cell for cell in cells if cell.name not in records], plan.seconds)
         if plan.precision != "auto" and len(records) < len(cells):
             progress.note(f"precision {plan.precision}, in all cells")
@@ -233,7 +233,7 @@ def plan_experiment(
             raise ConfigError(f"experiment {name} has no variant {one!r}; use {', '.join(offered)}")
     for variant in offered.values():
         if variants and variant.name not in variants:
-            left_out[variant.name] = "not asked for"
+            left_out[variant.name] = NOT_ASKED
             continue
         config = laid_over(base, variant)
         try:
@@ -304,13 +304,26 @@ def _at(config: Config, unit: str, number: int) -> Config:
     return config.model_copy(update={"data": config.data.model_copy(update={"fold": number})})
 
 
-def _done(folder: ExperimentFolder, cells: Sequence[Cell], content: Tensor) -> dict[str, dict[str, Any]]:
-    """Return what is kept of the cells that are done; whatever was begun otherwise is found now."""
+def _done(
+    folder: ExperimentFolder, cells: Sequence[Cell], plan: ExperimentPlan, progress: Progress
+) -> dict[str, dict[str, Any]]:
+    """Return the records of the cells that are done, as their runs say; whatever was begun otherwise is found now."""
     for cell in cells:
         cell.check()
-        cell.check_images(content)
-    known = {name: line for name, line in folder.read_records().items() if "tested" in line}  # not of earlier versions
-    return {cell.name: known[cell.name] for cell in cells if cell.name in known and cell.folder.is_complete()}
+        cell.check_images(plan.content)
+    damage: list[str] = []
+    known = folder.read_records(damage.append)
+    for line in damage:
+        progress.note(line)
+    complete = [cell for cell in cells if cell.folder.is_complete()]
+    found = {cell.name: reread(plan.found, cell, known.get(cell.name, {})) for cell in complete}
+    records = {name: record for name, record in found.items() if record is not None}
+    if changed := [name for name, record in records.items() if name in known and known[name] != record]:
+        some = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+        progress.note(f"{CELLS}: the lines of {some} are not what their runs say, and are written again")
+    if damage or any(known.get(name) != record for name, record in records.items()):
+        folder.write_records([*records.values()])
+    return records
 
 
 class _Clock:

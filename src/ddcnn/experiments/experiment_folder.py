@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,8 +19,10 @@ FORMAT = 1
 MARK = "experiment.json"
 CELLS = "cells.jsonl"
 SUMMARY = "summary.json"
+NOT_ASKED = "not asked for"  # why a variant is left out
 
 _MOST = 2**28  # bytes of a file of text
+_ANEW = "begin anew with another --out"
 
 
 class ExperimentFolder:
@@ -92,15 +94,24 @@ class ExperimentFolder:
         finally:
             self._lock.release()
 
-    def read_records(self) -> dict[str, dict[str, Any]]:
-        """Return the lines of cells that are done, by the name of the cell."""
+    def cell_names(self) -> list[str]:
+        """Return the names of the cells that were begun."""
+        folder = self.path / "cells"
+        return [path.name for path in entries(folder) if path.is_dir()] if folder.is_dir() else []
+
+    def read_records(self, note: Callable[[str], object]) -> dict[str, dict[str, Any]]:
+        """Return the lines of cells that are done, by the name of the cell; ``note`` is told what is damaged."""
         path = self.path / CELLS
-        if not path.exists():
-            return {}
-        lines = [
-            _object(line, f"{path} line {n}") for n, line in enumerate(_read(path).splitlines(), 1) if line.strip()
-        ]
-        return {str(line.get("cell")): line for line in lines}
+        lines = _read(path, "remove it, and the same command makes it again").splitlines() if path.exists() else []
+        found: dict[str, dict[str, Any]] = {}
+        for n, line in enumerate(lines, 1):
+            try:
+                one = _object(line or "{}", f"{path} line {n}", "what it should say is read from the run again")
+            except RunError as error:
+                note(str(error))
+            else:
+                found[str(one.get("cell"))] = one
+        return found
 
     def write_records(self, records: Sequence[dict[str, Any]]) -> None:
         """Write one line per cell that is done."""
@@ -129,24 +140,24 @@ def read_json(path: Path) -> dict[str, Any]:
     return _object(_read(path), str(path))
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, cure: str = _ANEW) -> str:
     try:
         with open_regular(path) as file:
             content = file.read(_MOST + 1)
         if len(content) > _MOST:
-            raise RunError(f"{path} has more than {_MOST:,} bytes and is not read; begin anew with another --out")
+            raise RunError(f"{path} has more than {_MOST:,} bytes and is not read; {cure}")
         return content.decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"{path} cannot be read: {error}; begin anew with another --out") from None
+        raise RunError(f"{path} cannot be read: {error}; {cure}") from None
 
 
-def _object(text: str, source: str) -> dict[str, Any]:
+def _object(text: str, source: str, cure: str = _ANEW) -> dict[str, Any]:
     try:
         value = parse_json(text)
     except ValueError as error:
-        raise RunError(f"{source} is damaged: {error}; begin anew with another --out") from None
+        raise RunError(f"{source} is damaged: {error}; {cure}") from None
     if not isinstance(value, dict):
-        raise RunError(f"{source} should hold a JSON object, got {type(value).__name__}; begin anew with another --out")
+        raise RunError(f"{source} should hold a JSON object, got {type(value).__name__}; {cure}")
     return value
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ddcnn.experiments.cells import naming_cell
 from ddcnn.experiments.questions import Curve, Experiment, Findings, Pair, Table
 from ddcnn.experiments.questions.question import ACCURACY, Arms
 from ddcnn.experiments.statistics import MARGIN, holm, mcnemar, over_images, paired, spread
@@ -33,7 +34,7 @@ def summarise(
     """
     unit = "fold" if "fold" in records[0] else "seed"
     share = _share(records)
-    arms = _arms(records, unit)
+    arms, units = _arms(records, unit), list(dict.fromkeys(record[unit] for record in records))
     more = found.more(Findings(arms, share, _configs(records)))
     told = found.chosen(arms)
     return {
@@ -42,12 +43,12 @@ def summarise(
         "command": command,
         "unit": unit,
         "share": share,
-        "units": list(dict.fromkeys(record[unit] for record in records)),
+        "units": units,
         "margin": MARGIN,
         "about": _about(records),
         "arms": [_arm(label, rows, share, records[0]) for label, rows in told.items()],
-        "pairs": _pairs(found.pairs, told, share, _Images(cells)),
-        "tables": [asdict(one) for one in more if isinstance(one, Table)],
+        "pairs": _pairs(found.pairs, told, share, _Images(cells, units)),
+        "tables": [asdict(one) for one in more if isinstance(one, Table) and one.rows],
         "curves": [asdict(one) for one in more if isinstance(one, Curve)],
         "versions": records[0]["versions"] | {package: version(package) for package in found.needs.values()},
         "machine": records[0]["machine"],
@@ -174,33 +175,47 @@ def verdict(row: Mapping[str, Any]) -> str:
 
 
 class _Images:
-    """The decisions of all runs about their test images, read once."""
+    """The decisions of all runs about their test images, read once.
 
-    def __init__(self, cells: Path) -> None:
-        self._cells = cells
+    Parameters
+    ----------
+    units
+        The seeds or folds of the experiment; a pair may have some of them only.
+    """
+
+    def __init__(self, cells: Path, units: Sequence[int]) -> None:
+        self._cells, self._units = cells, units
         self._known: dict[str, tuple[dict[str, np.ndarray], list[int]] | None] = {}
 
     def say(self, both: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> dict[str, Any]:
-        """Return the interval over test images, and McNemar's p-value per seed; nothing where a run does not tell."""
+        """Return the interval over test images, and McNemar's p-value of each unit of the experiment, or None.
+
+        Nothing where a run does not tell.
+        """
         nothing: dict[str, Any] = {"images_interval": None, "mcnemar_p": []}
-        differences, p, tests = [], [], []
+        differences, tests = [], []
+        p: dict[int, float] = {}
         for a, b in both:
             first, second = self._read(a["cell"]), self._read(b["cell"])
             if first is None or second is None or first[1] != second[1]:
                 return nothing
             right = [found[0][row["result"]] == found[0]["labels"] for found, row in ((first, a), (second, b))]
-            p.append(mcnemar(int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())))
+            p[a["unit"]] = mcnemar(int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum()))
             differences.append(right[0].astype(int) - right[1].astype(int))
             tests.append(first[1])
-        return {"images_interval": list(over_images(differences, tests)), "mcnemar_p": p}
+        return {
+            "images_interval": list(over_images(differences, tests)),
+            "mcnemar_p": [p.get(unit) for unit in self._units],
+        }
 
     def _read(self, cell: str) -> tuple[dict[str, np.ndarray], list[int]] | None:
         """Return decisions and labels, by result, and which samples they are about."""
         if cell not in self._known:
             folder = RunFolder(self._cells / cell)
-            self._known[cell] = (
-                (folder.read_arrays(_DECISIONS), folder.read_json("split.json")["test"])
-                if folder.has(_DECISIONS)
-                else None
-            )
+            with naming_cell(folder):
+                self._known[cell] = (
+                    (folder.read_arrays(_DECISIONS), folder.read_json("split.json")["test"])
+                    if folder.has(_DECISIONS)
+                    else None
+                )
         return self._known[cell]

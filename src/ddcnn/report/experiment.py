@@ -22,6 +22,7 @@ from ddcnn.report.experiment_summary import (
     arm_columns,
     arm_row,
     differences,
+    missing_arms,
     pair_columns,
     pair_row,
     points,
@@ -68,14 +69,15 @@ def experiment_tables(summary: Mapping[str, Any]) -> list[Table]:
     """Return the content of ``summary.json`` as tables for the terminal."""
     parsed = Summary.parse(summary)
     arms = _rich("", arm_columns(parsed), [arm_row(arm) for arm in parsed.arms])
-    pairs = _rich("", pair_columns(parsed)[:6], [pair_row(pair)[:6] for pair in parsed.pairs])
+    pairs = _rich("", pair_columns(parsed)[:7], [pair_row(pair)[:7] for pair in parsed.pairs])
     more = [_rich(table.title, table.columns, list(table.rows)) for table in parsed.tables]
     return [arms, *([pairs] if parsed.pairs else []), *more]
 
 
 def experiment_remarks(summary: Mapping[str, Any]) -> list[str]:
-    """Return what a reader of the tables should know: what the cells do not have in common, one line each."""
-    return differences(Summary.parse(summary))
+    """Return what a reader of the tables should know: what is missing, and what cells do not have in common."""
+    parsed = Summary.parse(summary)
+    return [*missing_arms(parsed), *differences(parsed)]
 
 
 def _rich(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
@@ -107,7 +109,8 @@ def _context(summary: Summary, figures: Mapping[str, Figure]) -> dict[str, Any]:
         name: Markup(svg.to_svg(figure, name=name, alt=alts.get(name, "Curves; the tables have the numbers")))
         for name, figure in figures.items()  # both matplotlib and to_svg escape what they write
     }
-    tested = [pair for pair in summary.pairs if pair.mcnemar_p]
+    tested = [pair for pair in summary.pairs if len(pair.mcnemar_p) == len(summary.units)]
+    most = max((pair.n for pair in summary.pairs), default=0)
     return {
         "summary": summary,
         "grid": by(tuple(summary.about.get("grid") or ())),
@@ -123,7 +126,8 @@ def _context(summary: Summary, figures: Mapping[str, Figure]) -> dict[str, Any]:
         "pair_rows": [pair_row(pair) for pair in summary.pairs],
         "pairs_plot": drawn.get("differences", ""),
         "margin": f"{100 * summary.margin:g}",
-        "least": f"{2 / 2 ** len(summary.units):g}",
+        "most": most,
+        "least": f"{2 / 2**most:g}",
         "mcnemar_columns": ("difference", *(f"{summary.unit} {unit}" for unit in summary.units)),
         "mcnemar": [(pair_row(pair)[0], *map(probability, pair.mcnemar_p)) for pair in tested],
         "curves": [

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ddcnn.errors import RunError
-from ddcnn.experiments.experiment_folder import SUMMARY, read_json
+from ddcnn.experiments.experiment_folder import NOT_ASKED, SUMMARY, read_json
 from ddcnn.report.labels_and_formats import MISSING, count, seconds
 from ddcnn.report.results import Number, Text
 
@@ -136,6 +136,11 @@ def differences(summary: Summary) -> list[str]:
     ]
 
 
+def missing_arms(summary: Summary) -> list[str]:
+    """Return what is missing though it was asked for, such as a cell whose loss diverged, and why, one line each."""
+    return [f"left out: {name}: {why}" for name, why in summary.left_out.items() if why != NOT_ASKED]
+
+
 def _some(cells: Sequence[str]) -> str:
     return ", ".join(cells[:3]) + (f" and {len(cells) - 3} more" if len(cells) > 3 else "")
 
@@ -175,6 +180,7 @@ def pair_columns(summary: Summary) -> tuple[str, ...]:
     return (
         "difference",
         "points",
+        f"{summary.unit}s",
         "verdict",
         f"95 % over {summary.unit}s",
         "95 % over images",
@@ -192,6 +198,7 @@ def pair_row(pair: PairRecord) -> tuple[str, ...]:
     return (
         f"{pair.arm} − {pair.other}{what}",
         points(pair.mean),
+        str(pair.n),
         pair.verdict,
         bounds(pair.interval),
         bounds(pair.images_interval),

@@ -78,21 +78,22 @@ def at_equal_path(findings: Findings, arms: Sequence[str]) -> Table:
     paths = {arm: rows for arm, rows in paths.items() if rows and all(rows)}
     ends = {arm: [points[-1].critical_path_seconds for points in rows] for arm, rows in paths.items()}
     budgets: dict[float, str] = {}  # arms that end together, such as average and vote, share a column
-    for arm in sorted(paths, key=lambda arm: sum(ends[arm])):
-        budgets.setdefault(sum(ends[arm]), arm)
+    for arm in sorted(paths, key=lambda arm: max(ends[arm])):
+        budgets.setdefault(max(ends[arm]), arm)
     rows = []
     for arm, trajectories in paths.items():
         cells = []
-        for budget in budgets.values():
-            values = [reached_by(points, end) for points, end in zip(trajectories, ends[budget], strict=False)]
+        for budget in budgets:
+            values = [reached_by(points, budget) for points in trajectories]
             known = [value for value in values if value is not None]
             cells.append(f"{100 * float(np.mean(known)):.1f}" if len(known) == len(values) else "-")
         rows.append((arm, *cells))
     return Table(
         "At equal critical path",
-        ("validation accuracy (%) after", *(f"{np.mean(ends[arm]):.1f} s ({arm})" for arm in budgets.values())),
+        ("validation accuracy (%) after", *(f"{end:.1f} s ({arm})" for end, arm in budgets.items())),
         tuple(rows),
-        "Best validation accuracy that a result had reached within the critical path of another, mean over the seeds; "
+        "Best validation accuracy that a result had reached within the critical path of another, the longest of all "
+        "seeds, mean over the seeds; "
         '"-": it could not decide yet. The critical path is the time if each subdomain had a worker like this machine: '
         "computed from measured steps. The learning rates fall over the whole training, so an accuracy in the middle "
         "of it is below that of a training planned to end there.",
