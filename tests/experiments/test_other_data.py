@@ -258,3 +258,49 @@ def test_data_that_moved(bars: Path, tmp_path: Path, moving: None) -> None:
     assert (expected.run / "locals" / "0.safetensors").read_bytes() == (
         resumed.run / "locals" / "0.safetensors"
     ).read_bytes()
+
+
+@pytest.mark.parametrize("kept", [(0, 1), (1, 2), (2,), (0, 1, 2)])
+@pytest.mark.parametrize("form", ["numbers", "words", "other order", "arrays"])
+def test_a_test_set_may_lack_a_class(tmp_path: Path, form: str, kept: tuple[int, ...]) -> None:
+    """Labels mean what they meant in the training, whichever of them there are."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(90) % 3
+    images = rng.integers(0, 60, (90, 6, 9), dtype=np.uint8)
+    for k in range(3):
+        images[labels == k, :, 3 * k : 3 * k + 3] += 100
+    names = np.array(["ant", "bee", "cat"])
+    words = {} if form in ("numbers", "arrays") else {"classes": names}
+    np.savez(tmp_path / "d.npz", images=images, labels=labels, **words)
+    run = trained(tmp_path / "d.npz", tmp_path / "r").run
+    there = np.isin(labels, kept) & (np.arange(90) < 50)
+    own = labels[there]
+    if form == "words":
+        np.savez(tmp_path / "other.npz", images=images[there], labels=names[own])
+    elif form == "other order":
+        present = names[sorted(kept, reverse=True)]
+        numbers = np.array([present.tolist().index(names[k]) for k in own])
+        np.savez(tmp_path / "other.npz", images=images[there], labels=numbers, classes=present)
+    else:
+        np.savez(tmp_path / "other.npz", images=images[there], labels=own)
+    data: Any = DataConfig(source=f"npz:{tmp_path / 'other.npz'}")
+    if form == "arrays":
+        data = (images[there], own)
+    found = ddcnn.evaluate(run, data=data, trust=True)
+    with torch.no_grad():
+        decided = ddcnn.load(run, trust=True)(torch.tensor(images[there])[:, None]).argmax(1).numpy()
+    assert found["samples"] == len(own)
+    assert found["accuracy"] == pytest.approx((decided == own).mean())
+    for k, (name, row) in enumerate(found["classes"].items()):
+        assert name == (names[k] if words else str(k))
+        expected = (decided[own == k] == k).mean() if k in kept else None
+        assert row["recall"] == (None if expected is None else pytest.approx(expected))
+    lacking = [note for note in found["notes"] if note.startswith("no image is of class")]
+    assert len(lacking) == (0 if len(kept) == 3 else 1)
+
+
+def test_labels_that_the_network_does_not_know_are_refused(bars: Path, tmp_path: Path) -> None:
+    run = trained(bars, tmp_path / "r").run
+    np.savez(tmp_path / "more.npz", images=np.load(bars)["images"], labels=np.arange(60) % 3)
+    with pytest.raises(DataError, match="has the unknown class '2'"):
+        ddcnn.evaluate(run, data=DataConfig(source=f"npz:{tmp_path / 'more.npz'}"), trust=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ddcnn.config import Resize
 from ddcnn.data.bad_files import BadFile
-from ddcnn.data.labels import check_classes, label_hint, label_notes
+from ddcnn.data.labels import check_classes, label_hint, label_notes, may_lack_images
 from ddcnn.data.lazy import Images
 from ddcnn.data.moments import moments
 from ddcnn.errors import DataError
@@ -163,7 +163,7 @@ def checked(dataset: Dataset) -> Dataset:
     if isinstance(images, Tensor) and images.is_floating_point():
         _check_finite(dataset.name, images)
     counts = torch.bincount(labels, minlength=classes)
-    if int(counts.min()) == 0:
+    if int(counts.min()) == 0 and not may_lack_images(dataset.classes):
         empty = dataset.classes[int(counts.argmin())]
         raise DataError(f"{dataset.name}: class {empty!r} has no image; remove the class or add images")
     notes = dict.fromkeys((*dataset.notes, *label_notes(dataset.classes, counts.tolist())))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 
@@ -17,9 +19,27 @@ _VOID = 255  # what masks call pixels that belong to no class
 _MOST = 2**16  # classes: more are a mistake, and would be made one by one
 
 
+_known: ContextVar[tuple[str, ...]] = ContextVar("known", default=())
+
+
+@contextmanager
+def known_classes(classes: Sequence[str]) -> Iterator[None]:
+    """Within it, images are read for a network that knows these classes: not each of them needs an image."""
+    token = _known.set(tuple(classes))
+    try:
+        yield
+    finally:
+        _known.reset(token)
+
+
+def may_lack_images(classes: Sequence[str]) -> bool:
+    """Tell whether these are classes that a network knows already."""
+    return tuple(classes) == _known.get() != ()
+
+
 def check_classes(source: str, classes: Sequence[str]) -> None:
     """Raise a `DataError` unless there are at least two classes, of different names that can be kept."""
-    if len(classes) < 2:
+    if len(classes) < 2 and not (classes and classes[0] in _known.get()):
         raise DataError(f"{source}: at least 2 classes are needed, got {len(classes)}: {', '.join(classes)}")
     for name in classes:
         if fault := name_fault(name):
@@ -66,7 +86,9 @@ def number_classes(source: str, labels: np.ndarray) -> tuple[str, ...]:
     >>> number_classes("a.npz", np.array([1, 0, 2, 1]))
     ('0', '1', '2')
     """
-    found = np.unique(labels)
+    found, known = np.unique(labels), _known.get()
+    if len(found) and known == tuple(map(str, range(len(known)))) and 0 <= int(found[0]) <= int(found[-1]) < len(known):
+        return known
     classes = len(found)
     if classes and (int(found[0]) != 0 or int(found[-1]) != classes - 1 or classes > _MOST):
         shown = ", ".join(map(str, found[:5])) + (f", ..., {found[-1]}" if classes > 5 else "")

@@ -17,6 +17,7 @@ from ddcnn.data.arrays import ARRAYS
 from ddcnn.data.batches import Batches
 from ddcnn.data.content import are_among, content_of
 from ddcnn.data.description import InputDescription
+from ddcnn.data.labels import known_classes
 from ddcnn.data.lazy import as_images
 from ddcnn.data.sources import is_foreign
 from ddcnn.decomposition import Grid, Subimages
@@ -159,12 +160,26 @@ def _images(data: DataConfig | Given, own: DataConfig, expected: dict[str, Any])
     known = InputDescription.from_json(expected["input"]) if "input" in expected else None
     if data is None or isinstance(data, DataConfig):
         config = own if data is None else _as_trained(data, own, expected)
-        dataset = open_data(config)
+        with known_classes(expected["classes"]):
+            dataset = open_data(config)
         if known is not None and config.source.startswith("npz:") and dataset.layout is None:
             known.check_told(config.source)
-        return config, dataset
+        return config, _numbered_as(expected["classes"], dataset)
     config = _as_trained(DataConfig(source=ARRAYS), own, expected)
-    return config, as_given(data, config, expected["classes"], known)
+    with known_classes(expected["classes"]):
+        return config, _numbered_as(expected["classes"], as_given(data, config, expected["classes"], known))
+
+
+def _numbered_as(classes: Sequence[str], dataset: Dataset) -> Dataset:
+    """Return images whose labels count in the classes of the network, if it knows all of theirs."""
+    if not set(dataset.classes) <= set(classes):
+        return dataset
+    numbers = torch.tensor([classes.index(name) for name in dataset.classes])
+    labels = numbers[dataset.labels]
+    there = set(labels.unique().tolist())
+    lacking = [repr(name) for k, name in enumerate(classes) if k not in there]
+    notes = (f"no image is of class {', '.join(lacking)}",) if lacking else ()
+    return replace(dataset, labels=labels, classes=tuple(classes), notes=(*dataset.notes, *notes))
 
 
 def _is_own(folder: RunFolder, found: Tensor) -> bool:
