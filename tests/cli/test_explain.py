@@ -113,12 +113,13 @@ def test_what_cannot_be_explained(refused: Callable, made_run: Path, images: Pat
 
 def test_the_good_files_are_explained_and_the_bad_one_is_named(call: Callable, made_run: Path, images: Path) -> None:
     (images / "b.png").write_text("no image")
-    Image.fromarray(PIXELS[0]).resize((20, 24)).save(images / "c.png")
+    Image.fromarray(PIXELS[0]).convert("LA").resize((20, 24)).point(lambda v: v // 2).save(images / "c.png")
     code, out, err = call("explain", made_run, images, images / "\x1b[31mnone.png", "--json")
     assert code == 1
     assert [Path(row["file"]).name for row in json.loads(out)["images"]] == ["a.png", "b[red].png", "c.png"]
     note, *errors = err.splitlines()
-    assert note == "note: resized to 16x16 (stretch): 1 file of another size"
+    done = "resized to 16x16 (stretch): 1 file of another size; laid on white, because transparent: 1 file"
+    assert note == f"note: {done}"
     assert [line.startswith("error: ") for line in errors] == [True, True]
     assert "\x1b" not in err
     assert "b.png" in err

@@ -122,6 +122,19 @@ def test_images_of_another_size_are_resized_which_is_said_once(
     assert list(json.loads(out)[2]["probabilities"].values()) == pytest.approx(p.tolist(), abs=1e-5)
 
 
+def test_transparent_images_are_laid_on_white_which_is_said_once(
+    call: Callable, made_run: Path, tmp_path: Path
+) -> None:
+    for i, alpha in enumerate((255, 0, 99)):
+        image = Image.fromarray(np.dstack([PIXELS[i], np.full((16, 16), alpha, np.uint8)]))
+        (image.resize((24, 20)) if i == 2 else image).save(tmp_path / f"{i}.png")
+    code, _, err = call("predict", made_run, tmp_path / "1.png")
+    assert (code, err) == (0, "note: laid on white, because transparent: 1 file\n")
+    code, _, err = call("predict", made_run, tmp_path)
+    said = "resized to 16x16 (stretch): 1 file of another size; laid on white, because transparent: 2 files"
+    assert (code, err) == (0, f"note: {said}\n")
+
+
 def test_images_of_another_size_are_refused_if_that_is_asked_for(
     refused: Callable, made_run: Path, tmp_path: Path
 ) -> None:

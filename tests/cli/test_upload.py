@@ -47,6 +47,24 @@ def test_an_image_is_answered_as_the_network_does(answering: Answering, made_run
     assert min(answer.picture.shape[:2]) > 300
 
 
+def test_what_was_done_to_an_upload_is_said_of_this_one_only(answering: Answering, tmp_path: Path) -> None:
+    def notes(image: Image.Image) -> list[str]:
+        image.save(tmp_path / "a.png")
+        decision, *more = answering(str(tmp_path / "a.png")).message.split("; ")
+        assert decision.endswith("decided by cnn-dnn")
+        return more
+
+    whole = Image.fromarray(PIXELS)
+    glass = Image.fromarray(np.dstack([PIXELS, np.full((16, 16), 99, np.uint8)]))
+    resized, white = "resized to 16x16 (stretch)", "laid on white, because transparent"
+    for _ in range(2):
+        assert notes(whole.resize((20, 24))) == [resized]
+        assert notes(glass) == [white]
+        assert notes(whole) == []
+    assert notes(glass.resize((20, 24))) == [resized, white]
+    assert answering.wanted.note is None
+
+
 def test_what_is_no_image_of_this_kind_is_told(answering: Answering, tmp_path: Path) -> None:
     def said(name: str, content: bytes) -> str:
         (tmp_path / name).write_bytes(content)

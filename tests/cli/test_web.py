@@ -12,6 +12,7 @@ import sys
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -27,20 +28,35 @@ HERE = all(importlib.util.find_spec(name) for name in ("gradio", "captum"))
 pytestmark = pytest.mark.skipif(not HERE, reason="pip install 'ddcnn[app]'")
 
 
-@pytest.fixture
-def url(made_run: Path, tmp_path: Path) -> Iterator[str]:
+@contextmanager
+def serving(run: Path, tmp_path: Path, *before: str) -> Iterator[tuple[str, subprocess.Popen]]:
     """The server, in a process of its own: gradio leaves event loops and sockets behind."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "TMPDIR": str(tmp_path)}
-    command = [sys.executable, "-m", "ddcnn", "app", str(made_run), "--strategy", "cnn-dnn"]
+    command = [*before, sys.executable, "-m", "ddcnn", "app", str(run), "--strategy", "cnn-dnn"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
         assert server.stdout is not None
         line = server.stdout.readline()
-        assert line.startswith("open http://127.0.0.1:")
-        assert list(tmp_path.glob("ddcnn-app-*"))
-        yield line.split()[1].rstrip("/")
-        server.send_signal(signal.SIGINT)
-        assert server.wait(30) == 0
-    assert not list(tmp_path.glob("ddcnn-app-*"))  # what was uploaded is removed
+        try:
+            assert line.startswith("open http://127.0.0.1:")
+            assert list(tmp_path.glob("ddcnn-app-*"))
+            yield line.split()[1].rstrip("/"), server
+        finally:
+            server.kill()
+
+
+def ended(server: subprocess.Popen, by: signal.Signals, tmp_path: Path) -> int:
+    """Return the exit code; what was uploaded is removed."""
+    server.send_signal(by)
+    code = server.wait(30)
+    assert not list(tmp_path.glob("ddcnn-app-*"))
+    return code
+
+
+@pytest.fixture
+def url(made_run: Path, tmp_path: Path) -> Iterator[str]:
+    with serving(made_run, tmp_path) as (address, server):
+        yield address
+        assert ended(server, signal.SIGINT, tmp_path) == 0
 
 
 def test_an_image_is_posted_and_answered(url: str) -> None:
@@ -120,3 +136,48 @@ def test_a_port_that_is_taken(refused: Callable[..., str], made_run: Path) -> No
         port = other.getsockname()[1]
         said = refused("app", made_run, "--port", port)
         assert said == f"error: port {port} cannot be used: Address already in use; choose another --port"
+
+
+@pytest.mark.parametrize(("by", "code"), [("SIGTERM", 128 + 15), ("SIGHUP", 128 + 1)])
+def test_uploads_are_removed_when_a_signal_ends_it(made_run: Path, tmp_path: Path, by: str, code: int) -> None:
+    with serving(made_run, tmp_path) as (url, server):
+        path = Path(uploaded(url, "a.png", b"secret"))
+        assert path.read_bytes() == b"secret"
+        assert tmp_path in path.parents
+        assert ended(server, signal.Signals[by], tmp_path) == code
+
+
+def test_a_hangup_that_is_ignored_stays_ignored(made_run: Path, tmp_path: Path) -> None:
+    """As nohup starts it."""
+    with serving(made_run, tmp_path, "sh", "-c", 'trap "" HUP; exec "$@"', "sh") as (url, server):
+        server.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            server.wait(2)
+        assert b"Drop an image" in fetched(url)[0]
+        assert ended(server, signal.SIGTERM, tmp_path) == 128 + 15
+
+
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGHUP])
+def test_who_calls_it_has_its_handlers_back(
+    call: Callable[..., Any], made_run: Path, monkeypatch: pytest.MonkeyPatch, by: signal.Signals
+) -> None:
+    caught: list[int] = []
+
+    def mine(number: int, _: object) -> None:
+        caught.append(number)
+
+    @contextmanager
+    def served(*_: object) -> Iterator[str]:
+        os.kill(os.getpid(), by)
+        pytest.fail("goes on after a signal")
+        yield ""
+
+    monkeypatch.setattr("ddcnn.cli.web.served", served)
+    before = signal.signal(by, mine)
+    try:
+        assert call("app", made_run).code == 128 + by
+        assert not caught
+        os.kill(os.getpid(), by)
+        assert caught == [by]
+    finally:
+        signal.signal(by, before)

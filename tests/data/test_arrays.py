@@ -100,6 +100,11 @@ def test_labels_of_every_kind() -> None:
         ({"layout": "NCHW"}, r"X: layout NCHW has 4 axes, but the images have shape \(4, 5, 6\)"),
         ({"X": pixels(4, 5)}, r"X: images should have shape \(n, H, W\), .* got \(4, 5\)"),
         ({"X": np.full((4, 5, 6), np.nan)}, "image 0 holds NaN or infinity"),
+        (
+            {"X": np.full((4, 5, 6), 1e300)},
+            r"^X: image 0 holds values up to 1e\+300, too large for float32; scale them",
+        ),
+        ({"X": torch.full((4, 5, 6), -1e39, dtype=torch.float64)}, r"X: image 0 holds values up to -1e\+39, too large"),
         ({"X": np.full((4, 5, 6), "a")}, "X: images should be numbers, got <U1"),
         ({"X": [[1], [2, 3]]}, "inhomogeneous|Python objects"),
         ({"y": LABELS[:3]}, "X has 4 images, but y has 3 labels"),

@@ -45,6 +45,16 @@ def _edit(number: int, **changes: object) -> Callable[[list[Path]], None]:
     return edit
 
 
+def _shifted(millimetres: float, *numbers: int) -> Callable[[list[Path]], None]:
+    """Move slices sideways, along a row."""
+
+    def edit(files: list[Path]) -> None:
+        for number in numbers:
+            _edit(number, ImagePositionPatient=[millimetres, 0.0, 2.0 * number])(files)
+
+    return edit
+
+
 def _cut(files: list[Path]) -> None:
     files[2].write_bytes(files[2].read_bytes()[:-9])
 
@@ -95,6 +105,13 @@ DEFECTS: list[tuple[Callable[[list[Path]], object], str]] = [
     (lambda files: files[4].write_bytes(b""), r": 028\.dcm;"),
     (lambda files: [file.write_bytes(b"x") for file in files[1:]], r": 007\.dcm, 014\.dcm, 021\.dcm and 1 more;"),
     (lambda files: _without_syntax(files[1]), r"007\.dcm has no TransferSyntaxUID, which says how"),
+    (_shifted(100, 2), r"014\.dcm lies 100 mm beside the straight line of the slices, more than a pixel, 1 mm; repair"),
+    (_shifted(-100, 4), r"028\.dcm lies 100 mm beside the straight line"),
+    (_shifted(40, 3, 4), r"\.dcm lies 20 mm beside the straight line"),
+    (_shifted(1.01, 0), r"000\.dcm lies 1\.01 mm beside the straight line"),
+    (_edit(1, HighBit=14), r"007\.dcm: HighBit should be BitsStored - 1, 15, got 14; write the pixels into the lowest"),
+    (_edit(1, PixelSpacing=[0, 1]), r"007\.dcm: PixelSpacing should be two positive numbers, got \[0.*1.*\]; repair"),
+    (_edit(1, RescaleSlope=0), r"007\.dcm: RescaleSlope is 0, which makes all values alike; repair or remove it"),
     (lambda files: _moved(files[4]), r"holds DICOM files in folders too, such as .*more.028\.dcm"),
 ]
 
@@ -113,14 +130,52 @@ def test_what_cannot_be_used_is_one_line(tmp_path: Path, spoil: Callable[[list[P
     [
         ({"Rows": 60000, "Columns": 60000}, r"declares 60000x60000 pixels of 16 bits, but holds 84 bytes"),
         ({"BitsAllocated": 64}, "declares 6x7 pixels of 64 bits"),
-        ({"RescaleSlope": 0.0, "PixelData": b"\0" * 84}, "is constant, -1024 everywhere"),
-        ({"ImageOrientationPatient": [0, 0, 0, 0, 0, 0]}, "mm apart|how the axes lie"),
+        ({"PixelData": b"\0" * 84}, "is constant, -1024 everywhere"),
+        ({"RescaleSlope": 0.0}, r"RescaleSlope is 0"),
+        ({"BitsStored": 12}, "HighBit should be BitsStored - 1, 11, got 15"),
+        ({"PixelSpacing": [1, -1]}, "PixelSpacing should be two positive numbers"),
+        ({"PixelSpacing": 1}, "PixelSpacing should be two positive numbers, got 1"),
+        ({"PixelSpacing": None}, "PixelSpacing should be two positive numbers, got None;"),
+        ({"ImageOrientationPatient": [0, 0, 0, 0, 0, 0]}, "its directions are zero or parallel; repair or remove it"),
+        ({"ImageOrientationPatient": [1, 0, 0, -1, 0, 0]}, "its directions are zero or parallel"),
     ],
 )
 def test_what_all_slices_declare(tmp_path: Path, changes: dict, message: str) -> None:
     save_dicom(tmp_path / "series", scan(), **changes)
     with pytest.raises(DataError, match=message):
         read_dicom(tmp_path / "series")
+
+
+@pytest.mark.parametrize("step", [0.0, 0.34, 1.5])
+def test_a_gantry_may_be_tilted(tmp_path: Path, step: float) -> None:
+    """Positions are then on an oblique line, as nearly as they are written."""
+    values = scan(0, (6, 7, 60))
+    files = save_dicom(tmp_path / "series", values)
+    expected = read_dicom(tmp_path / "series")
+    for k in range(60):
+        _edit(k, ImagePositionPatient=[0.0, round(step * k, 1), 2.0 * k])(files)
+    np.testing.assert_array_equal(read_dicom(tmp_path / "series"), expected)
+    _edit(30, ImagePositionPatient=[0.0, round(step * 30 + 1.4, 1), 60.0])(files)
+    with pytest.raises(DataError, match=rf"{files[30].name} lies 1\.[34]\d* mm beside the straight line"):
+        read_dicom(tmp_path / "series")
+
+
+def test_less_than_the_larger_side_of_a_pixel_is_no_shift(tmp_path: Path) -> None:
+    files = save_dicom(tmp_path / "series", scan(), PixelSpacing=[1, 3])
+    expected = read_dicom(tmp_path / "series")
+    _shifted(2.9, 2)(files)
+    np.testing.assert_array_equal(read_dicom(tmp_path / "series"), expected)
+    _shifted(3.1, 2)(files)
+    with pytest.raises(DataError, match="more than a pixel, 3 mm"):
+        read_dicom(tmp_path / "series")
+
+
+def test_wide_pixels_are_scaled_without_loss(tmp_path: Path) -> None:
+    values = np.arange(42, dtype=np.int32).reshape(6, 7)
+    wide = {"BitsAllocated": 32, "BitsStored": 32, "HighBit": 31, "PixelData": (values + 2**30).tobytes()}
+    save_dicom(tmp_path / "series", scan(), **wide, RescaleSlope=0.5, RescaleIntercept=-(2.0**29))
+    found = read_dicom(tmp_path / "series")
+    assert np.unique(found).tolist() == [k / 2 for k in range(42)]
 
 
 def test_compressed_pixels_are_refused_by_name(tmp_path: Path) -> None:

@@ -49,6 +49,16 @@ def test_slope_and_intercept_are_applied(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.sort(read_nifti(tmp_path / "a.nii"), axis=None), np.sort(expected, axis=None))
 
 
+def test_wide_integers_are_scaled_as_nibabel_does(tmp_path: Path) -> None:
+    """In float32 alone, their differences would be lost."""
+    image = nibabel.Nifti1Image(np.arange(24, dtype=np.int32).reshape(2, 3, 4) + 2**30, np.eye(4))
+    image.header.set_slope_inter(0.5, -(2.0**29))
+    image.to_filename(tmp_path / "a.nii")
+    expected = nibabel.load(tmp_path / "a.nii").get_fdata()
+    assert expected.max() == 11.5
+    np.testing.assert_array_equal(np.sort(read_nifti(tmp_path / "a.nii"), axis=None), np.sort(expected, axis=None))
+
+
 def test_window(tmp_path: Path) -> None:
     values = np.array([-3000, -1000, -300, 400, 3000, 399], np.int16).reshape(1, 1, 6)
     save_nifti(tmp_path / "a.nii", values)
@@ -96,6 +106,33 @@ def _declared(path: Path) -> None:
     path.write_bytes(gzip.compress(bytes(raw)))
 
 
+def _offset(path: Path) -> None:
+    save_nifti(path, scan())
+    raw = bytearray(gzip.decompress(path.read_bytes()))
+    raw[108:112] = np.array(2**27, "<f4").tobytes()
+    path.write_bytes(gzip.compress(bytes(raw)))
+
+
+def _affine(number: float) -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        save_nifti(path, scan())
+        raw = bytearray(gzip.decompress(path.read_bytes()))
+        raw[280:284] = np.array(number, "<f4").tobytes()
+        path.write_bytes(gzip.compress(bytes(raw)))
+
+    return make
+
+
+def _far(offset: int, most: int) -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        header = nibabel.Nifti1Header()
+        header.set_data_dtype(np.int64)
+        values = offset + np.linspace(-most, most, 24).astype(np.int64).reshape(2, 3, 4)
+        nibabel.Nifti1Image(values, AFFINES["LAS"], header).to_filename(path)
+
+    return make
+
+
 def _flipped(path: Path) -> None:
     save_nifti(path, scan(size=(20, 20, 20)))
     raw = bytearray(path.read_bytes())
@@ -114,7 +151,20 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "4-D": (lambda path: save_nifti(path, scan(size=(6, 7, 5, 2))), r"with 3 axes, got shape \(6, 7, 5, 2\)"),
     "complex": (lambda path: save_nifti(path, scan().astype(np.complex64)), "should hold real numbers, got complex64"),
     "NaN": (_nan, "holds NaN or infinity"),
-    "huge": (lambda path: save_nifti(path, scan().astype(float) * 1e300), "holds NaN or infinity"),
+    "huge": (
+        lambda path: save_nifti(path, np.linspace(0, 1e300, 24).reshape(2, 3, 4)),
+        r"holds values up to 1e\+300, too large for float32; scale them",
+    ),
+    "far": (_far(2**40, 1000), r"differs by less than float32 can hold around 1\.1e\+12; subtract an offset"),
+    "too far for float64": (_far(2**60, 10), r"differs by less than float32 can hold around 1\.2e\+18; subtract"),
+    "infinity": (lambda path: save_nifti(path, np.full((2, 3, 4), np.inf)), "holds NaN or infinity"),
+    "offset": (
+        _offset,
+        r"declares 134,217,728 bytes before its voxels \(vox_offset\), more than the 67,108,864 that are passed over",
+    ),
+    "affine of NaN": (_affine(np.nan), "its affine does not tell how the axes lie; repair the header, or remove it"),
+    "affine of infinity": (_affine(-np.inf), "its affine does not tell how the axes lie; repair the header"),
+    "affine of 0": (_affine(0.0), "its affine does not tell how the axes lie; repair the header"),
     "constant": (lambda path: save_nifti(path, np.full((4, 4, 4), 7, np.int16)), "is constant, 7 everywhere"),
     "folder": (lambda path: path.mkdir(), "cannot be read: it is a folder"),
 }

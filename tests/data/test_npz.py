@@ -165,7 +165,20 @@ IMAGES = np.zeros((4, 2, 3), np.float32)
         ),
         ({"images": IMAGES, "labels": LABELS, "classes": ["a"]}, "at least 2 classes are needed, got 1"),
         ({"images": IMAGES + np.nan, "labels": LABELS}, "image 0 holds NaN or infinity"),
-        ({"images": np.full((4, 2, 3), 1e300), "labels": LABELS}, "image 0 holds NaN or infinity"),
+        (
+            {"images": np.full((4, 2, 3), 1e300), "labels": LABELS},
+            r"image 0 holds values up to 1e\+300, too large for float32; scale them",
+        ),
+        (
+            {
+                "train_images": np.ones((4, 2, 3)),
+                "train_labels": LABELS,
+                "test_images": np.array([1, 2, -1e300, 3])[:, None, None] * np.ones((4, 2, 3)),
+                "test_labels": LABELS,
+            },
+            r"image 6 holds values up to -1e\+300, too large for float32",
+        ),
+        ({"images": np.where(np.eye(4, 3) > 0, 1e300, np.inf)[:, None], "labels": LABELS}, "0 holds NaN or infinity"),
         ({"images": IMAGES[:, 0], "labels": LABELS}, r"images should have shape \(n, H, W\).*, got \(4, 3\)"),
         ({"images": IMAGES.astype(complex), "labels": LABELS}, "images should be numbers, got complex128"),
         ({"images": IMAGES, "labels": LABELS, "layout": "NHWC"}, r"layout NHWC has 4 axes, but .* \(4, 2, 3\)"),
@@ -290,4 +303,12 @@ def test_large_images_stay_on_disk_where_they_need_not_be_in_memory(path: Path, 
     raw[raw.index(arrays["train_images"].tobytes("A")[:50]) + 20] ^= 1
     path.write_bytes(raw)
     with pytest.raises(DataError, match="cannot be read: Bad CRC-32"):
+        open_lazily(DataConfig(source=f"npz:{path}"), memory=900)
+
+
+def test_what_float32_cannot_hold_is_named_in_images_that_stay_on_disk(path: Path) -> None:
+    images = np.ones((400, 10, 10))
+    images[300, 2, 3] = 1e39
+    np.savez(path, images=images, labels=np.arange(400) % 2)
+    with pytest.raises(DataError, match=r"image 300 holds values up to 1e\+39, too large for float32; scale them"):
         open_lazily(DataConfig(source=f"npz:{path}"), memory=900)

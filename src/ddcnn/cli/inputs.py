@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -14,9 +14,10 @@ import typer
 from ddcnn.config import Resize
 from ddcnn.data.array_file import ArrayFile
 from ddcnn.data.arrays import arranged, fitting
+from ddcnn.data.bad_files import BadFiles
 from ddcnn.data.description import InputDescription
 from ddcnn.data.dicom import is_dicom, read_dicom
-from ddcnn.data.images import SUFFIXES, read_sized
+from ddcnn.data.images import COMPOSITED, SUFFIXES, read_sized
 from ddcnn.data.layouts import axis_order
 from ddcnn.data.nifti import SUFFIXES as NIFTI
 from ddcnn.data.nifti import is_nifti, read_nifti
@@ -50,6 +51,8 @@ class Wanted:
         What else the run says of them; None: nothing, it was made by version 0.1.
     resized
         The files that were resized, as they are.
+    composited
+        The image files that were laid on white.
     """
 
     shape: tuple[int, ...]
@@ -58,6 +61,7 @@ class Wanted:
     window: tuple[float, float] | None = None
     known: InputDescription | None = None
     resized: list[Path] = field(default_factory=list, compare=False)
+    composited: list[Path] = field(default_factory=list, compare=False)
 
     @classmethod
     def of(cls, data: Mapping[str, Any], *, resize: str | None = None) -> Wanted:
@@ -78,11 +82,27 @@ class Wanted:
 
     @property
     def note(self) -> str | None:
-        """What was done to files, in one line; None: nothing."""
-        if not self.resized:
-            return None
-        count, size = len(self.resized), "x".join(map(str, self.size))
-        return f"resized to {size} ({self.resize}): {count:,} file{'' if count == 1 else 's'} of another size"
+        """What was done to files, and to how many, in one line; None: nothing."""
+        said = []
+        if count := len(self.resized):
+            said.append(f"{self._resizing}: {_files(count)} of another size")
+        if count := len(self.composited):
+            said.append(f"{COMPOSITED}: {_files(count)}")
+        return "; ".join(said) or None
+
+    @property
+    def note_of_one(self) -> str | None:
+        """What was done to the only file, in one line; None: nothing."""
+        said = [what for what, files in ((self._resizing, self.resized), (COMPOSITED, self.composited)) if files]
+        return "; ".join(said) or None
+
+    @property
+    def _resizing(self) -> str:
+        return f"resized to {'x'.join(map(str, self.size))} ({self.resize})"
+
+    def afresh(self) -> Wanted:
+        """Return the same, as if nothing had been done to files yet."""
+        return replace(self, resized=[], composited=[])
 
 
 def find_files(names: Sequence[str], bad: list[str] | None = None, *, volumes: bool = False) -> list[Path]:
@@ -255,9 +275,12 @@ def _read_image(path: Path, wanted: Wanted) -> np.ndarray:
         )
     refused = wanted.resize == "no"
     how = None if refused else cast(Resize, wanted.resize)
-    image, size = read_sized(path, None if refused else wanted.size, channels, how)
+    done = BadFiles()
+    image, size = read_sized(path, None if refused else wanted.size, channels, how, done)
     if size != wanted.size:
         _tell_size(path, size, wanted)
+    if done.done[COMPOSITED]:
+        wanted.composited.append(path)
     return _checked(path, image, wanted, dark=True)
 
 
@@ -322,6 +345,10 @@ def _checked(path: Path, image: np.ndarray, wanted: Wanted, *, dark: bool = Fals
     if wanted.known is not None:
         wanted.known.check_array(image[None], str(path), dark=dark)
     return image
+
+
+def _files(count: int) -> str:
+    return f"{count:,} file{'' if count == 1 else 's'}"
 
 
 def _range(image: np.ndarray) -> str:

@@ -72,9 +72,9 @@ class Answering:
         """Return the answer to a file, whatever it is: bad ones are answered as well."""
         if file is None:
             return Answer("Drop an image above.")
-        path = Path(file)
+        path, wanted = Path(file), self.wanted.afresh()
         try:
-            return self._explained(self._read(path))
+            return self._explained(self._read(path, wanted), wanted.note_of_one)
         except DdcnnError as error:
             return Answer(printable(str(error).replace(str(path), path.name)))
         except OSError as error:
@@ -82,8 +82,8 @@ class Answering:
         except MemoryError:
             return Answer(f"{printable(path.name)} does not fit into memory; give a smaller image")
 
-    def _read(self, path: Path) -> np.ndarray:
-        """Return the image (1, C, H, W)."""
+    def _read(self, path: Path, wanted: Wanted) -> np.ndarray:
+        """Return the image (1, C, H, W); what was done to it is noted in ``wanted``."""
         if path.suffix.lower() not in KINDS:
             raise DdcnnError(f"{path} is no image ({', '.join(KINDS)}); give one")
         size = path.stat().st_size
@@ -91,17 +91,17 @@ class Answering:
             has, most = size_text(size, unlike=MOST_BYTES), size_text(MOST_BYTES, unlike=size)
             raise DdcnnError(f"{path} has {has}; {most} are the most, give less")
         with bombs_are_errors():
-            ((_, images),) = read_batches([path], self.wanted, 1)
+            ((_, images),) = read_batches([path], wanted, 1)
         return images
 
-    def _explained(self, image: np.ndarray) -> Answer:
+    def _explained(self, image: np.ndarray, note: str | None) -> Answer:
         found = self.network.explain(image)
         decided, p = int(found.target[0]), found.probabilities[0].tolist()
         said = f"{self.classes[decided]} ({p[decided]:.1%}), decided by {self.strategy}"
         if decided != int(found.probabilities[0].argmax()):
             said += ", by the thresholds that were chosen in the training"
         return Answer(
-            printable("; ".join([said, *found.notes])),
+            printable("; ".join([said, *found.notes, *filter(None, [note])])),
             {printable(name): share for name, share in zip(self.classes, p, strict=True)},
             [self._vote(found, n) for n in range(self.network.local_cnns.members)],
             self._picture(image, found),

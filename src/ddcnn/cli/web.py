@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -29,6 +31,8 @@ _POLICY = (
     "frame-ancestors 'none'; form-action 'self'; base-uri 'self'"
 )
 """What the page may load and whom it may ask: this server alone."""
+
+_ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 def add_to(app: typer.Typer) -> None:
@@ -56,7 +60,7 @@ def serve(
     """  # noqa: D301
     _check_gradio()
     answering = open_answering(run, strategy, trust=trust)
-    with served(answering, port) as url, suppress(KeyboardInterrupt):
+    with _ended_by_signals(), served(answering, port) as url, suppress(KeyboardInterrupt):
         print(f"open {url} in a browser; Ctrl-C ends it", flush=True)
         threading.Event().wait()
 
@@ -104,6 +108,26 @@ def served(answering: Answering, port: int | None = None) -> Iterator[str]:
             yield _launched(page, port)
         finally:
             page.close(verbose=False)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP leave the context, with exit code 128 + number; one that is ignored stays ignored."""
+
+    def end(number: int, _: FrameType | None) -> NoReturn:
+        for other in before:
+            signal.signal(other, signal.SIG_IGN)  # a second signal does not stop the cleaning up
+        raise SystemExit(128 + number)
+
+    before = {one: signal.getsignal(one) for one in _ENDING}
+    before = {one: handler for one, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    for one in before:
+        signal.signal(one, end)
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def _launched(page: Any, port: int | None) -> str:

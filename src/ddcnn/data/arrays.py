@@ -19,7 +19,7 @@ from ddcnn.data.dataset import Dataset, checked
 from ddcnn.data.files import open_file
 from ddcnn.data.groups import with_groups
 from ddcnn.data.labels import read_labels
-from ddcnn.data.layouts import Conversion, axis_order, check_kind, needs_look
+from ddcnn.data.layouts import Conversion, axis_order, check_kind, check_range, needs_look
 from ddcnn.data.photos import augmentation_of, notes_of
 from ddcnn.errors import DataError, in_one_line
 
@@ -176,6 +176,7 @@ def _of_arrays(X: Any, y: Any, layout: str | None, classes: Sequence[str] | None
     labels, names, kind = _labels(y, classes)
     if len(labels) != len(images):
         raise DataError(f"X has {len(images)} images, but y has {len(labels)} labels")
+    check_range("X", images)
     convert = Conversion(order, _kind(images))
     pixels = np.array(convert(images), order="C")  # a copy: who gave it may write into it later
     return Dataset(

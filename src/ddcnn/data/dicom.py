@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from ddcnn.data.files import open_file
-from ddcnn.data.volumes import finished, oriented
+from ddcnn.data.volumes import finished, oriented, scaled
 from ddcnn.data.walk import list_folder, subfolders, walk
 from ddcnn.errors import DataError, in_one_line
 from ddcnn.extras import needed
@@ -29,6 +29,7 @@ _PLAIN = {
 _SAME = ("SeriesInstanceUID", "Rows", "Columns", "PhotometricInterpretation")
 _NEAR = {"ImageOrientationPatient": 1e-4, "PixelSpacing": 1e-4}  # cosines, and a fraction of a millimetre
 _UNEVEN = 0.1  # of the distance between slices: more is a slice that is missing
+_FLAT = 1e-3  # sine of the least angle between rows and columns
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 
 
@@ -82,11 +83,13 @@ def _values(path: Path) -> np.ndarray:
                 f"{path}: {file.name} and {files[0].name} differ in {differing}; put each series into a folder of "
                 "its own"
             )
-    across, down = np.array(first.ImageOrientationPatient, float).reshape(2, 3)
+    across, down = _directions(files[0], first)
     positions = np.array([one.ImagePositionPatient for one in slices], float)
     heights = positions @ np.cross(across, down)
     order = np.argsort(heights)
-    step = _step(path, [files[i].name for i in order], positions[order], heights[order])
+    names = [files[i].name for i in order]
+    step = _step(path, names, positions[order], heights[order])
+    _check_line(path, names, positions[order], heights[order], max(map(float, first.PixelSpacing)))
     volume = np.stack([_pixels(files[i], slices[i]) for i in order], axis=2)
     affine = np.eye(4)
     affine[:3, 0] = down * float(first.PixelSpacing[0])
@@ -172,7 +175,35 @@ def _slice(file: Path) -> Any:
         raise DataError(
             f"{file} should hold grey values, got {one.PhotometricInterpretation}; convert it to MONOCHROME2"
         )
+    _check_numbers(file, one)
     return one
+
+
+def _check_numbers(file: Path, one: Any) -> None:
+    """Raise a `DataError` if what a header says of the pixels cannot be, or is not read."""
+    spacing = np.array(one.PixelSpacing, float)
+    if spacing.shape != (2,) or not np.isfinite(spacing).all() or spacing.min() <= 0:
+        raise DataError(
+            f"{file}: PixelSpacing should be two positive numbers, got {one.PixelSpacing}; repair or remove it"
+        )
+    if "HighBit" in one and int(one.HighBit) != (highest := int(one.BitsStored) - 1):
+        raise DataError(
+            f"{file}: HighBit should be BitsStored - 1, {highest}, got {one.HighBit}; write the pixels into the lowest "
+            "bits, or remove it"
+        )
+    if one.get("RescaleSlope") is not None and float(one.RescaleSlope) == 0:
+        raise DataError(f"{file}: RescaleSlope is 0, which makes all values alike; repair or remove it")
+
+
+def _directions(file: Path, one: Any) -> np.ndarray:
+    """Return the directions of rows and columns, (2, 3)."""
+    found = np.array(one.ImageOrientationPatient, float).reshape(2, 3)
+    if not np.linalg.norm(np.cross(*found)) > _FLAT * np.prod(np.linalg.norm(found, axis=1)):
+        raise DataError(
+            f"{file}: ImageOrientationPatient = {one.ImageOrientationPatient} cannot be: its directions are zero or "
+            "parallel; repair or remove it"
+        )
+    return found
 
 
 def _step(path: Path, names: Sequence[str], positions: np.ndarray, heights: np.ndarray) -> np.ndarray:
@@ -190,6 +221,22 @@ def _step(path: Path, names: Sequence[str], positions: np.ndarray, heights: np.n
     return np.asarray((positions[-1] - positions[0]) / (len(positions) - 1))
 
 
+def _check_line(path: Path, names: Sequence[str], positions: np.ndarray, heights: np.ndarray, pixel: float) -> None:
+    """Raise a `DataError` if a slice lies beside the straight line of the others, however that is tilted."""
+    half = len(positions) // 2
+    if half == 0:
+        return
+    way, up = positions[half:] - positions[:-half], heights[half:] - heights[:-half]
+    off = positions - np.median(way / up[:, None], axis=0) * heights[:, None]
+    beside = np.linalg.norm(off - np.median(off, axis=0), axis=1)
+    worst = int(np.argmax(beside))
+    if beside[worst] > pixel:
+        raise DataError(
+            f"{path}: {names[worst]} lies {beside[worst]:.3g} mm beside the straight line of the slices, more than a "
+            f"pixel, {pixel:g} mm; repair its ImagePositionPatient, or remove it"
+        )
+
+
 def _pixels(file: Path, one: Any) -> np.ndarray:
     bits = int(one.BitsAllocated)
     if bits not in (8, 16, 32) or int(one.Rows) * int(one.Columns) * bits // 8 > len(one.PixelData):
@@ -201,4 +248,4 @@ def _pixels(file: Path, one: Any) -> np.ndarray:
 
         return np.asarray(apply_modality_lut(one.pixel_array, one), np.float32)
     slope, intercept = float(one.get("RescaleSlope") or 1), float(one.get("RescaleIntercept") or 0)
-    return np.asarray(one.pixel_array.astype(np.float32) * np.float32(slope) + np.float32(intercept))
+    return scaled(one.pixel_array, slope, intercept)

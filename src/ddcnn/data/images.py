@@ -72,10 +72,10 @@ def read_image(
 
 
 def read_sized(
-    path: Path, size: tuple[int, ...] | None, channels: int | None, how: Resize | None
+    path: Path, size: tuple[int, ...] | None, channels: int | None, how: Resize | None, done: BadFiles
 ) -> tuple[UInt8[np.ndarray, "C H W"], tuple[int, ...]]:
     """Do as `read_image`, within `bombs_are_errors`, and return the size of the file's own image, too."""
-    return _read_sized(path, size, channels, BadFiles(), how)
+    return _read_sized(path, size, channels, done, how)
 
 
 def read_images(

@@ -98,6 +98,16 @@ def check_kind(name: str, kind: np.dtype) -> None:
         raise DataError(f"{name}: images should be numbers, got {kind}")
 
 
+def check_range(name: str, images: np.ndarray, first: int = 0) -> None:
+    """Raise a `DataError` if float32 cannot hold a finite value of images (m, ...), numbered from ``first``."""
+    if images.dtype.kind != "f" or images.dtype.itemsize <= 4:
+        return
+    for i, image in enumerate(images, first):
+        most = max(float(image.min(initial=0)), float(image.max(initial=0)), key=abs)
+        if abs(most) > float(np.finfo(np.float32).max) and np.isfinite(image).all():
+            raise DataError(f"{name}: image {i} holds values up to {most:g}, too large for float32; scale them")
+
+
 def needs_look(kind: np.dtype) -> bool:
     """Tell whether integers of a type may lie outside 0..255: uint8 if all lie in it, else float32."""
     return kind.kind in "bui" and (kind.itemsize > 1 or kind.kind == "i")

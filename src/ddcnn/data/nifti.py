@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from ddcnn.data.files import open_file
-from ddcnn.data.volumes import finished, oriented
+from ddcnn.data.volumes import finished, oriented, scaled
 from ddcnn.errors import DataError, in_one_line
 from ddcnn.extras import needed
 
@@ -88,12 +88,7 @@ def _values(path: Path, stream: io.BufferedIOBase) -> np.ndarray:
         raise DataError(f"{path} should hold real numbers, got {dtype}; convert it")
     offset = max(int(header.get_data_offset()), header.sizeof_hdr + 4)
     expected = math.prod(shape) * dtype.itemsize
-    if expected > _MAX_BYTES or offset > _MAX_OFFSET:
-        text = "x".join(map(str, shape))
-        raise DataError(
-            f"{path} declares {text} voxels of {dtype}, {max(expected, offset):,} bytes, more than the "
-            f"{_MAX_BYTES:,} that are read; make it smaller, or remove it"
-        )
+    _check_declared(path, shape, dtype, offset)
     start = np.frombuffer(read, np.uint8)[offset:]
     raw = start.tobytes() + _bytes(stream, offset + expected - len(read))[max(0, offset - len(read)) :]
     if len(raw) < expected:
@@ -101,8 +96,8 @@ def _values(path: Path, stream: io.BufferedIOBase) -> np.ndarray:
     stream.read(1)  # at the end of a compressed stream, its checksum is compared
     values = np.frombuffer(raw, dtype, math.prod(shape)).reshape(shape, order="F")
     slope, inter = header.get_slope_inter()
-    if slope is not None:
-        values = values.astype(np.float32) * np.float32(slope) + np.float32(inter)
+    if slope is not None and (slope, inter) != (1, 0):
+        values = scaled(values, slope, inter)
     return oriented(path, values, header.get_best_affine())
 
 
@@ -127,6 +122,21 @@ def _shape(path: Path, header: Any) -> tuple[int, ...]:
     if len(shape) != 3 or min(shape) < 1:
         raise DataError(f"{path} should be a volume with 3 axes, got shape {shape}")
     return shape
+
+
+def _check_declared(path: Path, shape: tuple[int, ...], dtype: np.dtype, offset: int) -> None:
+    """Raise a `DataError` if a header declares more than is read."""
+    if (size := math.prod(shape) * dtype.itemsize) > _MAX_BYTES:
+        text = "x".join(map(str, shape))
+        raise DataError(
+            f"{path} declares {text} voxels of {dtype}, {size:,} bytes, more than the {_MAX_BYTES:,} that are read; "
+            "make it smaller, or remove it"
+        )
+    if offset > _MAX_OFFSET:
+        raise DataError(
+            f"{path} declares {offset:,} bytes before its voxels (vox_offset), more than the {_MAX_OFFSET:,} that are "
+            "passed over; repair the header, or remove it"
+        )
 
 
 def _bytes(stream: io.BufferedIOBase, count: int) -> bytes:

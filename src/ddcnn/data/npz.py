@@ -11,7 +11,7 @@ as those of a patient: `ddcnn.data.groups`. Other keys are not used, which is sa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from ddcnn.data.files import digest, source_path
 from ddcnn.data.groups import with_groups
 from ddcnn.data.image_memory import room
 from ddcnn.data.labels import read_labels, texts
-from ddcnn.data.layouts import Conversion, axis_order, check_kind, needs_look
+from ddcnn.data.layouts import Conversion, axis_order, check_kind, check_range, needs_look
 from ddcnn.data.lazy import Images, Lazy
 from ddcnn.errors import DataError
 
@@ -156,18 +156,25 @@ def _images(source: str, file: ArrayFile, keys: Sequence[str], order: str) -> Te
     if room().leaves_on_disk(int(np.prod(shape, dtype=np.float64)) * item):
         maps = [file.mapped(key) for key in keys]
         if not any(one is None for one in maps):
-            for key in keys:
-                for _ in file.pieces(key):  # whose checksum is compared at the end
-                    pass
+            for _ in _pieces(source, file, keys):  # whose checksums are compared at the end
+                pass
             return _mapped([one for one in maps if one is not None], shape, convert)
     whole = sum(one.nbytes for one in declared if one.fortran)  # these cannot be read in pieces
     room().require(source, shape, item, besides=whole)
-    images, start = np.empty(shape, convert.dtype), 0
+    images = np.empty(shape, convert.dtype)
+    for start, piece in _pieces(source, file, keys):
+        images[start : start + len(piece)] = convert(piece)
+    return torch.from_numpy(images)
+
+
+def _pieces(source: str, file: ArrayFile, keys: Sequence[str]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the images of all parts in pieces, each with the number of its first image; float32 can hold them."""
+    start = 0
     for key in keys:
         for piece in file.pieces(key):
-            images[start : start + len(piece)] = convert(piece)
+            check_range(source, piece, start)
+            yield start, piece
             start += len(piece)
-    return torch.from_numpy(images)
 
 
 def _mapped(maps: Sequence[np.ndarray], shape: tuple[int, ...], convert: Conversion) -> Lazy:

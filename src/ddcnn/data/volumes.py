@@ -30,7 +30,7 @@ def oriented(path: Path, values: Shaped[np.ndarray, "a b c"], affine: np.ndarray
     """
     from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 
-    ours = io_orientation(affine)
+    ours = io_orientation(affine) if np.isfinite(affine).all() else np.array(np.nan)
     if not np.isfinite(ours).all():
         raise DataError(f"{path}: its affine does not tell how the axes lie; repair the header, or remove it")
     return np.asarray(apply_orientation(values, ornt_transform(ours, axcodes2ornt(tuple(ORIENTATION)))))
@@ -40,13 +40,8 @@ def finished(
     path: Path, values: Shaped[np.ndarray, "d h w"], size: Sequence[int] | None, window: tuple[float, float] | None
 ) -> Shaped[np.ndarray, "1 D H W"]:
     """Check the values of a volume, clip them to the window, resize, and scale: see `ddcnn.data.nifti.read_nifti`."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        values = values.astype(np.float32, copy=False)
-    if not np.isfinite(values).all():
-        raise DataError(f"{path} holds NaN or infinity; remove it or replace the values")
+    values = _single(path, values)
     low, high = float(values.min()), float(values.max())
-    if low == high:
-        raise DataError(f"{path} is constant, {low:g} everywhere; remove it")
     if window is not None:
         values = np.clip(values, *window)
     if size is not None:
@@ -59,6 +54,30 @@ def finished(
                 "give them in the unit of the window, such as Hounsfield units"
             )
     return np.ascontiguousarray(values[None])
+
+
+def scaled(values: Shaped[np.ndarray, "*S"], slope: float, intercept: float) -> Float[np.ndarray, "*S"]:
+    """Return slope * values + intercept: in float64 where float32 cannot hold the values, else in float32."""
+    kind = np.result_type(values.dtype, np.float32).type
+    with np.errstate(over="ignore"):  # becomes infinite, which `finished` finds
+        return np.asarray(values.astype(kind) * kind(slope) + kind(intercept))
+
+
+def _single(path: Path, values: Shaped[np.ndarray, "d h w"]) -> Float[np.ndarray, "d h w"]:
+    """Return the values of a volume as float32; a `DataError` if they are of no use, or float32 cannot hold them."""
+    if not np.isfinite(values).all():
+        raise DataError(f"{path} holds NaN or infinity; remove it or replace the values")
+    low, high = values.min(), values.max()
+    if low == high:
+        raise DataError(f"{path} is constant, {float(low):g} everywhere; remove it")
+    most = max(float(low), float(high), key=abs)
+    with np.errstate(over="ignore"):
+        single = values.astype(np.float32, copy=False)
+    if not np.isfinite(single).all():
+        raise DataError(f"{path} holds values up to {most:g}, too large for float32; scale them")
+    if single.min() == single.max():
+        raise DataError(f"{path} differs by less than float32 can hold around {most:.2g}; subtract an offset")
+    return single
 
 
 def resized(values: Float[np.ndarray, "*S"], size: Sequence[int]) -> Float[np.ndarray, "*T"]:

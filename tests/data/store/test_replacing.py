@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace as replace_fields
 from pathlib import Path
@@ -58,6 +60,28 @@ def test_only_a_store_is_replaced(store: Path, change: Callable[[Path], None]) -
     after = content(store)
     after.pop(".lock", None)
     assert after == before
+
+
+@pytest.mark.parametrize("change", [unreadable, forged, lambda root: root.write_text("[]")])
+def test_what_is_said_of_a_damaged_description_works(store: Path, change: Callable[[Path], None]) -> None:
+    change(store / "zarr.json")
+    advice = re.escape(f"; remove {store} and prepare the store again")
+    with pytest.raises(DataError, match=rf"zarr\.json is damaged: .*{advice}$") as read:
+        Store(store)
+    with pytest.raises(DataError) as prepared:
+        write_store(make_dataset(), store, GRID, workers=1)
+    assert str(prepared.value) == str(read.value)
+    shutil.rmtree(store)
+    write_store(make_dataset(), store, GRID, workers=1)
+    assert Store(store).layout.complete
+
+
+def test_what_is_said_of_a_damaged_array_works(store: Path) -> None:
+    (store / "labels" / "zarr.json").write_text("[]")
+    with pytest.raises(DataError, match=r"it is not a JSON object; prepare the store again$"):
+        Store(store)
+    write_store(make_dataset(), store, GRID, workers=1)
+    assert Store(store).layout.complete
 
 
 @pytest.mark.parametrize("name", ["thesis.tex", "labels/notes.txt", "subdomains/0/c/thesis.tex", "mine/zarr.json"])

@@ -211,7 +211,7 @@ class Layout(BaseModel):
                 f"{path} is a store of version {version!r:.40}, this ddcnn reads versions {known}; prepare it again"
             )
         if digest != _digest(values):
-            raise DataError(f"{path / ROOT} is damaged: its SHA-256 differs; prepare the store again")
+            raise DataError(f"{path / ROOT} is damaged: its SHA-256 differs; {_anew(path)}")
         try:
             layout = cls.model_validate_json(json.dumps(values, ensure_ascii=False).encode(errors="replace"))
         except ValidationError as error:
@@ -251,8 +251,8 @@ def to_json(value: dict[str, Any]) -> bytes:
     return (json.dumps(value, indent=1) + "\n").encode()
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object from a file of bounded size.
+def read_json(path: Path, advice: str = "prepare the store again") -> dict[str, Any]:
+    """Read a JSON object from a file of bounded size; ``advice`` is what to do if that fails.
 
     Raises
     ------
@@ -263,30 +263,35 @@ def read_json(path: Path) -> dict[str, Any]:
         with open_regular(path) as file:
             content = file.read(MOST_JSON + 1)
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}; prepare the store again") from None
+        raise DataError(f"{path} cannot be read: {error.strerror}; {advice}") from None
     if len(content) > MOST_JSON:
-        raise DataError(f"{path} is larger than {MOST_JSON} bytes; it is not read")
+        raise DataError(f"{path} is larger than {MOST_JSON} bytes and is not read; {advice}")
     try:
         value = json.loads(content)
         json.dumps(value)  # neither too deep to be handled
     except (ValueError, RecursionError):
-        raise DataError(f"{path} is damaged: it is not JSON; prepare the store again") from None
+        raise DataError(f"{path} is damaged: it is not JSON; {advice}") from None
     if not isinstance(value, dict):
-        raise DataError(f"{path} is damaged: it is not a JSON object; prepare the store again")
+        raise DataError(f"{path} is damaged: it is not a JSON object; {advice}")
     return value
 
 
 def _described(path: Path) -> dict[str, Any]:
     if not (path / ROOT).is_file():
         raise DataError(f"{path} is not a Zarr v3 store: it has no {ROOT}; make one with ddcnn data prepare")
-    root = read_json(path / ROOT)
+    root = read_json(path / ROOT, _anew(path))
     if root.get("zarr_format") != 3 or root.get("node_type") != "group":
-        raise DataError(f"{path / ROOT} should describe a Zarr v3 group; prepare the store again")
+        raise DataError(f"{path / ROOT} should describe a Zarr v3 group; choose another folder, or {_anew(path)}")
     attributes = root.get("attributes")
     values = attributes.get(ATTRIBUTE) if isinstance(attributes, dict) else None
     if not isinstance(values, dict):
         raise DataError(f"{path} is a Zarr group, but not one that ddcnn data prepare made")
     return values
+
+
+def _anew(path: Path) -> str:
+    """Return what mends a damaged root: nothing is written into a folder that does not say what it is."""
+    return f"remove {path} and prepare the store again"
 
 
 def _array(
