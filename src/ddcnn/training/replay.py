@@ -41,8 +41,7 @@ _DRAWS = "its code draws random numbers on the CPU"
 Pass = tuple[Tensor, Tensor]
 """Loss of each member, and how many samples it had right."""
 Compute = Callable[[Batch, At], Pass]
-
-
+"""The pass of a batch, when so much of the training is over."""
 Capture = Callable[[Callable[[], Pass], torch.device], tuple[Pass, Callable[[], None]]]
 """Runs a function once, on a device; returns what it returned, and what repeats its kernels in the same memory."""
 
