@@ -33,7 +33,12 @@ def serving(run: Path, tmp_path: Path, *before: str) -> Iterator[tuple[str, subp
     """The server, in a process of its own: gradio leaves event loops and sockets behind."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "TMPDIR": str(tmp_path)}
     command = [*before, sys.executable, "-m", "ddcnn", "app", str(run), "--strategy", "cnn-dnn"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and what tests start inherits it
+    try:
+        started = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    finally:
+        signal.signal(signal.SIGHUP, hangup)
+    with started as server:
         assert server.stdout is not None
         line = server.stdout.readline()
         try:
