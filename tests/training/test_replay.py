@@ -150,6 +150,18 @@ class Counts(Strange):
         return x * self.factor
 
 
+class CountsInSequence(nn.Sequential):
+    """Looks like a container, and has code of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(44, 3))
+        self.factor = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.factor += 1
+        return super().forward(x.float() * self.factor)
+
+
 class Draws(Strange):
     def strangely(self, x: Tensor) -> Tensor:
         return x * random.random()
@@ -182,13 +194,14 @@ class Remembers(Strange):
     ("kind", "note"),
     [
         (Counts, "no CUDA graph: a pass changes what its code reads"),
+        (CountsInSequence, "no CUDA graph: a pass changes what its code reads"),
         (Draws, "no CUDA graph: its code draws random numbers on the CPU"),
         (Waits, "no CUDA graph: operation not permitted when stream is capturing"),
         (Replaces, "no CUDA graph: a pass changes what its code reads"),
         (Remembers, "no CUDA graph: what its code reads cannot be watched"),
     ],
 )
-def test_what_kernels_do_not_show_is_not_replayed(kind: type[Strange], note: str) -> None:
+def test_what_kernels_do_not_show_is_not_replayed(kind: type[nn.Module], note: str) -> None:
     trained = Trained(lambda: Single(kind()))
     for images, labels in batches():
         trained.go_on(images, labels)

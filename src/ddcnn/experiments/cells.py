@@ -187,7 +187,6 @@ def _record_of(found: Experiment, cell: Cell, examined: Examined | None) -> dict
     results = folder.read_json("comparison.json")
     rows = [json.loads(line) for line in folder.read_text("metrics.jsonl").splitlines()]
     environment = folder.read_json("environment.json")
-    known: Examined = examined or {}
     return {
         "experiment": cell.experiment,
         "cell": cell.name,
@@ -198,7 +197,7 @@ def _record_of(found: Experiment, cell: Cell, examined: Examined | None) -> dict
             | {
                 "measures": {
                     **found.measures(results, name),
-                    **(found.examine(folder.path, name) if examined is None else known.get(label, {})),
+                    **(found.examine(folder.path, name) if examined is None else examined.get(label, {})),
                 }
             }
             for name, label in cell.variant.arms.items()

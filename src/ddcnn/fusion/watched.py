@@ -51,6 +51,11 @@ class Watch:
 
     Most of it cannot change but by being replaced, which is quickly seen; where something was, values are compared.
 
+    Parameters
+    ----------
+    templates
+        Networks or layers whose code runs.
+
     Raises
     ------
     UnwatchableError

@@ -246,11 +246,18 @@ def _not_ours(network: nn.Module) -> Iterator[nn.Module]:
     if isinstance(network, FusedCNN):
         for one in network.code():
             yield from _not_ours(one)
-    elif type(network).__module__.partition(".")[0] == "ddcnn" or isinstance(network, nn.ModuleList | nn.Sequential):
+    elif _is_ours(network):
         for child in network.children():
             yield from _not_ours(child)
     else:
         yield network
+
+
+def _is_ours(network: nn.Module) -> bool:
+    """Tell whether a module runs code of this library, or none but that of its children."""
+    kind = type(network)
+    known = kind.__module__.partition(".")[0] == "ddcnn" or kind in (nn.ModuleList, nn.Sequential)
+    return known and "forward" not in vars(network)
 
 
 def _outcomes(run: Compute, batches: Sequence[Batch], network: nn.Module, kept: Sequence[Tensor]) -> list[Tensor]:
