@@ -102,6 +102,7 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "accuracy": lambda line: line["arms"]["slow"].update(test_accuracy=0.1),
     "text": lambda line: line["arms"]["slow"].update(test_accuracy="abc"),
     "result": lambda line: line["arms"]["slow"].update(result="nothing"),
+    "config": lambda line: line["config"]["training"].update(epochs=99),
     "trajectory": lambda line: line["arms"]["slow"].update(trajectory=[[1]]),
 }
 
@@ -118,6 +119,21 @@ def test_lines_that_say_something_else_than_their_runs_are_written_again(run: Ru
         assert file.read_text() == true, what
         assert not said.stages
         assert any("cells.jsonl: the lines of slow-s0 are not what their runs say" in note for note in said.notes), what
+
+
+def test_an_earlier_version_knew_fewer_fields(run: Run, tmp_path: Path) -> None:
+    """Its lines are completed, and nothing is wrong with them."""
+    before = run()
+    file = tmp_path / "e" / "cells.jsonl"
+    true = file.read_text()
+    lines = [json.loads(line) for line in true.splitlines()]
+    for line in lines:
+        line["config"]["compute"].pop("cuda_graphs")
+        line["config"].pop("transfer")
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert run(progress=(said := Notes())) == before
+    assert file.read_text() == true
+    assert not [note for note in said.notes if "cells.jsonl" in note]
 
 
 @pytest.mark.parametrize("end", ["cut", "gone", "bytes"])

@@ -178,6 +178,18 @@ def reread(found: Experiment, cell: Cell, line: Mapping[str, Any]) -> dict[str, 
     return record_of(found, cell, examined)
 
 
+def agrees(line: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
+    """Tell whether a line says what a run does; the configuration of an earlier version knew fewer fields."""
+    said, found = ({key: value for key, value in one.items() if key != "config"} for one in (line, record))
+    return said == found and _within(line.get("config"), record["config"])
+
+
+def _within(said: object, found: object) -> bool:
+    if isinstance(said, Mapping) and isinstance(found, Mapping):
+        return all(key in found and _within(value, found[key]) for key, value in said.items())
+    return said == found
+
+
 def _is_number(value: object) -> bool:
     return value is None or (isinstance(value, int | float) and math.isfinite(value))
 

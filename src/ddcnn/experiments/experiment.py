@@ -18,7 +18,7 @@ from ddcnn.data.content import content_of
 from ddcnn.data.source_paths import read_by, source_folder
 from ddcnn.engines import refuse_ranks
 from ddcnn.errors import ConfigError, DecompositionError, ModelError, TrainingError
-from ddcnn.experiments.cells import Cell, folder_of, reread, run_cell
+from ddcnn.experiments.cells import Cell, agrees, folder_of, reread, run_cell
 from ddcnn.experiments.experiment_folder import CELLS, NOT_ASKED, ExperimentFolder
 from ddcnn.experiments.job import Job
 from ddcnn.experiments.plan import costs_of, ready
@@ -318,7 +318,7 @@ def _done(
     complete = [cell for cell in cells if cell.folder.is_complete()]
     found = {cell.name: reread(plan.found, cell, known.get(cell.name, {})) for cell in complete}
     records = {name: record for name, record in found.items() if record is not None}
-    if changed := [name for name, record in records.items() if name in known and known[name] != record]:
+    if changed := [name for name, record in records.items() if name in known and not agrees(known[name], record)]:
         some = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
         progress.note(f"{CELLS}: the lines of {some} are not what their runs say, and are written again")
     if damage or any(known.get(name) != record for name, record in records.items()):
