@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.stats import binomtest
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import ddcnn
 from ddcnn.errors import RunError
+from ddcnn.experiments import plan_experiment
 from ddcnn.experiments.questions import EXPERIMENTS, Experiment, Findings, Pair, Variant
 from ddcnn.experiments.questions.trajectories import at_equal_path
 from ddcnn.report import experiment_remarks, write_experiment_report
@@ -21,6 +23,12 @@ from ddcnn.training import Progress
 from tests.bars import write_bars
 
 Run = Callable[..., dict[str, Any]]
+VALUES: dict[str, Any] = {
+    "model": {"name": "tests.strategies.tiny:tiny"},
+    "strategy": "global",
+    "training": {"epochs": 2, "batch_size": 20, "lr": 0.05},
+    "compute": {"device": "cpu", "precision": "float32"},
+}
 
 
 class Notes(Progress):
@@ -40,13 +48,7 @@ class Notes(Progress):
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Return what runs an experiment of two small variants, and a third one whose loss diverges."""
-    values: dict[str, Any] = {
-        "data": {"source": write_bars(tmp_path, (8, 8))},
-        "model": {"name": "tests.strategies.tiny:tiny"},
-        "strategy": "global",
-        "training": {"epochs": 2, "batch_size": 20, "lr": 0.05},
-        "compute": {"device": "cpu", "precision": "float32"},
-    }
+    values = VALUES | {"data": {"source": write_bars(tmp_path, (8, 8))}}
 
     def variants(_setup: object) -> Sequence[Variant]:
         return (
@@ -64,6 +66,39 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         ).summary
 
     return run
+
+
+def test_of_what_is_done_not_even_a_step_is_timed(run: Run) -> None:
+    steps = [0]
+
+    def count(*_: object) -> None:
+        steps[0] += 1
+
+    handle = register_optimizer_step_pre_hook(count)
+    try:
+        first = run(variants=["slow"])
+        assert steps[0] > 0
+        steps[0] = 0
+        assert run(variants=["slow"])["arms"] == first["arms"]
+        assert steps[0] == 0
+    finally:
+        handle.remove()
+
+
+def test_what_is_like_something_done_is_timed_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = VALUES | {"data": {"source": write_bars(tmp_path, (8, 8))}}
+
+    def variants(_setup: object) -> Sequence[Variant]:
+        return (
+            Variant("first", {"training": {"lr": 0.01}}, {"global": "first"}),
+            *(Variant(f"trial-{n}", {}, {"global": f"trial-{n}"}, like="first") for n in range(2)),
+        )
+
+    monkeypatch.setitem(EXPERIMENTS, "rates", Experiment("Faster?", variants, ()))
+    plan = plan_experiment("rates", values, seeds=1, done=["first-s0"])
+    assert plan.seconds["first"] == 0
+    assert plan.seconds["trial-0"] == plan.seconds["trial-1"] > 0
+    assert plan_experiment("rates", values, seeds=2, done=["first-s0"]).seconds["first"] > 0
 
 
 def right(cell: Path) -> np.ndarray:

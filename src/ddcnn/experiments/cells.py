@@ -57,7 +57,7 @@ class Cell:
     @property
     def name(self) -> str:
         """Of its folder: ``compare-s0``."""
-        return f"{self.variant.name}-{self.unit[0]}{self.number}"
+        return name_of(self.variant, self.unit, self.number)
 
     @property
     def folder(self) -> RunFolder:
@@ -255,4 +255,9 @@ def _difference(wanted: Mapping[str, Any], begun: Mapping[str, Any], section: st
 
 def folder_of(out: Path, variant: Variant, unit: str, number: int) -> Path:
     """Return the folder of a cell's run."""
-    return out / "cells" / f"{variant.name}-{unit[0]}{number}"
+    return out / "cells" / name_of(variant, unit, number)
+
+
+def name_of(variant: Variant, unit: str, number: int) -> str:
+    """Return the name of a cell, such as ``transfer-s0``."""
+    return f"{variant.name}-{unit[0]}{number}"

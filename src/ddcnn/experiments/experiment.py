@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ddcnn.data.content import content_of
 from ddcnn.data.source_paths import read_by, source_folder
 from ddcnn.engines import refuse_ranks
 from ddcnn.errors import ConfigError, DecompositionError, ModelError, TrainingError
-from ddcnn.experiments.cells import Cell, agrees, folder_of, reread, run_cell
+from ddcnn.experiments.cells import Cell, agrees, folder_of, name_of, reread, run_cell
 from ddcnn.experiments.experiment_folder import CELLS, NOT_ASKED, ExperimentFolder
 from ddcnn.experiments.job import Job
 from ddcnn.experiments.plan import costs_of, ready
@@ -160,7 +160,9 @@ def experiment(
     base = base_config(EXPERIMENTS.find(name), values)
     check_apart(path, read_by(base), source_folder(base.data))
     folder.check()
-    plan = plan_experiment(name, values, seeds=seeds, variants=variants, precision=folder.read_precision())
+    plan = plan_experiment(
+        name, values, seeds=seeds, variants=variants, precision=folder.read_precision(), done=folder.complete_cells()
+    )
     with folder.held(command, plan.precision):
         cells = plan.cells_beside(folder)
         there = {cell.variant.name for cell in cells}
@@ -202,8 +204,11 @@ def plan_experiment(
     variants: Sequence[str] = (),
     trials: Trials | None = None,
     precision: str | None = None,
+    done: Collection[str] = (),
 ) -> ExperimentPlan:
     """Return what an experiment would do, and what it would cost here: steps are timed, unless ``trials`` has them.
+
+    Of a variant whose cells are all ``done``, by their names, nothing is timed.
 
     With ``compute.precision = auto`` all cells compute in ``precision``, as it was decided when the experiment was
     begun. None decides: bfloat16 if that is the faster for every variant, else float32.
@@ -219,30 +224,23 @@ def plan_experiment(
         ("seed", base.seed + n) for n in range(seeds)
     ]  # fmt: skip
     dataset, trials = open_images(base), trials or Trials(careful=False)
+    setup = prepare(_at(base, *first), dataset)
+    offered = _offered(name, setup, variants)
     chosen, configs, left_out = [], {}, {}
     seconds: dict[str, float] = {}
-    precisions: dict[str, str] = {}
-    setup = prepare(_at(base, *first), dataset)
-    if not len(setup.data.split.test):
-        raise ConfigError(
-            "an experiment compares accuracies on test images, and data.test = 0 leaves none; leave it out"
-        )
-    offered = {variant.name: variant for variant in found.variants(setup)}
-    for one in variants:
-        if one not in offered:
-            raise ConfigError(f"experiment {name} has no variant {one!r}; use {', '.join(offered)}")
+    timed: dict[str, tuple[float, str]] = {}  # by the name of a variant, or of what it is like
     for variant in offered.values():
         if variants and variant.name not in variants:
             left_out[variant.name] = NOT_ASKED
             continue
         config = laid_over(base, variant)
+        is_done = all(name_of(variant, *unit) in done for unit in units)
+        alike = variant.like or variant.name
         try:
             setup = prepare(_at(config, *first), dataset)
             check_strategies(list(Job.of(variant.job, config).strategies), setup)
-            if variant.like in seconds:
-                found_for = seconds[variant.like], precisions[variant.like]
-            else:
-                found_for = _tried(setup, variant.job, trials)
+            if not is_done and alike not in timed:
+                timed[alike] = _tried(setup, variant.job, trials)
         except (ConfigError, DecompositionError, ModelError) as error:
             if variant.needed:
                 raise
@@ -250,15 +248,28 @@ def plan_experiment(
             continue
         chosen.append(variant)
         configs[variant.name] = config
-        seconds[variant.name], precisions[variant.name] = found_for
+        seconds[variant.name] = 0.0 if is_done else timed[alike][0]
     if precision is None and base.compute.precision == "auto":
-        precision = "bfloat16" if set(precisions.values()) == {"bfloat16"} else "float32"
+        precision = "bfloat16" if {fastest for _, fastest in timed.values()} == {"bfloat16"} else "float32"
         base = _computed_in(base, precision)
         configs = {variant: _computed_in(config, precision) for variant, config in configs.items()}
     return ExperimentPlan(
         *(name, found, base, tuple(units), tuple(chosen), configs, seconds, left_out, offered, content_of(dataset)),
         precision=base.compute.precision,
     )
+
+
+def _offered(name: str, setup: Setup, asked: Sequence[str]) -> dict[str, Variant]:
+    """Return the variants of an experiment by their names; there are those that are asked for, and test images."""
+    if not len(setup.data.split.test):
+        raise ConfigError(
+            "an experiment compares accuracies on test images, and data.test = 0 leaves none; leave it out"
+        )
+    offered = {variant.name: variant for variant in EXPERIMENTS.find(name).variants(setup)}
+    for one in asked:
+        if one not in offered:
+            raise ConfigError(f"experiment {name} has no variant {one!r}; use {', '.join(offered)}")
+    return offered
 
 
 def _computed_in(config: Config, precision: str) -> Config:

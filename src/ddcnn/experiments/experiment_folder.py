@@ -12,6 +12,7 @@ from ddcnn.atomic import advice, write_atomic
 from ddcnn.data.files import open_regular
 from ddcnn.errors import RunError
 from ddcnn.folders import FolderLock, entries
+from ddcnn.runs.folder import RunFolder
 from ddcnn.strict import parse_json
 from ddcnn.training import PrecisionName
 
@@ -98,6 +99,10 @@ class ExperimentFolder:
         """Return the names of the cells that were begun."""
         folder = self.path / "cells"
         return [path.name for path in entries(folder) if path.is_dir()] if folder.is_dir() else []
+
+    def complete_cells(self) -> list[str]:
+        """Return the names of the cells whose runs are complete."""
+        return [name for name in self.cell_names() if RunFolder(self.path / "cells" / name).is_complete()]
 
     def read_records(self, note: Callable[[str], object]) -> dict[str, dict[str, Any]]:
         """Return the lines of cells that are done, by the name of the cell; ``note`` is told what is damaged."""
