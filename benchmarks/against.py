@@ -5,8 +5,10 @@
 
 Each round starts `overhead.py`, `fusion.py` and `engines.py` of both checkouts, one after the other, each with the
 benchmarks of its own checkout and the packages of this environment; the one that began comes second in the next round,
-because a machine drifts. What they write into their tables is compared. The part ``compare`` is a whole command, from
-its start to its report: all strategies on CIFAR-10, ResNet20, 2x2; with the accuracies that it comes to.
+because a machine drifts. Both are compiled to bytecode first, as installed packages are: where Python is told to write
+none (``PYTHONDONTWRITEBYTECODE``), each process of the engines would compile the whole package again. What they write
+into their tables is compared. The part ``compare`` is a whole command, from its start to its report: all
+strategies on CIFAR-10, ResNet20, 2x2; with the accuracies that it comes to.
 """
 
 from __future__ import annotations
@@ -44,6 +46,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     checkouts = {"other": arguments.other.resolve(), "this": HERE}
+    for checkout in checkouts.values():
+        compileall = [sys.executable, "-m", "compileall", "-q", str(checkout / "src")]
+        subprocess.run(compileall, env=_environment(checkout), check=True)
     found: dict[str, Found] = {name: defaultdict(list) for name in checkouts}
     for round_ in range(arguments.rounds):
         for part in arguments.parts:
@@ -91,7 +96,10 @@ def fusion(checkout: Path, _options: argparse.Namespace) -> Iterator[tuple[str, 
 def engines(checkout: Path, _options: argparse.Namespace) -> Iterator[tuple[str, float]]:
     """Yield what an engine costs in seconds, and how many times as fast two workers are as one."""
     text = _run(checkout, "engines.py", "--rounds", "1", "--epochs", "2", "--parts", "two_workers", "costs")
-    yield "two workers, times as fast as one", float(re.findall(r"\*\*([\d.]+)\*\*", text)[0])
+    one, two, ratio = re.findall(r"^([\d.]+) s against ([\d.]+) s: \*\*([\d.]+)\*\*", text, re.MULTILINE)[0]
+    yield "a training by one worker, s", float(one)
+    yield "a training by two workers, s", float(two)
+    yield "two workers, times as fast as one", float(ratio)
     for name, whole, each in (cells for cells in _table(text) if cells[0] in ("processes", "ray")):
         yield f"engine {name}, s", float(NUMBER.findall(whole)[0])
         yield f"engine {name}, s per task", float(each)
@@ -119,12 +127,17 @@ def compare(checkout: Path, options: argparse.Namespace) -> Iterator[tuple[str, 
         if options.data_dir:
             command += ["--data-dir", options.data_dir]
         start = time.perf_counter()
-        subprocess.run(
-            command, env=os.environ | {"PYTHONPATH": str(checkout / "src")}, check=True, stdout=subprocess.DEVNULL
-        )
+        subprocess.run(command, env=_environment(checkout), check=True, stdout=subprocess.DEVNULL)
         yield f"compare, {options.epochs} epochs, s", time.perf_counter() - start
         for row in json.loads((out / "comparison.json").read_text())["strategies"]:
             yield f"test accuracy, %: {row['name']}", 100 * row["test_accuracy"]
+
+
+def _environment(checkout: Path) -> dict[str, str]:
+    """Return the environment of a process of that checkout, whose bytecode is kept for the next."""
+    kept = Path(tempfile.gettempdir()) / f"against-bytecode-{os.getpid()}"
+    others = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return others | {"PYTHONPATH": str(checkout / "src"), "PYTHONPYCACHEPREFIX": str(kept)}
 
 
 def _scratch() -> Path:
@@ -136,9 +149,7 @@ def _run(checkout: Path, script: str, *options: str) -> str:
     for old in (out, out.with_suffix(".jsonl")):
         old.unlink(missing_ok=True)
     command = [sys.executable, str(checkout / "benchmarks" / script), *options, "--out", str(out)]
-    subprocess.run(
-        command, env=os.environ | {"PYTHONPATH": str(checkout / "src")}, check=True, stdout=subprocess.DEVNULL
-    )
+    subprocess.run(command, env=_environment(checkout), check=True, stdout=subprocess.DEVNULL)
     return out.read_text()
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ddcnn.fusion import fuse
+from ddcnn.fusion.recorded import PASSES
 from ddcnn.models import build
 
 pytestmark = pytest.mark.usefixtures("seeded")
@@ -54,7 +55,7 @@ def test_gradients_lie_as_feature_maps_do(network: str, recorded: bool) -> None:
     make = {"resnet20": lambda n: build("resnet20", 3, 4, (8, 8), width=0.25, seed=n), "own": lambda n: Block()}
     fused = fuse([make[network](n) for n in range(3)], backend="fused").train()
     x = torch.randn(2, 3, 3, 8, 8)
-    for _ in range(30 if recorded else 1):
+    for _ in range(PASSES + 3 if recorded else 1):
         scores = fused(x)
     with Watch() as watch:
         if not recorded:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import sys
 from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ddcnn.fusion import FusedCNN, fuse
+from ddcnn.fusion.backend_choice import training_step
 from ddcnn.fusion.recorded import PASSES, Recorded
 from ddcnn.training.precision import autocast
 
@@ -39,6 +41,17 @@ class Partly(nn.Module):
         with torch.no_grad():
             y = self.first(x)
         return self.second(y + x)
+
+
+class Whole(nn.Module):
+    """A layer, by code of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
 
 
 def cnn() -> nn.Module:
@@ -108,6 +121,21 @@ def test_the_code_runs_no_more() -> None:
     before = len(calls)
     assert torch.equal(recorded(run, [2 * weight], torch.ones(3)), torch.full((3,), 2.0))
     assert len(calls) == before
+
+
+@pytest.mark.parametrize(("steps", "runs"), [(1, 1), (PASSES, 1), (2 * PASSES, 0), (None, 0)])
+def test_a_step_is_timed_as_most_of_its_training_runs(steps: int | None, runs: int) -> None:
+    """A short training is not recorded, and so recording is not a part of its trial."""
+    calls = []
+    fused = fuse([Whole() for _ in range(3)], "fused", sample_shape=(4,))
+    step = training_step(fused, torch.randn(5, 3, 4), steps=steps)
+    step()
+    sys.setprofile(lambda frame, event, _: calls.append(event) if frame.f_code is Whole.forward.__code__ else None)
+    try:
+        step()
+    finally:
+        sys.setprofile(None)
+    assert calls.count("call") == runs
 
 
 def test_a_changed_attribute_is_seen() -> None:

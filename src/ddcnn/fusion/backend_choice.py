@@ -17,6 +17,7 @@ from ddcnn.atomic import write_atomic
 from ddcnn.decomposition import Subimages
 from ddcnn.errors import FusionError
 from ddcnn.fusion.body import StackedBody
+from ddcnn.fusion.recorded import PASSES
 from ddcnn.fusion.structural_equality import structure
 from ddcnn.machine import cache_folder, device_name
 from ddcnn.seeds import own_random_numbers
@@ -137,15 +138,15 @@ def _remember(key: str, seconds: dict[str, float]) -> None:
         _log.warning("the measurement of backends cannot be kept in %s: %s", path, error)
 
 
-def training_step(network: nn.Module, example: Tensor | Subimages) -> Callable[[], None]:
+def training_step(network: nn.Module, example: Tensor | Subimages, *, steps: int | None = None) -> Callable[[], None]:
     """Return a function that runs the network forward and backward in train mode, and waits for the device.
 
-    A fused network is recorded in its first pass, to be timed as it will run. It moves running statistics: give it a
-    copy of what is still needed.
+    A fused network is recorded in its first pass, to be timed as it runs in most of a training of so many steps; None:
+    a long one. It moves running statistics: give it a copy of what is still needed.
     """
     network.train()
     for module in network.modules():
-        if isinstance(module, StackedBody):
+        if isinstance(module, StackedBody) and (steps is None or steps >= 2 * PASSES):
             module.recorded.after = 1
 
     def run() -> None:

@@ -22,8 +22,10 @@ from torch.fx import GraphModule
 from ddcnn.fusion.watched import UnwatchableError, Watch
 from ddcnn.seeds import generators_outside_torch, own_random_numbers
 
-PASSES = 24
-"""Passes of one kind before it is recorded, which takes about as long as what some 30 replays save."""
+PASSES = 80
+"""Passes of one kind before it is recorded, which takes as long as what so many replays save: 70 to 110 by measurement
+(``benchmarks/recorded.py``). So a training pays at most twice what it would at best, however long it will be.
+"""
 _PLAIN = (Tensor, nn.Parameter)
 _log = logging.getLogger(__name__)
 

@@ -101,12 +101,12 @@ def choose_fastest(
 
 
 def seconds_alone(
-    data: TrainingData, networks: NetworkFactory, compute: ComputePlan, local: LocalCNNs, n: int
+    data: TrainingData, networks: NetworkFactory, compute: ComputePlan, local: LocalCNNs, n: int, steps: int
 ) -> float:
-    """Return the seconds of a training step of one local CNN that has the device to itself."""
+    """Return the seconds of a training step, of so many, of one local CNN that has the device to itself."""
     alone = networks.local_cnns([local.indices[n]], backend=compute.backend, modules=[local.extract(n)])
     images = data.batches(data.split.train, alone.subdomains, purpose="choices").first()
-    return statistics.median(measure({0: _timed(compute.precision, alone, images)})[0])
+    return statistics.median(measure({0: _timed(compute.precision, alone, images, steps)})[0])
 
 
 def _chosen(
@@ -130,7 +130,10 @@ def _chosen(
     if len(named) > 1 and not rounds:
         return _unmeasured(networks, compute, indices, images, named, remembered(map(str, named), about))
     possible, obstacles = _possible(networks, compute, indices, images, memory)
-    candidates = {Candidate(p, b): _timed(p, network, images) for p in precisions for b, network in possible.items()}
+    timed = None if len(precisions) * len(possible) > 1 else 1  # steps; a single candidate is tried once
+    candidates = {
+        Candidate(p, b): _timed(p, network, images, timed) for p in precisions for b, network in possible.items()
+    }
     if len(candidates) == 1:
         measure(candidates, rounds=0)  # vmap does not know all operators in all precisions
         seconds = dict.fromkeys(candidates, 1.0)
@@ -177,7 +180,7 @@ def _unmeasured(
         chosen = _with(compute, candidate)
         try:
             (network,) = _possible(networks, chosen, indices, images, None)[0].values()
-            measure({candidate: _timed(candidate.precision, network, images)}, rounds=0)
+            measure({candidate: _timed(candidate.precision, network, images, 1)}, rounds=0)
         except FusionError as error:
             if candidate.backend in (compute.backend, "looped"):
                 raise
@@ -249,8 +252,8 @@ def _possible(
     return possible, obstacles
 
 
-def _timed(precision: PrecisionName, network: LocalCNNs, images: Inputs) -> Callable[[], None]:
-    run = training_step(network, images)
+def _timed(precision: PrecisionName, network: LocalCNNs, images: Inputs, steps: int | None) -> Callable[[], None]:
+    run = training_step(network, images, steps=steps)
 
     def timed() -> None:
         with own_random_numbers(), autocast(precision, images.device):  # dropout draws

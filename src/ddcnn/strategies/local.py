@@ -122,8 +122,9 @@ def train_local_cnns(context: StrategyContext) -> LocalResult:
         stage.add(earlier, None)
     stage.epochs = sum(h.epochs for h in trainings.histories)
     one_of_each_shape = {(s.shape, s.added_channels): n for n, s in enumerate(network.subdomains)}.values()
-    alone = max(seconds_alone(setup.data, setup.networks, setup.compute, network, n) for n in one_of_each_shape)
-    stage.critical_path_seconds = alone * sum(h.steps for h in trainings.histories)
+    steps = sum(h.steps for h in trainings.histories)
+    alone = max(seconds_alone(setup.data, setup.networks, setup.compute, network, n, steps) for n in one_of_each_shape)
+    stage.critical_path_seconds = alone * steps
     rows = [row for h in trainings.histories for row in h.rows]
     history = replace(trainings.histories[0], rows=rows, seconds=stage.seconds)
     probabilities = LocalProbabilities(setup, network, features=setup.networks.feature_widths is not None)

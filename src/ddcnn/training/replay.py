@@ -32,7 +32,7 @@ from ddcnn.training.members import TrainableMembers
 from ddcnn.training.objective import At, Objective
 
 PASSES = 32
-"""Passes of one kind before it is captured: fused networks have then been recorded (`ddcnn.fusion.recorded`)."""
+"""Passes of one kind before it is captured, which takes some passes more."""
 _NOT_EXACT = 1e-3  # of the largest number: how far two passes may be apart if those of the code differ
 _DONE = "forward and backward pass are replayed as one CUDA graph"
 _TIMES = (0.25, 0.7)  # how much of the training is over, for two batches
