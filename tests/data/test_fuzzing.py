@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 import tempfile
 import zipfile
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -92,8 +93,19 @@ def _low_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _tried(config: DataConfig) -> None:
-    with suppress(DdcnnError):
-        make_split(open_data(config), config, seed=0)
+    """Open images and split them: an error in one line, or a data set in which all fits together."""
+    try:
+        dataset = open_data(config)
+        split = make_split(dataset, config, seed=0)
+    except DdcnnError as error:
+        assert str(error).strip()
+        return
+    assert len(dataset.images) == len(dataset.labels)
+    assert 0 <= int(dataset.labels.min()) <= int(dataset.labels.max()) < len(dataset.classes)
+    assert torch.as_tensor(dataset.images[:]).double().isfinite().all()
+    parts = torch.cat([split.train, split.validation, split.test])
+    assert len(parts.unique()) == len(parts)
+    assert set(parts.tolist()) <= set(range(len(dataset.labels)))
 
 
 @pytest.mark.parametrize("mode", ["error", "skip"])
@@ -212,5 +224,11 @@ def test_folders(content: bytes) -> None:
 
 @given(text=st.one_of(st.text(max_size=30), st.from_regex(r"(size|n|seed|noise)=[0-9x.e-]{1,6}(,[a-z]+=[0-9]*)?")))
 def test_options_of_the_phantom(text: str) -> None:
-    with suppress(DdcnnError):
-        Phantom.parse(text)
+    try:
+        phantom = Phantom.parse(text)
+    except DdcnnError as error:
+        assert str(error).startswith("phantom: ")
+        return
+    assert min(phantom.size) >= 1
+    assert phantom.n >= 1
+    assert 0 <= phantom.noise < math.inf

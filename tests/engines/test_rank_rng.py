@@ -48,7 +48,8 @@ def test_alone_it_is_the_common_stream() -> None:
 
 
 def test_a_seed_of_64_bits() -> None:
-    drawn(Ranks(1, 2), seeds=(2**64 - 1,))
+    (largest, _), (smaller, _) = (drawn(Ranks(1, 2), seeds=(seed,)) for seed in (2**64 - 1, 2**32 - 1))
+    assert len({*torch.cat([*largest, *smaller]).tolist()}) == 18
 
 
 def test_it_goes_on_from_its_state() -> None:
