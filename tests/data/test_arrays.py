@@ -83,7 +83,12 @@ def test_types(dtype: type, values: list[int], expected: torch.dtype) -> None:
 
 def test_labels_of_every_kind() -> None:
     images = pixels(4, 5, 6)
-    for labels in (["b", "a", "a", "b"], np.array(["b", "a", "a", "b"], object), np.array([b"b", b"a", b"a", b"b"])):
+    for labels in (
+        ["b", "a", "a", "b"],
+        np.array(["b", "a", "a", "b"], object),
+        np.array([b"b", b"a", b"a", b"b"]),
+        np.array(["b", "a", "a", "b"], np.dtypes.StringDType()),
+    ):
         dataset = as_dataset(images, labels)
         assert (dataset.classes, dataset.labels.tolist()) == (("a", "b"), [1, 0, 0, 1])
     dataset = as_dataset(images, LABELS, classes=["healthy", "ill"])

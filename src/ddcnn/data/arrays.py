@@ -109,9 +109,10 @@ def as_numpy(values: Any, name: str) -> np.ndarray:
 def _array(values: Any, name: str) -> np.ndarray:
     refuse_masked(values, name)
     try:
-        return np.asarray(values)
+        found = np.asarray(values)
     except (ValueError, TypeError) as error:  # lists within lists of other lengths
         raise DataError(f"{name} is no array: {in_one_line(error)}") from None
+    return found if found.dtype.kind != "T" else found.astype(object)  # NumPy's own strings, of any length
 
 
 def refuse_masked(values: Any, name: str) -> None:
