@@ -74,11 +74,27 @@ def test_a_bad_assignment_says_how_it_should_look(text):
         assign({"training": {"lr": 1}}, text)
 
 
+def test_a_section_is_set_field_by_field():
+    values = {"training": {"epochs": 3, "milestones": [0.5]}}
+    assign(values, "training={lr: 0.1, milestones: [0.7]}")
+    assert values == {"training": {"epochs": 3, "milestones": [0.7], "lr": 0.1}}
+    with pytest.raises(ConfigError, match="'lr' is there twice"):
+        assign(values, "training={lr: 0.1, lr: 0.2}")
+
+
+def test_a_merge_of_yaml_may_be_overridden(tmp_path):
+    (tmp_path / "config.yaml").write_text("a: &a {x: 1, y: 2}\nb:\n  <<: *a\n  x: 3\n")
+    assert read_yaml(tmp_path / "config.yaml")["b"] == {"x": 3, "y": 2}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("- 1\n", "should hold a mapping"),
         ("a: [", "not valid YAML"),
+        ("training:\n  lr: 1\nseed: 2\ntraining:\n  epochs: 3\n", "'training' is there twice, in lines 1 and 4; leave"),
+        ("training: {epochs: 2, epochs: 4}", "'epochs' is there twice, in line 1; leave one out"),
+        ("a:\n- b: {c: 1, d: 2, c: 1}", "'c' is there twice"),
         ("!!python/object/apply:os.system ['true']", "not valid YAML"),
     ],
 )

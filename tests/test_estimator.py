@@ -103,6 +103,65 @@ def test_save_and_from_run(digits: Any, trained: DomainDecomposedClassifier, tmp
     assert refitted.score(*digits) == 1.0
 
 
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        {"X": slice(58)},
+        {"parameters": {"epochs": -1}},
+        {"parameters": {"grid": "0x0"}},
+        {"sample_weight": [1.0]},
+        {"y": np.zeros(60)},
+    ],
+)
+def test_a_fit_that_fails_leaves_what_was_fitted(mistake: dict[str, Any], digits: Any) -> None:
+    """Else the network of the first fit would decide in the words of the second one."""
+    images, labels = digits
+    classifier = small().fit(images, labels)
+    expected = classifier.predict(images)
+    classifier.set_params(**mistake.get("parameters", {}))
+    with pytest.raises(ValueError, match=r"."):
+        classifier.fit(
+            images[mistake.get("X", slice(None))],
+            mistake.get("y", np.where(labels == "left", "a", "b")),
+            mistake.get("sample_weight"),
+        )
+    np.testing.assert_array_equal(classifier.predict(images), expected)
+    assert classifier.classes_.tolist() == ["left", "right"]
+
+
+def test_a_fit_to_images_forgets_the_features_of_rows(digits: Any) -> None:
+    images, labels = digits
+    classifier = small(image_shape=(8, 6)).fit(images.reshape(60, 48), labels)
+    assert classifier.n_features_in_ == 48
+    classifier.fit(images[:, :6], labels)
+    assert not hasattr(classifier, "n_features_in_")
+    assert classifier.predict(images[:, :6]).shape == (60,)
+
+
+@pytest.mark.parametrize("shape", [48, "8x6", (-8, -6), (8.0, 6.0), ()])
+def test_a_shape_that_is_none_is_one_line(shape: Any, digits: Any) -> None:
+    images, labels = digits
+    with pytest.raises(ValueError, match=r"image_shape = .* should be positive whole numbers, such as"):
+        small(image_shape=shape).fit(images.reshape(60, 48), labels)
+
+
+def test_the_method_is_that_of_the_run(digits: Any, tmp_path: Path) -> None:
+    more = {"transfer": {"epochs": 1, "lr_factor": 0.25}, "coherent": {"local_weight": 0.5}}
+    small(grid=(2, 2), strategy="transfer", epochs=1, config=SMALL | more).fit(*digits).save(tmp_path / "run")
+    again = clone(DomainDecomposedClassifier.from_run(tmp_path / "run", trust=True)).fit(*digits)
+    again.save(tmp_path / "again")
+    before, after = (ddcnn.Config.read(tmp_path / name / "config.yaml") for name in ("run", "again"))
+    free = {"out", "seed", "compute", "data", "recipe"}
+    assert after.model_dump(exclude=free) == before.model_dump(exclude=free)
+    assert after.transfer.lr_factor == 0.25
+
+
+def test_no_images_are_one_line(digits: Any) -> None:
+    images, labels = digits
+    with pytest.raises(ValueError, match="at least 2 classes are needed, got 0"):
+        small().fit(images[:0], labels[:0])
+
+
 def test_it_can_be_pickled(digits: Any, trained: DomainDecomposedClassifier) -> None:
     again = pickle.loads(pickle.dumps(trained))
     np.testing.assert_array_equal(again.predict_proba(digits[0]), trained.predict_proba(digits[0]))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ddcnn.aggregation import Average, Dense, Vote
 from ddcnn.data.moments import moments
 from ddcnn.decomposition import Grid, Subimages, cut
-from ddcnn.errors import AggregationError
+from ddcnn.errors import AggregationError, DecompositionError
 from ddcnn.models import LocalCNNs, Normalization
 from ddcnn.network import CNNDNN
 from tests.fusion.helper import randomize, small_cnn
@@ -167,6 +167,20 @@ def test_missing_subdomains_are_no_part_of_the_saved_state() -> None:
     assert [name for name in whole.state_dict() if name.startswith("agg")] == [
         f"aggregation.{name}" for name in ("scale", "layers.0.weight", "layers.0.bias")
     ]
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((2, 4, 6), r"images of shape \(B, C, 4, 6\), got \(2, 4, 6\)$"),
+        ((2, 1, 4, 7), "images of 4x6 pixels, got 4x7; resize the images$"),
+    ],
+)
+def test_images_of_another_shape_are_named(shape: tuple[int, ...], message: str) -> None:
+    grid, size = Grid((2, 2)), (4, 6)
+    network = CNNDNN(grid, _local_cnns(grid, size), Average(), image_size=size, backend="looped")
+    with pytest.raises(DecompositionError, match=message):
+        network(torch.zeros(shape))
 
 
 def test_someone_must_be_left_to_decide() -> None:

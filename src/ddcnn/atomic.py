@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}")
 _SPACE = "free some space, or choose a folder on another disk"
 _RIGHTS = "make the folder writable, or choose another one"
 _ADVICE = {
@@ -52,6 +54,13 @@ def write_atomic(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all, as `replacing` does."""
     with replacing(path) as file:
         file.write(content)
+
+
+def left_half_written(folder: Path) -> Iterator[Path]:
+    """Yield the temporary files that killed processes have left in a folder and those in it."""
+    for path in folder.rglob(".*"):
+        if _TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            yield path
 
 
 def sync_folder(folder: Path) -> None:

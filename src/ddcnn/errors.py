@@ -94,6 +94,8 @@ def in_one_line(error: BaseException) -> str:
     """
     if isinstance(error, DdcnnError):
         return str(error)
+    if isinstance(error, SystemExit):
+        return f"it ends the program with sys.exit({error.code!r})"
     text = " ".join(str(error).partition("Exception raised from")[0].split())
     return (text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...") or type(error).__name__
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +27,7 @@ from ddcnn.runs.folder import RunFolder
 from ddcnn.runs.networks import load, open_saved
 
 _SHARED = ("model", "grid", "overlap", "strategy", "aggregation", "epochs", "batch_size", "lr")
+_METHOD = {"model", "decomposition", "aggregation", "init", "training", "coherent", "transfer", "compose"}
 _LARGEST_SEED = 2**31 - 1
 
 
@@ -115,8 +117,19 @@ class DomainDecomposedClassifier(ClassifierMixin, BaseEstimator):
         ValueError
             Images, labels or parameters cannot be used.
         """
+        before = dict(self.__dict__)
+        try:
+            return self._fit(X, y, sample_weight, groups)
+        except BaseException:  # it stays as it was: a network that is there would be given other classes
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any) -> Self:
         for name, values in (("y", y), ("sample_weight", sample_weight)):
             refuse_masked(values, name)
+        for name in ("n_features_in_", "feature_names_in_"):  # of rows that it was fitted to before
+            self.__dict__.pop(name, None)
         images = self._images(X, reset=True, y=y)
         labels = np.asarray(y)
         if labels.ndim == 2 and labels.shape[1] == 1:
@@ -131,7 +144,8 @@ class DomainDecomposedClassifier(ClassifierMixin, BaseEstimator):
         if self.classes_.dtype.kind in "mM":
             raise DataError(f"labels of type {self.classes_.dtype} would not be kept; give strings or numbers")
         if len(self.classes_) < 2:
-            raise DataError(f"at least 2 classes are needed, got 1 class: {self.classes_[0]!r}")
+            one = ", ".join(repr(name) for name in self.classes_.tolist())
+            raise DataError(f"at least 2 classes are needed, got {len(self.classes_)}{one and f': {one}'}")
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
         seed = check_random_state(self.random_state).randint(_LARGEST_SEED)
@@ -206,7 +220,7 @@ class DomainDecomposedClassifier(ClassifierMixin, BaseEstimator):
             batch_size=config.training.batch_size,
             lr=config.training.lr,
             validation_fraction=config.data.validation,
-            config=config.model_dump(mode="json", include={"model", "decomposition", "aggregation", "training"}),
+            config=config.model_dump(mode="json", include=_METHOD),
             random_state=config.seed,
         )
         found.layout = known.get("layout")
@@ -243,11 +257,18 @@ class DomainDecomposedClassifier(ClassifierMixin, BaseEstimator):
         values = found[0] if more else found
         if values.dtype != np.uint8:
             values = values.astype(np.float32)  # of integers in rows nobody knows that they are pixels in 0..255
-        shape = (1, values.shape[1]) if self.image_shape is None else tuple(self.image_shape)
+        shape = (1, values.shape[1]) if self.image_shape is None else self._checked_shape()
         if np.prod(shape) != values.shape[1]:
             text = "x".join(map(str, shape))
             raise DataError(f"X has {values.shape[1]} features, which are no image of image_shape {text}")
         return np.asarray(values).reshape(len(values), *shape)
+
+    def _checked_shape(self) -> tuple[int, ...]:
+        given: Any = self.image_shape
+        sizes: list[Any] = [*given] if isinstance(given, Iterable) and not isinstance(given, str) else []
+        if not sizes or not all(isinstance(size, Integral) and int(size) > 0 for size in sizes):
+            raise DataError(f"image_shape = {given!r} should be positive whole numbers, such as (28, 28)")
+        return tuple(map(int, sizes))
 
 
 def _as_given(shape: Sequence[int], layout: str | None) -> tuple[int, ...]:

@@ -266,8 +266,12 @@ class CNNDNN(nn.Module):
         DecompositionError
             The images have another size than the network was made for.
         """
-        if tuple(images.shape[2:]) != self.local_cnns.image_size:
-            expected, got = ("x".join(map(str, size)) for size in (self.local_cnns.image_size, images.shape[2:]))
+        size = self.local_cnns.image_size
+        if images.ndim != 2 + len(size):
+            axes = ", ".join(("B", "C", *map(str, size)))
+            raise DecompositionError(f"these local CNNs take images of shape ({axes}), got {tuple(images.shape)}")
+        if tuple(images.shape[2:]) != size:
+            expected, got = ("x".join(map(str, sides)) for sides in (size, images.shape[2:]))
             raise DecompositionError(f"these local CNNs take images of {expected} pixels, got {got}; resize the images")
         if self.input_check is not None:
             self.input_check(images)

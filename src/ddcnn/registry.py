@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
@@ -15,6 +17,8 @@ from typing import Any, Generic, TypeVar
 from ddcnn.errors import DdcnnError, in_one_line, nearest
 
 Entry = TypeVar("Entry")
+_OURS = Path(__file__).parent
+_LIBRARIES = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib"))
 
 
 class Registry(MutableMapping[str, Entry], Generic[Entry]):
@@ -152,16 +156,33 @@ def import_by_name(name: str, kind: str, error: type[DdcnnError]) -> Any:
         sys.path.append(str(Path.cwd()))
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except Exception as reason:  # a module may raise anything
-        raise error(f"{kind} {name!r} cannot be imported: {in_one_line(reason)}{_where(reason)}") from None
+    except (Exception, SystemExit) as reason:  # a module may raise anything, or be a script that ends the program
+        raise error(f"{kind} {name!r} cannot be imported: {in_one_line(reason)}{where(reason)}") from None
     return found
 
 
-def _where(reason: Exception) -> str:
-    """Say in which line of a module an error was raised, if that is not in the error itself."""
-    *_, last = traceback.extract_tb(reason.__traceback__)
-    outside = isinstance(reason, SyntaxError) or last.filename.startswith("<frozen") or last.filename == __file__
-    return "" if outside or importlib.__file__ == last.filename else f" ({last.filename}, line {last.lineno})"
+def code_digest(name: str) -> str | None:
+    """Return the SHA-256 of the file in which ``module:function`` is, once it was imported; None: it is in no file."""
+    module = sys.modules.get(name.partition(":")[0])
+    file = getattr(module, "__file__", None)
+    try:
+        return None if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+def where(reason: BaseException) -> str:
+    """Say in which line of the user's code an error was raised, if that is not in the error itself; else nothing.
+
+    What such code called of PyTorch and the like is not looked at; but if it called ddcnn, that is where it was raised.
+    """
+    if isinstance(reason, SyntaxError):
+        return ""
+    lines = [line for line in traceback.extract_tb(reason.__traceback__) if not line.filename.startswith("<frozen")]
+    ours = [n for n, line in enumerate(lines) if Path(line.filename).is_relative_to(_OURS)]
+    called = lines[ours[-1] + 1 :] if ours else lines
+    own = [line for line in called if not any(Path(line.filename).is_relative_to(folder) for folder in _LIBRARIES)]
+    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
 
 
 def _is_installed(module: str) -> bool:

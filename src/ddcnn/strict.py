@@ -64,6 +64,19 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not a number")
 
 
+def _check_keys(node: yaml.MappingNode) -> None:
+    """Raise a `ValueError` if a key is there twice: of its values, all but the last would be lost."""
+    lines: dict[tuple[str, str], int] = {}
+    for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            continue
+        name, line = (key.tag, key.value), key.start_mark.line + 1
+        if name in lines:
+            where = f"line {line}" if line == lines[name] else f"lines {lines[name]} and {line}"
+            raise ValueError(f"{key.value!r} is there twice, in {where}; leave one out")
+        lines[name] = line
+
+
 def _size(node: yaml.Node, known: dict[int, int]) -> int:
     """Return how many values a node stands for; more than any limit if it contains itself."""
     if id(node) not in known:
@@ -73,6 +86,8 @@ def _size(node: yaml.Node, known: dict[int, int]) -> int:
                 raise ValueError(f"a value has {len(node.value):,} characters, at most {_LONGEST:,} are read")
             children = []
         else:
+            if isinstance(node, yaml.MappingNode):
+                _check_keys(node)
             children = [one for part in node.value for one in (part if isinstance(part, tuple) else (part,))]
         known[id(node)] = 1 + sum(_size(child, known) for child in children)
     return known[id(node)]

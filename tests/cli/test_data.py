@@ -60,6 +60,18 @@ def test_what_was_done_and_passed_over_is_said_and_no_name_steers_the_terminal(c
     assert (facts["notes"], list(facts["classes"])) == (notes, ["a", "b\x1b[2J\u202e"])
 
 
+def test_what_check_leaves_out_is_said(call: Callable, tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            Image.new("L", (4, 4), 40 * i + ord(name)).save(tmp_path / name / f"{i}.png")
+    (tmp_path / "a" / "bad.png").write_bytes(b"")
+    out = call("data", "check", f"folder:{tmp_path}", "--on-bad-file", "warn").out
+    assert f"left out: {tmp_path / 'a' / 'bad.png'} is empty; remove it or replace it" in out
+    facts = json.loads(call("data", "check", f"folder:{tmp_path}", "--on-bad-file", "warn", "--json").out)
+    assert [Path(one["file"]).name for one in facts["bad_files"]] == ["bad.png"]
+
+
 def test_folder_is_resized(call: Callable, tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / name).mkdir()

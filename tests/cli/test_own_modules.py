@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from ddcnn.cli import main
 from ddcnn.config import DataConfig
 from ddcnn.data.source_paths import named_paths, source_folder
 from ddcnn.data.sources import is_foreign, open_data
 from ddcnn.errors import DataError
 from ddcnn.registry import is_module
+from tests.bars import write_bars
 
 MODULES = {
     "bars_here.py": """
@@ -81,6 +84,7 @@ def test_to_ask_imports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("def read(config:\n", r"cannot be imported: .*was never closed \(broken_here.py, line 1\)"),
         ("x = 1\ny = z\n", r"cannot be imported: name 'z' is not defined \(.*broken_here.py, line 2\)"),
         ("raise RuntimeError('no licence')", r"cannot be imported: no licence \(.*broken_here.py, line 1\)"),
+        ("import sys\nsys.exit(0)\n", r"cannot be imported: it ends the program with sys.exit\(0\) \(.*, line 2\)"),
     ],
 )
 def test_a_broken_module_is_one_line(text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,6 +94,47 @@ def test_a_broken_module_is_one_line(text: str, said: str, tmp_path: Path, monke
     with pytest.raises(DataError, match=said) as caught:
         open_data(DataConfig(source="broken_here:read"))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("1 / 0", "error: ZeroDivisionError: division by zero ("),
+        ("torch.ones(2) + torch.ones(3)", "error: RuntimeError: The size of tensor a (2) must match the size of "),
+        ("sys.exit(0)", "error: it ends the program with sys.exit(0) ("),
+        ("raise SystemExit", "error: it ends the program with sys.exit(None) ("),
+    ],
+)
+@pytest.mark.parametrize("where", ["build", "forward"])
+def test_what_your_own_code_raises_is_one_line_with_its_place(
+    line: str,
+    said: str,
+    where: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """An error of ddcnn itself would be a traceback; a program that ends without a word and with 0 looks done."""
+    code = ["import sys, torch", "class net(torch.nn.Module):"]
+    if where == "build":
+        code += ["    def __init__(self, *given, **more):", f"        {line}"]
+    else:
+        code += ["    def __init__(self, *given, **more):", "        super().__init__()"]
+        code += ["        self.layer = torch.nn.Linear(1, 1)", "    def forward(self, x):", f"        {line}"]
+    (tmp_path / "ours_broken.py").write_text("\n".join(code))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "ours_broken", raising=False)
+    source = write_bars(tmp_path, (8, 8))
+    with pytest.raises(SystemExit) as end:
+        main(["train", "--data", source, "--model", "ours_broken:net", "--epochs", "1", "--out", "run"])
+    assert end.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    if where == "build" or "exit" in line.lower():
+        assert last.startswith(said)
+        assert re.search(r"ours_broken.py, line \d+\)", last)
+    else:
+        assert "Traceback" not in last
 
 
 def test_a_function_is_no_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,6 +104,7 @@ def test_times_that_cannot_be_used_are_one_line(refused: Callable, small: list[s
     assert "should be a time, such as 90s, 30m or 2h" in refused("train", *small, "--time-limit", "soon", "--quiet")
     assert "leave out --epochs" in refused("compare", *small, "--time-limit", "1h", "--epochs", "3")
     assert "leave out --epochs" in refused("train", *small, "--time-limit", "1h", "--set", "training.epochs = 3")
+    assert "leave out --epochs" in refused("train", *small, "--time-limit", "1h", "--set", "training={epochs: 3}")
     assert "leave out --no-measure" in refused("plan", *small, "--time-limit", "1h", "--no-measure", "--quiet")
     assert "leave out --time-limit" in refused("train", "--resume", out, "--time-limit", "1h")
     assert "leave out --resume" in refused("train", "--resume", out, "--dry-run")

@@ -97,8 +97,7 @@ def _tried(config: DataConfig) -> None:
     try:
         dataset = open_data(config)
         split = make_split(dataset, config, seed=0)
-    except DdcnnError as error:
-        assert str(error).strip()
+    except DdcnnError:
         return
     assert len(dataset.images) == len(dataset.labels)
     assert 0 <= int(dataset.labels.min()) <= int(dataset.labels.max()) < len(dataset.classes)
@@ -226,8 +225,7 @@ def test_folders(content: bytes) -> None:
 def test_options_of_the_phantom(text: str) -> None:
     try:
         phantom = Phantom.parse(text)
-    except DdcnnError as error:
-        assert str(error).startswith("phantom: ")
+    except DdcnnError:
         return
     assert min(phantom.size) >= 1
     assert phantom.n >= 1

@@ -312,6 +312,7 @@ _FIELD = struct.pack("<HHI4s", 0x112, 3, 1, bytes([6, 0, 0, 0]))  # orientation 
         struct.pack("<2sHIH", b"II", 42, 8, 1) + _FIELD[:-2],  # truncated
         struct.pack("<2sHIH", b"II", 42, 8, 2) + _FIELD,  # two fields, of which one is there
         struct.pack("<2sHIH", b"II", 42, 8, 1) + struct.pack("<HHI4s", 0x112, 3, 9000, b"\0\0\0\6"),  # elsewhere
+        struct.pack("<2sHIH", b"II", 42, 8, 1) + struct.pack("<HHI4s", 0x112, 3, 1, bytes([99, 0, 0, 0])) + bytes(4),
         struct.pack("<2sHI", b"II", 42, 4000),
         b"II*\0",
     ],
@@ -325,6 +326,14 @@ def test_exif_that_pillow_only_warns_of_is_named(tmp_path: Path, suffix: str, co
     whole = struct.pack("<2sHIH", b"II", 42, 8, 1) + _FIELD + bytes(4)
     Image.new("RGB", (4, 6)).save(path, exif=b"Exif\0\0" + whole)
     assert read_image(path).shape == (3, 4, 6)
+
+
+def test_a_size_that_no_memory_holds_is_refused(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 6)).save(tmp_path / "a.png")
+    with pytest.raises(
+        DataError, match=r"images of 100000x100000 pixels are too large, at most .*; give a smaller size"
+    ):
+        read_image(tmp_path / "a.png", size=(100_000, 100_000))
 
 
 def test_an_image_without_pixels_is_refused(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import importlib.util
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -219,6 +221,35 @@ def test_workers_end_with_their_parent(source: str, tmp_path: Path) -> None:
     while Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes():
         assert time.monotonic() < deadline, "the worker outlived its parent"
         time.sleep(0.05)
+
+
+def test_a_step_without_end_ends_with_the_parent(tmp_path: Path) -> None:
+    """It is asked to end first: a step that takes long still leaves its checkpoint."""
+    code = """
+import time, types
+from ddcnn.engines import worker
+from ddcnn.training.interruption import INTERRUPTION
+
+def perform(*task):
+    with INTERRUPTION.deferred():  # as within a step
+        time.sleep(1000)
+
+worker.GRACE = 1.0
+worker.TaskPayload = types.SimpleNamespace(open=lambda path: None)
+worker.perform = perform
+worker.main()
+"""
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"OMP_NUM_THREADS": "1"}, **pipes) as worker:
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        assert json.loads(worker.stdout.readline())[0] == "ready"
+        worker.stdin.write(json.dumps({"folder": str(tmp_path), "key": "", "payload": ""}) + "\n")
+        worker.stdin.flush()
+        time.sleep(0.5)
+        assert worker.poll() is None
+        worker.stdin.close()
+        assert worker.wait(60) == 75
 
 
 def test_a_folder_is_needed(problem: Callable[..., Setup]) -> None:

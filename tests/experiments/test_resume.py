@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,57 @@ def test_other_data(values: dict[str, Any], tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", **arrays)
     with pytest.raises(RunError, match="began with other data or another configuration"):
         ddcnn.resume(tmp_path / "run", trust=True)
+
+
+def _swapped(path: Path) -> None:
+    split = json.loads(path.read_text())
+    split["train"], split["test"] = split["test"], split["train"]
+    path.write_text(json.dumps(split))
+
+
+def _renamed(path: Path) -> None:
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps(data | {"classes": data["classes"][::-1], "mean": [99.0]}))
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:40])
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("split.json", _swapped),
+        ("split.json", _cut),
+        ("data.json", _renamed),
+        ("data.json", _cut),
+        ("content.safetensors", _cut),
+    ],
+)
+def test_what_was_damaged_is_never_sealed(
+    name: str, damage: Callable[[Path], None], values: dict[str, Any], tmp_path: Path
+) -> None:
+    """A file that is written before the training, and read after it: of other images, or half of it."""
+    out = tmp_path / "run"
+    assert in_process(values | {"out": str(out)}, 60)[0] == -9
+    before = (out / name).read_bytes()
+    damage(out / name)
+    assert (out / name).read_bytes() != before
+    assert in_process(values | {"out": str(out)}, resuming=True)[0] == 0
+    assert (out / name).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"job": "x"}, {"job": None}, {"choices": None}, {"choices": {"a": 1}}, {"proofs": "x"}, {"classes": [0, 1]}],
+)
+def test_a_damaged_beginning_is_one_line(change: dict[str, Any], values: dict[str, Any], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert in_process(values | {"out": str(out)}, 60)[0] == -9
+    begun = json.loads((out / "checkpoints" / "run.json").read_text())
+    (out / "checkpoints" / "run.json").write_text(json.dumps(begun | change))
+    with pytest.raises(RunError, match=r"run\.json is damaged; copy the run anew, or start anew with another --out"):
+        ddcnn.resume(out, trust=True)
 
 
 def test_folds_go_on(values: dict[str, Any], tmp_path: Path) -> None:

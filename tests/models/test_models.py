@@ -168,6 +168,16 @@ def test_bad_options() -> None:
         build("vgg9", 1, 2, (8, 8), options={"depth": 3})
 
 
+def nothing(*_: object, **__: object) -> None:
+    """Build no network."""
+
+
+def test_a_factory_that_builds_nothing() -> None:
+    name = "tests.models.test_models:nothing"
+    with pytest.raises(ModelError, match=f"^model '{name}' should return a torch.nn.Module, got NoneType$"):
+        build(name, 1, 2, (8, 8))
+
+
 @pytest.mark.parametrize("size", [(16, 17), (8, 9, 10)])
 def test_skips_of_vgg9_have_no_parameters(size: tuple[int, ...]) -> None:
     plain, skipping = VGG9(2, 5, size, width=0.25), VGG9(2, 5, size, width=0.25, skip=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ddcnn.errors import RunError
 from ddcnn.report import write_report
 from ddcnn.runs.folder import RunFolder
 from ddcnn.runs.manifest import sha256
+from tests.bars import write_bars
 from tests.runs.edits import change, put
 
 
@@ -56,6 +58,22 @@ def with_code(run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.syspath_prepend(tmp_path)
     change(run, "config.yaml", put("model", "name", "theirs:network"))
     return run
+
+
+def test_a_module_that_has_changed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = tmp_path / "ours_changing.py"
+    text = "from tests.strategies.tiny import tiny\n\n\ndef network(*given, **more):\n    return tiny(*given, **more)\n"
+    module.write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    values = {"data": {"source": write_bars(tmp_path, (8, 8))}, "model": {"name": "ours_changing:network"}}
+    values |= {"training": {"epochs": 1}, "compute": {"device": "cpu"}, "out": str(tmp_path / "run")}
+    ddcnn.train(values)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ddcnn.load(tmp_path / "run", trust=True)
+    module.write_text(text.replace("return tiny", "return  tiny"))
+    with pytest.warns(UserWarning, match=r"the module of ours_changing:network is not the one with which .* put the"):
+        ddcnn.load(tmp_path / "run", trust=True)
 
 
 def test_code_is_imported_only_with_trust(with_code: RunFolder, tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ from ddcnn.cli.flags import show_flags_alone
 from ddcnn.cli.neighbours import of_command, of_option
 from ddcnn.cli.options import completed
 from ddcnn.cli.streams import endure, escaped_warnings, lost, without_colors
-from ddcnn.errors import DdcnnError, EndedError, InterruptionError
+from ddcnn.errors import DdcnnError, EndedError, InterruptionError, in_one_line
+from ddcnn.registry import where
 from ddcnn.text import printable
 
 __all__ = ["app", "main"]
@@ -79,6 +80,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             code = _invoke(arguments)
     except (KeyboardInterrupt, typer.Abort):
         code = 130
+    except SystemExit as end:
+        if not (place := where(end)):  # such as a completion for the shell
+            raise
+        _say(f"{in_one_line(end)}{place}; leave that out")
+        code = 2
     except InterruptionError as error:
         code = 130 if error.signal == signal.SIGINT else 75
     except Exception as error:
@@ -130,6 +136,8 @@ def _message(error: Exception, arguments: Sequence[str]) -> str | None:
         ways |= {"--image-size": "a smaller --image-size", "--memory": "a limit (--memory)"}
         can = [way for option, way in ways.items() if option in _options(command)]
         return f"not enough memory; {'use ' + ' or '.join(can) if can else 'end other programs, or give fewer images'}"
+    if place := where(error):  # of the user's own code
+        return f"{type(error).__name__}: {in_one_line(error)}{place}"
     return None
 
 

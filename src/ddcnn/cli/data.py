@@ -164,7 +164,14 @@ def _doubts(dataset: Dataset, part_of: Mapping[int, str]) -> dict[str, Any]:
         rows = [{"file": _named(dataset, i), "class": _class(dataset, i), "part": part_of.get(i)} for i in same]
         classes, parts = len({row["class"] for row in rows}), len({row["part"] for row in rows} - {None})
         found.append({"files": rows, "in_two_classes": classes > 1, "in_two_parts": parts > 1})
-    return {"name": dataset.name, "samples": len(dataset.labels), "copies": found}
+    bad = [{"file": one.file, "reason": one.reason} for one in dataset.bad_files]
+    return {
+        "name": dataset.name,
+        "samples": len(dataset.labels),
+        "copies": found,
+        "notes": list(dataset.notes),
+        "bad_files": bad,
+    }
 
 
 def _suspects(dataset: Dataset, run: Path, strategy: str | None, *, trust: bool) -> dict[str, Any]:
@@ -195,6 +202,8 @@ def _class(dataset: Dataset, sample: int) -> str:
 
 def _doubt_lines(facts: dict[str, Any]) -> list[str]:
     lines = [f"{facts['name']}: {facts['samples']:,} images, {len(facts['copies'])} of them more than once"]
+    lines += [f"note: {note}" for note in facts["notes"]]
+    lines += [f"left out: {one['reason']}" for one in facts["bad_files"]]
     for one in facts["copies"]:
         known = any(row["part"] for row in one["files"])
         parts = [f", {row['part'] or 'in no part'}" if known else "" for row in one["files"]]

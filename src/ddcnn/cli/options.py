@@ -315,8 +315,24 @@ def seconds_of(time_limit: str | None) -> float | None:
 
 
 def assigned(assignments: Sequence[str]) -> set[str]:
-    """Return the fields that ``--set FIELD=VALUE`` sets."""
-    return {assignment.partition("=")[0].strip() for assignment in assignments}
+    """Return the fields that ``--set FIELD=VALUE`` sets, and their sections.
+
+    >>> sorted(assigned(["seed=1", "training={lr: 0.1}"]))
+    ['seed', 'training', 'training.lr']
+    """
+    from ddcnn.config import assign
+
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        assign(values, assignment)
+    return set(_dotted(values, ""))
+
+
+def _dotted(values: Mapping[str, Any], before: str) -> Iterator[str]:
+    for name, value in values.items():
+        yield f"{before}{name}"
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{before}{name}.")
 
 
 def without_epochs(given: Mapping[str, Any], assignments: Sequence[str], time_limit: str | None) -> None:

@@ -152,6 +152,8 @@ def mapping_of(text: str, source: Path | str) -> dict[str, Any]:
 def assign(values: dict[str, Any], assignment: str) -> None:
     """Set one dotted field from text such as ``training.lr=0.1`` (the value is YAML), in place.
 
+    Of a section, as in ``training={lr: 0.1}``, those fields are set that are named.
+
     >>> values = {}
     >>> assign(values, "training.milestones=[0.5, 0.8]")
     >>> values
@@ -163,12 +165,14 @@ def assign(values: dict[str, Any], assignment: str) -> None:
     *parents, field = name.strip().split(".")
     try:
         value = parse_yaml(text)
-    except ValueError:
-        raise ConfigError(f"--set {assignment!r}: {text!r} is not a valid YAML value") from None
+    except ValueError as error:
+        raise ConfigError(f"--set {assignment!r}: {text!r} is not a valid YAML value: {error}") from None
     for parent in parents:
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
             raise ConfigError(f"--set {assignment!r}: {parent!r} holds a value, not a section")
+    if isinstance(before := values.get(field), Mapping) and isinstance(value, Mapping):
+        value = merge(before, value)
     values[field] = value
 
 

@@ -82,6 +82,8 @@ class DataConfig(Section):
             raise ConfigError(
                 f"data.folds = {shown} should be the number of folds, at least 2, and of repeats: 5x2 or 5"
             )
+        if self.fold is not None and self.folds is None:
+            raise ConfigError(f"data.fold = {self.fold} is one of data.folds, which is missing; give it, such as 5")
         if self.fold is not None and self.fold >= math.prod(self.folds or (0,)):
             raise ConfigError(
                 f"data.fold = {self.fold} should be below {math.prod(self.folds or (0,))}, the product of data.folds"

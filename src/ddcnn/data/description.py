@@ -208,7 +208,7 @@ class InputDescription:
         if self.dtype == "uint8" and (given[0] < 0 or given[1] > 255):
             raise DataError(
                 f"{name}: the network was trained on uint8 in 0..255, got {kind} in {_range(given)}; convert the "
-                "values to 0..255"
+                "values to 0..255, or train on float32"
             )
         self._check_scale(given, name, integers=not kind.startswith(("float", "bfloat")), dark=dark)
 

@@ -7,6 +7,7 @@ floating-point values into 8 bits is a decision that belongs to who knows them. 
 
 from __future__ import annotations
 
+import math
 import struct
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -119,6 +120,10 @@ def _read_sized(
         raise DataError(f"an image file can be read as 1 or 3 channels, not {channels}")
     if size is not None and (len(size) != 2 or min(size) < 1):
         raise DataError(f"an image file can be resized to (H, W) of at least 1 pixel, not {size}")
+    if size is not None and math.prod(size) > _MAX_PIXELS:
+        raise DataError(
+            f"images of {size[0]}x{size[1]} pixels are too large, at most {_MAX_PIXELS:,} pixels; give a smaller size"
+        )
     try:
         with open_file(path) as file, Image.open(file, formats=_FORMATS) as image:
             _check(path, image, file)
@@ -213,7 +218,9 @@ def _loses_orientation(image: Image.Image) -> bool:
     (start,) = struct.unpack_from(f"{order}I", data, 4)
     (count,) = struct.unpack_from(f"{order}H", data, start)
     fields = [struct.unpack_from(f"{order}H10x", data, start + 2 + 12 * n)[0] for n in range(count)]
-    return ExifTags.Base.Orientation in fields and ExifTags.Base.Orientation not in image.getexif()
+    if ExifTags.Base.Orientation not in fields:
+        return False
+    return image.getexif().get(ExifTags.Base.Orientation) not in range(9)  # 0: not known
 
 
 def _on_white(image: Image.Image, done: BadFiles) -> Image.Image:

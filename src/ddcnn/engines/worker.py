@@ -13,6 +13,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from ddcnn.training import Checkpoints
 from ddcnn.training.interruption import listening
 
 STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again later
+GRACE = 60.0
+"""Seconds in which a step has to end when nobody is left who wants its result."""
 
 
 def main() -> int:
@@ -43,6 +46,8 @@ def main() -> int:
         orders.put(None)
         if busy.is_set():
             os.kill(os.getpid(), signal.SIGTERM)  # who wanted the result is gone
+            time.sleep(GRACE)
+            os._exit(STOPPED)
 
     threading.Thread(target=read, daemon=True).start()
     progress = JsonProgress(out)

@@ -18,7 +18,7 @@ from ddcnn.experiments.folds import over_folds
 from ddcnn.experiments.given_images import Given, as_config, described, taken
 from ddcnn.experiments.job import Job
 from ddcnn.experiments.over_ranks import train_over_ranks
-from ddcnn.experiments.record import Comparison, read_results, reopened
+from ddcnn.experiments.record import Comparison, job_of, read_results, reopened
 from ddcnn.experiments.session import RunOptions, Session, as_rank
 from ddcnn.planning import find_device
 from ddcnn.runs.folder import BEGUN, RunFolder, default_folder
@@ -139,9 +139,9 @@ def resume(
     foreign = [*foreign_code(config), *_foreign_in_training(config)]
     if foreign and not trust:
         raise RunError(untrusted(folder, foreign[0]))
-    config, dataset = taken(config, data, described(folder))
+    config, dataset = taken(config, data, None if data is None else described(folder))
     options = RunOptions(progress or Progress(), command, engine, resuming=True)
-    if folder.read_json(BEGUN).get("job") == "train":
+    if job_of(folder) == "train":
         return _train(config, options, dataset)
     refuse_ranks("compare")
     return _compare(config, options, dataset)

@@ -7,8 +7,9 @@ import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 
@@ -24,6 +25,7 @@ from ddcnn.planning import Setup
 from ddcnn.runs.folder import BEGUN, MISTAKES, RunFolder, versions
 from ddcnn.runs.learned import content_to_keep
 from ddcnn.runs.networks import describe_data, save_networks
+from ddcnn.runs.run_validation import code_digests
 from ddcnn.strategies import StrategyResult
 from ddcnn.training import Progress, StageTimer
 
@@ -109,10 +111,16 @@ def open_run(
 
 
 def write_facts(folder: RunFolder, setup: Setup, command: str) -> None:
-    """Write what is known before the training, as far as a process that was killed has not done so."""
+    """Write what is known before the training.
+
+    A run that goes on writes it again, as it is known now: so what is sealed in the end is what it was trained on, even
+    if a file was damaged in between. Only the environment is that of the beginning.
+    """
     data, weights = setup.data, setup.config.init.weights
     facts: dict[str, Callable[[str], None]] = {
-        "environment.json": lambda name: folder.write_json(name, environment(setup.compute.device, command)),
+        "environment.json": lambda name: folder.write_json(
+            name, environment(setup.compute.device, command) | {"code": code_digests(setup.config)}
+        ),
         "data.json": lambda name: folder.write_json(name, describe_data(data, setup.config.data)),
         "split.json": lambda name: folder.write_text(name, data.split.to_json()),
         "content.safetensors": lambda name: folder.write_tensors(
@@ -124,7 +132,7 @@ def write_facts(folder: RunFolder, setup: Setup, command: str) -> None:
         left_out = {"on_bad_file": setup.config.data.on_bad_file, "files": files}
         facts["bad_files.json"] = lambda name: folder.write_json(name, left_out)
     for name, write in facts.items():
-        if not folder.has(name):
+        if name != "environment.json" or not folder.has(name):
             write(name)
 
 
@@ -147,12 +155,14 @@ def reopen_run(folder: RunFolder, *, sweep: bool) -> Begun:
         folder.sweep()
     told = folder.read_json("environment.json") if folder.has("environment.json") else {}
     command = str(told.get("command", ""))
-    threads = begun.get("threads")
+    choices, proofs, threads = begun.get("choices"), begun.get("proofs"), begun.get("threads")
+    if not isinstance(choices, dict) or not _are_texts([*choices.values()]) or not _are_texts(proofs):
+        raise _damaged(folder)
     return Begun(
         folder,
         begun,
-        dict(begun["choices"]),
-        tuple(begun["proofs"]),
+        choices,
+        tuple(proofs),
         command,
         threads if type(threads) is int and 0 < threads <= MOST_THREADS else None,
     )
@@ -182,7 +192,18 @@ def _read_begun(folder: RunFolder) -> dict[str, Any]:
             f"{folder.path} was begun by another version of ddcnn, whose checkpoints this one does not read; finish it "
             "with that version, or start anew with another --out"
         )
+    classes = begun.get("classes")  # older runs do not say them
+    if begun.get("job") not in ("compare", "train") or not (classes is None or _are_texts(classes)):
+        raise _damaged(folder)
     return begun
+
+
+def _are_texts(values: object) -> TypeGuard[list[str]]:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
+
+
+def _damaged(folder: RunFolder) -> RunError:
+    return RunError(f"{folder.path / BEGUN} is damaged; copy the run anew, or start anew with another --out")
 
 
 def _check_same(folder: RunFolder, begun: Mapping[str, Any], setup: Setup) -> None:
@@ -192,12 +213,24 @@ def _check_same(folder: RunFolder, begun: Mapping[str, Any], setup: Setup) -> No
             "anew with another --out"
         )
     now = [*setup.data.dataset.classes]
-    for before, name in zip(begun.get("classes") or now, now, strict=True):  # older runs do not say them
+    for before, name in zip_longest(begun.get("classes") or now, now):
         if before != name:
             raise RunError(
                 f"{folder.path} began with a class {before!r}, which is called {name!r} now; rename it back, or start "
                 "anew with another --out"
             )
+
+
+def job_of(folder: RunFolder) -> str:
+    """Return what a run that was begun does: ``"compare"`` or ``"train"``.
+
+    Raises
+    ------
+    RunError
+        As of `reopen_run`.
+    """
+    job: str = _read_begun(folder)["job"]
+    return job
 
 
 def is_begun(folder: RunFolder) -> bool:

@@ -74,6 +74,8 @@ def build(
             raise ModelError(
                 f"model {name!r} cannot be built with options {options or {}}: {in_one_line(error)}"
             ) from None
+        if not isinstance(module, nn.Module):
+            raise ModelError(f"model {name!r} should return a torch.nn.Module, got {type(module).__name__}")
         if isinstance(module, torch.jit.ScriptModule):
             raise ModelError(f"model {name!r} is compiled by torch.jit; give the module itself")
         if any(isinstance(p, UninitializedParameter) for p in module.parameters()):

@@ -129,7 +129,11 @@ class RunFiles:
             raise RunError(f"{self.path} {why}; give the folder of a run")
         if not self.is_complete():
             begun = (self.path / BEGUN).is_file()
-            how = f"go on with ddcnn train --resume {self.path}" if begun else "give the folder of a complete run"
+            how = (
+                f"unless it is being trained now, go on with ddcnn train --resume {self.path}"
+                if begun
+                else "give the folder of a complete run"
+            )
             raise RunError(f"{self.path} has no {MANIFEST}: it is not a run, or one that did not finish; {how}")
         if self._known is None:
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from ddcnn.network_factory import NetworkFactory
 from ddcnn.runs.folder import RunFolder
 from ddcnn.runs.run_validation import (
     SavedNetwork,
+    changed_code,
     check_parameters,
     foreign_code,
     read_config,
@@ -136,6 +138,12 @@ def load(run: Path | str, strategy: str | None = None, *, trust: bool = False, b
         check_parameters(folder, factory, name, saved, missing=missing, trust=trust)
     network = _build(factory, saved, missing, backend)
     _fill(folder, network, name, saved)
+    for code in changed_code(folder, config, saved.aggregation):
+        warnings.warn(
+            f"the module of {code} is not the one with which {folder.path} was trained: this network may decide "
+            "otherwise; put the module back, or train again",
+            stacklevel=2,
+        )
     if saved.thresholds is not None and len(saved.thresholds) != len(data["classes"]):
         raise RunError(
             f"{folder.path / 'networks.json'}: {name} has {len(saved.thresholds)} thresholds, but there are "

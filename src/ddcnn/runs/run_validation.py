@@ -18,6 +18,7 @@ from ddcnn.decomposition import DECOMPOSITIONS
 from ddcnn.errors import ConfigError, ModelError, RunError, in_one_line
 from ddcnn.models import MODELS
 from ddcnn.network_factory import NetworkFactory
+from ddcnn.registry import code_digest
 from ddcnn.runs.folder import RunFolder
 from ddcnn.text import name_fault
 
@@ -185,6 +186,19 @@ def foreign_code(config: Config, aggregation: str = "") -> list[str]:
         (config.aggregation.name, AGGREGATIONS.is_foreign),
     ]
     return [name for name, is_foreign in foreign if is_foreign(name)]
+
+
+def code_digests(config: Config, aggregation: str = "") -> dict[str, str]:
+    """Return the SHA-256 of the file of each of them that was imported."""
+    found = {name: code_digest(name) for name in foreign_code(config, aggregation)}
+    return {name: digest for name, digest in found.items() if digest is not None}
+
+
+def changed_code(folder: RunFolder, config: Config, aggregation: str) -> list[str]:
+    """Return the names ``module:function`` in whose files is something else now than when the run was begun."""
+    known = folder.read_json("environment.json").get("code") if folder.has("environment.json") else None
+    now = code_digests(config, aggregation)
+    return [name for name, digest in (known or {}).items() if now.get(name, digest) != digest]
 
 
 def untrusted(folder: RunFolder, name: str) -> str:

@@ -54,6 +54,18 @@ def _content(path: Path) -> dict[str, bytes]:
     return {str(p.relative_to(path)): p.read_bytes() for p in path.rglob("*") if p.is_file() and p.name[0] != "."}
 
 
+def test_what_is_left_half_written_is_removed(tmp_path: Path) -> None:
+    path = write_store(make_dataset(), tmp_path / "a.zarr", GRID, workers=1) and tmp_path / "a.zarr"
+    left = [path / ".zarr.json.0123abcd", path / "images" / "c" / ".0.4d0f5d81"]
+    for file in left:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"half")
+    (path / ".notes.of-mine").write_text("stay")
+    write_store(make_dataset(), path, GRID, workers=1)
+    assert not any(file.exists() for file in left)
+    assert (path / ".notes.of-mine").exists()
+
+
 def test_killed_it_goes_on_where_it_was(tmp_path: Path) -> None:
     write_store(make_dataset(samples=20), tmp_path / "whole.zarr", GRID, workers=1)
     path = tmp_path / "killed.zarr"

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from ddcnn.atomic import write_atomic
+from ddcnn.atomic import left_half_written, write_atomic
 from ddcnn.data.content import BYTES, digest_of
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.lazy import Images
@@ -35,7 +35,12 @@ class Writer:
         self._stop = threading.Event()
 
     def start(self) -> None:
-        """Write what is known before the first image; the root first, by which a store is told from other folders."""
+        """Write what is known before the first image; the root first, by which a store is told from other folders.
+
+        What a killed process has left half-written is removed.
+        """
+        for path in [*left_half_written(self.path)]:
+            path.unlink()
         if self._file(ROOT).is_file():
             self._sums = Layout.read(self.path).sha256
         self._write(ROOT, self.layout.to_json())
