@@ -312,7 +312,8 @@ def test_a_complete_run_that_is_being_replaced_is_not_cleaned(complete: Path) ->
 
 
 def test_the_remedy_is_one_that_helps(unfinished: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=rf"did not finish; unless it is being trained now, go on with ddcnn train --resume {unfinished}"):
+    advice = f"did not finish; unless it is being trained now, go on with ddcnn train --resume {unfinished}"
+    with pytest.raises(RunError, match=advice):
         RunFolder(unfinished).check()
     with pytest.raises(RunError, match=r"nope does not exist \(looked from .*\); give the folder of a run"):
         RunFolder(tmp_path / "nope").check()
