@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -36,6 +36,7 @@ def _apart(dataset: Dataset, *parts: torch.Tensor) -> bool:
 
 
 @settings(max_examples=6, deadline=None)
+@example(count=14, seed=164509, test=0.390625, validation=None)  # the groups of a class came last in each division
 @given(
     count=st.integers(12, 30),
     seed=st.integers(0, 2**31 - 1),

@@ -126,8 +126,11 @@ def draw_groups(
     """
     kinds = len(np.unique(labels[indices]))
     best: tuple[_Indices, _Indices] | None = None
-    for attempt in range(_TRIES):
-        for drawn in _candidates(indices, labels, groups, fraction, seed + attempt):
+    for attempt in range(5 * _TRIES):
+        in_order = attempt < _TRIES  # of few groups those of one class may come last each time: then in any order
+        if best is not None and not in_order:
+            break
+        for drawn in _candidates(indices, labels, groups, fraction, seed + attempt, in_order=in_order):
             if best is not None and len(drawn) >= len(best[1]):
                 break
             left = np.setdiff1d(indices, drawn)
@@ -175,9 +178,9 @@ def groups_in_two(*parts: Int64[Tensor, "_"], groups: Int64[Tensor, " n"]) -> in
 
 
 def _candidates(
-    indices: _Indices, labels: _Indices, groups: _Indices, fraction: float, seed: int
+    indices: _Indices, labels: _Indices, groups: _Indices, fraction: float, seed: int, *, in_order: bool
 ) -> Iterator[_Indices]:
-    """Yield samples of whole groups: about the fraction, then more and more."""
+    """Yield samples of whole groups: about the fraction, then more; of folds, in the order as they are dealt."""
     from sklearn.model_selection import GroupShuffleSplit
 
     count = len(np.unique(groups[indices]))
@@ -185,6 +188,8 @@ def _candidates(
     share = min(Fraction(fraction).limit_denominator(most), Fraction(most - 1, most))
     if share > 0 and share.denominator * count <= _MOST_LOOKS:
         dealt = _folds(indices, labels, groups, share.denominator, seed)
+        if not in_order:
+            dealt = [dealt[n] for n in np.random.default_rng(seed).permutation(len(dealt))]
         for m in range(share.numerator, len(dealt)):
             yield np.concatenate(dealt[:m])
         return
