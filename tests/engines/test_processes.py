@@ -249,7 +249,10 @@ worker.main()
         time.sleep(0.5)
         assert worker.poll() is None
         worker.stdin.close()
-        assert worker.wait(60) == 75
+        try:
+            assert worker.wait(60) == 75
+        finally:
+            worker.kill()
 
 
 def test_a_folder_is_needed(problem: Callable[..., Setup]) -> None:
