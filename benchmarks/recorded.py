@@ -3,7 +3,8 @@
     python benchmarks/recorded.py [--rounds 40] [--out FILE.md]
 
 Forward and backward pass of N fused local CNNs, by their code and as recorded, in turns; and the first recorded pass,
-three times, less one that is replayed. The first recording of a process also imports `torch.fx`.
+three times, less one that is replayed. The first recording of a process also imports `torch._dynamo`,
+as does the making of an optimiser.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def main() -> None:
         describe_machine(f"python benchmarks/recorded.py --rounds {options.rounds}", DEVICE),
         "",
         "Milliseconds. Of a pass, forward and backward: the median. Saved: the median of the differences of each turn, "
-        "[first, third quartile]. Recording: what it costs, three times; the very first imports torch.fx as well. "
+        "[first, third quartile]. Recording: what it costs, three times; the very first imports torch._dynamo, "
+        "as an optimiser does. "
         "Steps: the third cost over what is saved.",
         "",
         "| shape | code | recorded | saved | recording | steps |",

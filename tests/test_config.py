@@ -82,6 +82,13 @@ def test_a_section_is_set_field_by_field():
         assign(values, "training={lr: 0.1, lr: 0.2}")
 
 
+def test_a_field_that_is_a_mapping_is_set_whole():
+    """Else labels of other classes would stay."""
+    values = {"data": {"classes": {"ill": ["CT-2"]}}}
+    assign(values, "data.classes={a: [x]}")
+    assert values == {"data": {"classes": {"a": ["x"]}}}
+
+
 def test_a_merge_of_yaml_may_be_overridden(tmp_path):
     (tmp_path / "config.yaml").write_text("a: &a {x: 1, y: 2}\nb:\n  <<: *a\n  x: 3\n")
     assert read_yaml(tmp_path / "config.yaml")["b"] == {"x": 3, "y": 2}

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}")
 _SPACE = "free some space, or choose a folder on another disk"
 _RIGHTS = "make the folder writable, or choose another one"
 _ADVICE = {
@@ -56,10 +55,10 @@ def write_atomic(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def left_half_written(folder: Path) -> Iterator[Path]:
-    """Yield the temporary files that killed processes have left in a folder and those in it."""
+def left_half_written(folder: Path, names: str) -> Iterator[Path]:
+    """Yield what killed processes have left, in a folder and those in it, of files whose names match a pattern."""
     for path in folder.rglob(".*"):
-        if _TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+        if re.fullmatch(rf"\.(?:{names})\.[0-9a-f]{{8}}", path.name) and path.is_file() and not path.is_symlink():
             yield path
 
 

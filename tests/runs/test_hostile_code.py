@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ def with_code(run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "theirs", raising=False)
     change(run, "config.yaml", put("model", "name", "theirs:network"))
     return run
 
@@ -74,6 +76,15 @@ def test_a_module_that_has_changed_is_said(tmp_path: Path, monkeypatch: pytest.M
     module.write_text(text.replace("return tiny", "return  tiny"))
     with pytest.warns(UserWarning, match=r"the module of ours_changing:network is not the one with which .* put the"):
         ddcnn.load(tmp_path / "run", trust=True)
+
+
+@pytest.mark.parametrize("code", [5, "x", [], {"theirs:network": 5}, None])
+def test_digests_that_are_none(code: Any, with_code: RunFolder) -> None:
+    change(with_code, "environment.json", lambda values: values | {"code": code})
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert ddcnn.load(with_code.path, trust=True).local_cnns.members == 4
+    assert [str(one.message)[:29] for one in said] == ["the module of theirs:network "] * isinstance(code, dict)
 
 
 def test_code_is_imported_only_with_trust(with_code: RunFolder, tmp_path: Path) -> None:

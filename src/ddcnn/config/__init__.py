@@ -171,7 +171,13 @@ def assign(values: dict[str, Any], assignment: str) -> None:
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
             raise ConfigError(f"--set {assignment!r}: {parent!r} holds a value, not a section")
-    if isinstance(before := values.get(field), Mapping) and isinstance(value, Mapping):
+    sections = [name for name, one in Config.model_fields.items() if isinstance(one.default, Section)]
+    if (
+        not parents
+        and field in sections
+        and isinstance(before := values.get(field), Mapping)
+        and isinstance(value, Mapping)
+    ):
         value = merge(before, value)
     values[field] = value
 

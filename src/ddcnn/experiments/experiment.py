@@ -64,7 +64,8 @@ class ExperimentPlan:
     units
         ``("seed", 0)``, ... or ``("fold", 0)``, ...
     configs, seconds
-        Per variant: its configuration, without seed, fold and folder; and about how long one run takes here.
+        Per variant: its configuration, without seed, fold and folder; and about how long one run takes here, 0 if all
+        of its cells are done.
     variants
         Those that fit the images.
     left_out

@@ -23,8 +23,8 @@ from ddcnn.fusion.watched import UnwatchableError, Watch
 from ddcnn.seeds import generators_outside_torch, own_random_numbers
 
 PASSES = 80
-"""Passes of one kind before it is recorded, which takes as long as what so many replays save: 70 to 110 by measurement
-(``benchmarks/recorded.py``). So a training pays at most twice what it would at best, however long it will be.
+"""Passes of one kind before it is recorded, which takes as long as what so many replays save: 65 to 143 by measurement,
+80 in the median (``benchmarks/recorded.py``). So a training of any length pays at most twice what it would at best.
 """
 _PLAIN = (Tensor, nn.Parameter)
 _log = logging.getLogger(__name__)

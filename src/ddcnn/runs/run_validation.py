@@ -196,9 +196,9 @@ def code_digests(config: Config, aggregation: str = "") -> dict[str, str]:
 
 def changed_code(folder: RunFolder, config: Config, aggregation: str) -> list[str]:
     """Return the names ``module:function`` in whose files is something else now than when the run was begun."""
-    known = folder.read_json("environment.json").get("code") if folder.has("environment.json") else None
     now = code_digests(config, aggregation)
-    return [name for name, digest in (known or {}).items() if now.get(name, digest) != digest]
+    known = folder.read_json("environment.json").get("code") if now and folder.has("environment.json") else None
+    return [name for name in now if isinstance(known, dict) and known.get(name, now[name]) != now[name]]
 
 
 def untrusted(folder: RunFolder, name: str) -> str:

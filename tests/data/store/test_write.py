@@ -60,10 +60,10 @@ def test_what_is_left_half_written_is_removed(tmp_path: Path) -> None:
     for file in left:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"half")
-    (path / ".notes.of-mine").write_text("stay")
+    (path / ".notes.0123abcd").write_text("stay")
     write_store(make_dataset(), path, GRID, workers=1)
     assert not any(file.exists() for file in left)
-    assert (path / ".notes.of-mine").exists()
+    assert (path / ".notes.0123abcd").exists()
 
 
 def test_killed_it_goes_on_where_it_was(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +40,7 @@ class Writer:
 
         What a killed process has left half-written is removed.
         """
-        for path in [*left_half_written(self.path)]:
+        for path in [*left_half_written(self.path, rf"{re.escape(ROOT)}|\d+")]:
             path.unlink()
         if self._file(ROOT).is_file():
             self._sums = Layout.read(self.path).sha256
