@@ -28,7 +28,10 @@ def test_the_list_says_what_each_asks_and_costs(call: Callable, small: list[str]
     assert f"planning 1 of {len(EXPERIMENTS)}: strategies\n" in err
     listed = json.loads(out)
     assert [row["name"] for row in listed["experiments"]] == list(EXPERIMENTS)
-    assert all(row["question"].endswith("?") and row["seconds"] > 0 for row in listed["experiments"])
+    assert all(row["question"].endswith("?") for row in listed["experiments"])
+    assert {row["name"]: row["needs"] for row in listed["experiments"] if not row["seconds"]} == {
+        "pretraining": ["--weights RUN"]
+    }
     runs = {row["name"]: row["runs"] for row in listed["experiments"]}
     assert (runs["strategies"], runs["aggregations"], runs["subdomains"]) == (6, 2, 14)
     assert "were timed here" in listed["how"]

@@ -150,33 +150,30 @@ def _list(
     name: str | None, values: dict[str, Any], seeds: int, variants: list[str], *, as_json: bool, quiet: bool
 ) -> None:
     from ddcnn.cli.display import print_json, print_table
-    from ddcnn.experiments.experiment import plan_experiment
+    from ddcnn.experiments.experiment import base_config, plan_experiment
     from ddcnn.experiments.plan import HOW
     from ddcnn.experiments.questions import EXPERIMENTS
     from ddcnn.experiments.trials import Trials
 
     names = list(EXPERIMENTS) if name is None else [name]
+    bases = {one: base_config(EXPERIMENTS.find(one), values) for one in names}
     trials = Trials(careful=False)
-    plans = []
+    rows: list[dict[str, Any]] = []
     for number, one in enumerate(names, 1):
         if not quiet:  # a plan measures steps, which takes seconds
             print(printable(f"planning {number} of {len(names)}: {one}"), file=sys.stderr, flush=True)
-        plans.append(plan_experiment(one, values, seeds=seeds, variants=variants, trials=trials))
-    rows: list[dict[str, Any]] = [
-        {
-            "name": plan.name,
-            "question": plan.found.question,
-            "runs": len(plan.units) * len(plan.variants),
-            "seconds": plan.all_seconds,
-            "left_out": dict(plan.left_out),
-        }
-        for plan in plans
-    ]
+        row: dict[str, Any] = {"name": one, "question": EXPERIMENTS.find(one).question}
+        if lacks := EXPERIMENTS.find(one).lacks(bases[one]):
+            rows.append(row | {"runs": 0, "seconds": None, "left_out": {}, "needs": [*lacks.values()]})
+            continue
+        plan = plan_experiment(one, values, seeds=seeds, variants=variants, trials=trials)
+        runs = len(plan.units) * len(plan.variants)
+        rows.append(row | {"runs": runs, "seconds": plan.all_seconds, "left_out": dict(plan.left_out), "needs": []})
     if as_json:
         print_json({"seeds": seeds, "how": HOW, "experiments": rows})
         return
     print_table(_table(rows))
-    first = plans[0].base
+    first = next(iter(bases.values()))
     about = f"--data {first.data.source}, {first.training.epochs} epochs a stage, {seeds} seeds; time: {HOW}"
     print(printable(about))
     for row in rows:
@@ -194,6 +191,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     for column in ("runs", "time here"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
-        cost = "about " + duration(row["seconds"])
-        table.add_row(Text(printable(row["name"])), Text(printable(row["question"])), str(row["runs"]), cost)
+        cost = "needs " + ", ".join(row["needs"]) if row["needs"] else "about " + duration(row["seconds"])
+        runs = "" if row["needs"] else str(row["runs"])
+        table.add_row(Text(printable(row["name"])), Text(printable(row["question"])), runs, cost)
     return table

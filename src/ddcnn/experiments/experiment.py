@@ -154,11 +154,11 @@ def experiment(
         Anything that cannot be used, found before anything is trained; or the folder holds something else.
     """
     refuse_ranks("experiment")
-    EXPERIMENTS.find(name).check(name)
+    base = base_config(EXPERIMENTS.find(name), values)
+    EXPERIMENTS.find(name).check(name, base)
     progress = progress or Progress()
     path = Path(out) if out is not None else experiment_folder(name, values)
     folder = ExperimentFolder(path, name)
-    base = base_config(EXPERIMENTS.find(name), values)
     check_apart(path, read_by(base), source_folder(base.data))
     folder.check()
     plan = plan_experiment(

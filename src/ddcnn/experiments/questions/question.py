@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
+from ddcnn.config import Config
 from ddcnn.errors import ConfigError
 from ddcnn.extras import install
 from ddcnn.planning import Setup
@@ -133,6 +135,8 @@ class Experiment:
         experiment chooses, which it does by validation accuracies.
     needs
         Packages of the extra ``experiments`` that it cannot do without: what is imported, and what is installed.
+    asks
+        Fields of the configuration that the user must give, such as ``init.weights``, and the option that gives each.
     """
 
     question: str
@@ -144,9 +148,16 @@ class Experiment:
     more: Callable[[Findings], Sequence[Table | Curve]] = lambda _findings: ()
     chosen: Callable[[Arms], Arms] = lambda arms: arms
     needs: Mapping[str, str] = field(default_factory=dict)
+    asks: Mapping[str, str] = field(default_factory=dict)
 
-    def check(self, name: str) -> None:
-        """Raise a `ConfigError` that names the extra if a package is not there."""
+    def check(self, name: str, config: Config) -> None:
+        """Raise a `ConfigError` that names the extra if a package is not there, or the field that is not given."""
         for module, package in self.needs.items():
             if find_spec(module) is None:
                 raise ConfigError(f"experiment {name} needs the package {package}: {install('experiments')}")
+        for path, option in self.lacks(config).items():
+            raise ConfigError(f"experiment {name} needs {path}, which is not given: {option}")
+
+    def lacks(self, config: Config) -> dict[str, str]:
+        """Return the fields that the user must give and has not given, and the option that gives each."""
+        return {path: option for path, option in self.asks.items() if attrgetter(path)(config) is None}

@@ -10,6 +10,7 @@ from ddcnn.experiments.questions.labels import LABELS
 from ddcnn.experiments.questions.levels import LEVELS_EXPERIMENT
 from ddcnn.experiments.questions.loss_surface import LOSS_SURFACE
 from ddcnn.experiments.questions.missing import MISSING
+from ddcnn.experiments.questions.pretraining import PRETRAINING
 from ddcnn.experiments.questions.question import Experiment
 from ddcnn.experiments.questions.sensitivity import SENSITIVITY
 from ddcnn.experiments.questions.strategies import STRATEGIES
@@ -27,6 +28,7 @@ EXPERIMENTS: Registry[Experiment] = Registry(
         "decompositions": DECOMPOSITIONS,
         "aggregations": AGGREGATIONS,
         "initialization": INITIALIZATION,
+        "pretraining": PRETRAINING,
         "missing": MISSING,
         "timing": TIMING,
         "sensitivity": SENSITIVITY,
