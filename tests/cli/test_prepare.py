@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+
+from ddcnn import Dataset
+from ddcnn.data.lazy import Lazy
 
 
 @pytest.fixture
@@ -114,3 +121,28 @@ def test_a_store_is_cut_as_suits_a_decomposition(
     options = ["--decomposition", decomposition, "--workers", 1, "--quiet"]
     assert call("data", "prepare", f"npz:{arrays}", store, *options) == (0, "", "")
     assert json.loads(call("data", "info", store, "--json").out)["store"]["grid"] == grid
+
+
+def ended_in_the_middle(_config: object) -> Dataset:
+    """Return images of which the second one is there only after a signal that ends the process was sent."""
+
+    def image(i: int) -> torch.Tensor:
+        if i == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.1)
+        return torch.full((1, 6, 8), i, dtype=torch.uint8)
+
+    return Dataset("made", Lazy(image, (20, 1, 6, 8), torch.uint8), torch.arange(20) % 2, ("cat", "dog"))
+
+
+def test_ended_by_a_signal_it_says_how_to_go_on_and_where_the_other_store_is(
+    call: Callable, arrays: Path, tmp_path: Path
+) -> None:
+    store, source = tmp_path / "s.zarr", f"{__name__}:ended_in_the_middle"
+    assert call("data", "prepare", f"npz:{arrays}", store, "--grid", "2x2", "--quiet").code == 0
+    code, out, err = call("data", "prepare", source, store, "--grid", "2x2", "--force", "--workers", "1")
+    assert (code, out) == (75, "")
+    assert f"go on with: ddcnn data prepare {source} {store} --grid 2x2 --force --workers 1\n" in err
+    assert f"the store that it replaces is in {store}/.replaced-1 until then\n" in err
+    assert err.endswith("interrupted\n")
+    assert (store / ".replaced-1" / "zarr.json").is_file()

@@ -23,7 +23,8 @@ from ddcnn.cli.options import (
     SetDataOption,
 )
 from ddcnn.cli.streams import colors
-from ddcnn.errors import ConfigError
+from ddcnn.errors import ConfigError, InterruptionError
+from ddcnn.text import printable
 
 if TYPE_CHECKING:
     from ddcnn.data.store.blocks import Advance
@@ -82,9 +83,10 @@ def prepare(
     from ddcnn.config import Config
     from ddcnn.data.source_paths import check_dest
     from ddcnn.data.sources import open_lazily
-    from ddcnn.data.store import write_store
+    from ddcnn.data.store import replaced, write_store
     from ddcnn.decomposition import Grid, build_decomposition
     from ddcnn.runs.folder import versions
+    from ddcnn.training.interruption import listening
 
     if (grid is None) == (decomposition is None):
         raise ConfigError("give either --grid, such as 2x2, or --decomposition: along what the store is cut")
@@ -99,24 +101,31 @@ def prepare(
         on_bad_file=on_bad_file,
     )
     check_dest(dest, config)
+    command = shlex.join(["ddcnn", *(context.obj or sys.argv[1:])])
     provenance = {
-        "command": shlex.join(["ddcnn", *(context.obj or sys.argv[1:])]),
+        "command": command,
         "versions": versions(),
         "config": config.model_dump(mode="json"),
     }
-    with _watching(quiet=quiet) as advance:
-        dataset = open_lazily(config)
-        cuts.subdomains(dataset.images.shape[2:])  # one that does not fit is refused here
-        parts, width = cuts.chunks(dataset.images.shape[2:])
-        write_store(
-            dataset,
-            dest,
-            Grid(parts, overlap=width),
-            provenance=provenance,
-            workers=workers,
-            force=force,
-            advance=advance,
-        )
+    try:
+        with listening(), _watching(quiet=quiet) as advance:
+            dataset = open_lazily(config)
+            cuts.subdomains(dataset.images.shape[2:])  # one that does not fit is refused here
+            parts, width = cuts.chunks(dataset.images.shape[2:])
+            write_store(
+                dataset,
+                dest,
+                Grid(parts, overlap=width),
+                provenance=provenance,
+                workers=workers,
+                force=force,
+                advance=advance,
+            )
+    except (InterruptionError, KeyboardInterrupt):
+        print(f"go on with: {printable(command)}", file=sys.stderr)
+        for before in replaced(dest):
+            print(f"the store that it replaces is in {printable(str(before))} until then", file=sys.stderr)
+        raise
     if as_json:
         print_json({"store": str(dest), "samples": len(dataset.labels)})
     elif not quiet:

@@ -74,9 +74,14 @@ def check_free(path: Path, layout: Layout, *, force: bool, dataset: Dataset | No
     return True
 
 
+def replaced(path: Path) -> list[Path]:
+    """Return the folders of stores that have been moved aside."""
+    return sorted(path.glob(f"{_ASIDE}*"))
+
+
 def remove_replaced(path: Path) -> None:
     """Remove what has been moved aside."""
-    for before in path.glob(f"{_ASIDE}*"):
+    for before in replaced(path):
         shutil.rmtree(before)
 
 
