@@ -21,6 +21,8 @@ YAML = {
     "a: " + "1:" * 3000 + "1": "a value has 6,001 characters",
     "a: b\n" * 250_000: "it has 1,250,000 characters, at most 1,048,576",
     "a: [": "expected the node content",
+    "a:\n- 010": "010 in line 2 means 8 to some",
+    "a: -1:30.5": "means -90.5 to some",
     "a: 2026-99-99": "month must be in 1..12",
     "a: !!bool x": "x",
     "a: !!timestamp x": "NoneType",
@@ -42,6 +44,7 @@ def test_yaml_that_is_not_plain(text, tmp_path, monkeypatch):
 
 def test_plain_yaml_and_few_aliases():
     text = "a: &x [1, 0.5, true, null, text, 2026-01-02]\nb: *x\nc: {<<: {d: 1}, e: 0x10}\n"
+    text += "f: [0, -0.0, 00, '010', 0.010]\n"
     assert parse_yaml(text) == yaml.safe_load(text)
     assert parse_yaml("") is None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any, NoReturn
 
 import yaml
@@ -77,6 +78,16 @@ def _check_keys(node: yaml.MappingNode) -> None:
         lines[name] = line
 
 
+def _check_number(node: yaml.ScalarNode) -> None:
+    """Raise a `ValueError` if versions of YAML disagree on a number: ``010`` is 8 in YAML 1.1, ``1:30`` is 90."""
+    if node.tag.endswith((":int", ":float")) and re.fullmatch(r"[-+]?0[0-9_]*[1-9][0-9_]*|.*:.*", node.value):
+        value = yaml.SafeLoader("").construct_object(node)
+        raise ValueError(
+            f"{node.value} in line {node.start_mark.line + 1} means {value} to some readers of YAML and something else "
+            "to others; write the number without leading zeros and colons, or in quotes if it is a name"
+        )
+
+
 def _size(node: yaml.Node, known: dict[int, int]) -> int:
     """Return how many values a node stands for; more than any limit if it contains itself."""
     if id(node) not in known:
@@ -84,6 +95,7 @@ def _size(node: yaml.Node, known: dict[int, int]) -> int:
         if isinstance(node, yaml.ScalarNode):
             if len(node.value) > _LONGEST:
                 raise ValueError(f"a value has {len(node.value):,} characters, at most {_LONGEST:,} are read")
+            _check_number(node)
             children = []
         else:
             if isinstance(node, yaml.MappingNode):

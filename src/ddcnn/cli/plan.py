@@ -66,7 +66,7 @@ def plan(
 ) -> None:
     """Say what a run will cost here: parameters, operations, memory, exchange, time; and how many workers pay.
 
-    The plan is that of compare with the same options; with --strategy, that of train. Nothing is written:
+    The plan is that of compare with the same options; with --strategy, that of train. No run is begun:
     --out, --track and --force of a run are taken, and change nothing.
 
     \b
