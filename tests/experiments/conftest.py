@@ -1,9 +1,11 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import ddcnn
+from tests.bars import write_bars
 
 
 def pictures(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -42,3 +44,16 @@ def make_config(source, tmp_path):
         return ddcnn.Config.parse(values)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def values(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return a configuration that trains a tiny network on bars."""
+    return {
+        "data": {"source": write_bars(tmp_path_factory.mktemp("data"), (8, 8))},
+        "model": {"name": "tests.strategies.tiny:tiny"},
+        "decomposition": {"grid": [1, 2]},
+        "training": {"epochs": 2, "batch_size": 20, "lr": 0.05},
+        "aggregation": {"epochs": 1, "hidden": [4]},
+        "compute": {"device": "cpu", "precision": "float32", "backend": "looped"},
+    }
