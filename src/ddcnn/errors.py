@@ -12,6 +12,7 @@ import signal
 from collections.abc import Iterable
 
 _LONGEST = 300  # characters of what is quoted
+_OUT_OF_MEMORY = ("can't allocate memory", "could not create a primitive", "could not create a memory object")  # oneDNN
 
 
 class DdcnnError(ValueError):
@@ -98,6 +99,19 @@ def in_one_line(error: BaseException) -> str:
         return f"it ends the program with sys.exit({error.code!r})"
     text = " ".join(str(error).partition("Exception raised from")[0].split())
     return (text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...") or type(error).__name__
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether there was not enough memory: of a CPU PyTorch says so in words alone.
+
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
+    (True, True)
+    >>> is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    False
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # of PyTorch, not imported here
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

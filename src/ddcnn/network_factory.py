@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ddcnn.aggregation import build_aggregation, check_aggregation, check_scores_of
 from ddcnn.config import Config
 from ddcnn.decomposition import Decomposition, Grid, Subdomain, Subimages, build_decomposition
-from ddcnn.errors import DecompositionError, FusionError, ModelError, in_one_line
+from ddcnn.errors import DecompositionError, FusionError, ModelError, in_one_line, is_out_of_memory
 from ddcnn.fusion import Backend, Proofs, classifier_of
 from ddcnn.models import LocalCNNs, Normalization, build, width_rule
 from ddcnn.models.randomness import draws_in_eval_mode
@@ -258,6 +258,8 @@ class NetworkFactory:
             with own_random_numbers():  # dropout draws
                 scores = module.cpu().train()(torch.zeros(shape))
         except (RuntimeError, ValueError) as error:  # whatever a network says of an input that is too small
+            if is_out_of_memory(error):
+                raise
             reason, remedy = in_one_line(error), f"use {remedy}"
             if batch < _CHECK_BATCH and _shape_of_scores(module, (_CHECK_BATCH, *shape[1:])) is not None:
                 remedy = f"it takes batches of {_CHECK_BATCH}, so use a larger --batch-size"

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from ddcnn.config import Config
 from ddcnn.runs.folder import default_folder
@@ -123,6 +125,32 @@ def test_what_cannot_be_used_leaves_nothing_behind(
     before = sorted(tmp_path.rglob("*"))
     assert expected in refused("compare", "--data", "npz:d.npz", *arguments)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_run_that_was_not_ended_is_offered_to_be_gone_on_with(refused: Callable, tmp_path: Path) -> None:
+    run = tmp_path / "begun"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints" / "run.json").write_text("{}")
+    line = refused("train", "--limit-train", "60", "--device", "cpu", "--out", run)
+    assert f"{run} holds a run that was not ended; go on with --resume {run}, choose another --out, or --force" in line
+
+
+def hungry(_channels: int, _classes: int, _size: object, *, width: float) -> nn.Module:
+    class Hungry(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if not x.is_meta:
+                raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
+            return super().forward(x.flatten(1)[:, :1])
+
+    return Hungry(1, 2)
+
+
+def test_too_little_memory_is_not_blamed_on_the_network(refused: Callable, tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", images=np.zeros((40, 8, 8), np.uint8) + np.arange(40)[:, None, None].astype(np.uint8),
+             labels=[0, 1] * 20)  # fmt: skip
+    options = ["--data", f"npz:{tmp_path / 'd.npz'}", "--model", f"{__name__}:hungry", "--out", tmp_path / "run"]
+    line = refused("train", *options, "--device", "cpu", "--epochs", "1")
+    assert "not enough memory; use a smaller --batch-size" in line
 
 
 def test_report_writes_the_page(call: Callable, made_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

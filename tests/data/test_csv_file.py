@@ -56,6 +56,17 @@ def test_the_split_is_respected(folder: Path) -> None:
     assert [part.tolist() for part in (split.train, split.validation, split.test)] == [[0, 3], [1, 4], [2, 5]]
 
 
+def test_a_split_that_is_train_everywhere_is_said_to_be_divided(folder: Path) -> None:
+    rows = [f"in/{i}.png,{i % 2}" for i in range(6)]
+    note = "split is train everywhere, so images to test and to validate on are drawn from these"
+    assert note in _open(folder, [f"{row},train" for row in rows], "file,label,split").notes
+    assert note not in _open(folder, rows).notes
+
+
+def test_rows_without_a_word_are_passed_over(folder: Path) -> None:
+    assert len(_open(folder, ["in/0.png,a", ",", "in/1.png,b", "", ","]).labels) == 2
+
+
 def test_labels_that_are_numbers_are_sorted_as_numbers(folder: Path) -> None:
     assert _open(folder, [f"in/{i}.png,{(10, 9, 2)[i % 3]}" for i in range(6)]).classes == ("2", "9", "10")
 
@@ -74,6 +85,8 @@ def test_labels_are_grouped(folder: Path) -> None:
         ([], "file,label", {}, r"list\.csv lists no file"),
         ("", "", {}, r"should be the columns file and label, and perhaps split and group; got nothing"),
         ([], "path,label", {}, "got path, label"),
+        ([], "file;label", {}, "got file;label, separated by semicolons; save it with commas"),
+        ([], "file\tlabel", {}, "separated by tabs; save it with commas"),
         ([], "file,label,label", {}, r"list\.csv has two columns label; keep one of them"),
         ([], "file,label,Split,split ", {}, "has two columns split"),
         ([], "file,label,group,Group", {}, "has two columns group"),
@@ -88,7 +101,7 @@ def test_labels_are_grouped(folder: Path) -> None:
         (["in/0.png,a,test", "in/1.png,b,test"], "file,label,split", {}, "split test .* but none of split train"),
         (["in/0.png,a"], "file,label", {"classes": {"x": ("b",)}}, "has no label 'b', which data.classes names"),
         (["in/0.png,a"], "file,label", {"classes": {"x": ("a",), "y": ("a",)}}, "puts 'a' into 'x' and 'y'"),
-        (['in/0.png,"a'], "file,label", {}, "cannot be read as CSV"),
+        (['in/0.png,"a'], "file,label", {}, "cannot be read as CSV: .*; is a quote opened and not closed"),
         (["../secret.png,a", "in/0.png,b"], "file,label", {}, r"line 2: '../secret.png' leaves the folder"),
         (["/etc/passwd,a"], "file,label", {}, r"line 2: '/etc/passwd' leaves the folder"),
         (["in/none.png,a"], "file,label", {}, "line 2: 'in/none.png' is not a file"),

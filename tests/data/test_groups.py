@@ -138,6 +138,8 @@ def test_a_pattern_for_the_files_of_a_folder(folder: Path, tmp_path: Path) -> No
     assert groups("^[ab]") == [0, 0, 1, 1]
     with pytest.raises(DataError, match=r"group_pattern = 'p\[12\]' does not match 'b/p3_y.png'; it should match all"):
         groups("p[12]")
+    with pytest.raises(DataError, match=r"finds an empty group in 'a/p2_x\.png'; all should have one"):
+        groups("p(?:([13])|.)")
     with pytest.raises(DataError, match=r"data.group_pattern is for folder:PATH"):
         open_data(DataConfig(source="phantom", group_pattern="x"))
 
@@ -155,6 +157,10 @@ def test_a_key_of_arrays(tmp_path: Path) -> None:
     assert groups(images=images, labels=[0, 1] * 2, groups=["x", "y", "y", "x"]) == [0, 1, 1, 0]
     parts = {"train_images": images, "train_labels": [0, 1] * 2, "test_images": images[:2], "test_labels": [0, 1]}
     assert groups(**parts, train_groups=[7, 7, 8, 8], test_groups=[8, 9]) == [0, 0, 1, 1, 1, 2]
+    named = np.array(["x", "y", "y", "x"], dtype=np.dtypes.StringDType())
+    assert as_dataset(images, [0, 1] * 2, groups=named).groups.tolist() == [0, 1, 1, 0]  # type: ignore[union-attr]
+    with pytest.raises(DataError, match="the group of image 1 is empty, and of 2 in all; give every image a group"):
+        groups(images=images, labels=[0, 1] * 2, groups=["x", "", " ", "y"])
     with pytest.raises(DataError, match="has the key train_groups but not test_groups"):
         groups(**parts, train_groups=[7, 7, 8, 8])
 

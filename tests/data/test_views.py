@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -135,6 +136,17 @@ def test_the_same_pixels_from_everywhere(data: st.DataObject) -> None:
                 expected = _expected(whole, subdomain)
                 assert part.dtype == expected.dtype
                 assert torch.equal(part, expected), name
+
+
+def test_images_are_taken_by_numbers_as_of_a_tensor(tmp_path: Path) -> None:
+    images = torch.arange(5 * 8, dtype=torch.uint8).view(5, 1, 2, 4)
+    write_store(Dataset("made", images, torch.arange(5) % 2, ("a", "b")), tmp_path / "s.zarr", Grid((2, 2)), workers=1)
+    lazy = Lazy(lambda i: images[i], images.shape, images.dtype)
+    for source in (Resident(images), OnHost(images), lazy, Stored(Store(tmp_path / "s.zarr"))):
+        for index in (slice(2), slice(None, None, 2), 3, -1, [1, -2], [], torch.tensor([4, 0]), slice(9, 9)):
+            assert torch.equal(source[index], images[index]), (type(source).__name__, index)
+        with pytest.raises(IndexError):
+            source[5]
 
 
 @given(st.tuples(st.integers(2, 7), st.integers(2, 7)))

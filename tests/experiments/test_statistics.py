@@ -49,6 +49,7 @@ def test_equivalence_is_the_worse_of_two_one_sided_tests() -> None:
 def test_equal_differences_prove_nothing() -> None:
     some, none = paired([0.9, 0.8], [0.89, 0.79]), paired([0.9, 0.8], [0.9, 0.8])
     assert (some.t_p, some.equivalence_p) == (None, None)
+    assert (some.difference.interval, some.seeds_needed, none.difference.interval) == (None, None, None)
     assert (none.t_p, none.wilcoxon_p, none.equivalence_p) == (1.0, 1.0, None)
     alone = paired([0.9], [0.8])
     assert (alone.difference.interval, alone.t_p, alone.seeds_needed) == (None, None, None)

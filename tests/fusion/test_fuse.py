@@ -327,6 +327,21 @@ def test_proof_and_measurement_leave_the_random_state_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize(
+    ("example", "message"),
+    [
+        (torch.zeros(6, 3, 3, 8, 8, dtype=torch.uint8), r"cannot compute the example, \(6, 3, 3, 8, 8\), uint8: "),
+        (torch.zeros(6, 3, 3, 8, 8, dtype=torch.float64), r"cannot compute the example, \(6, 3, 3, 8, 8\), float64: "),
+        (torch.zeros(6, 4, 8, 8), r"3 networks take input \(B, 3, C, \*s\), got \(6, 4, 8, 8\)"),
+    ],
+)
+def test_an_example_that_is_none_is_said_in_one_line(example: Tensor, message: str) -> None:
+    networks = [nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 2)) for _ in range(3)]
+    with pytest.raises(FusionError, match=message) as caught:
+        fuse(networks, example=example)
+    assert "\n" not in str(caught.value)
+
+
 def test_example_does_not_fit() -> None:
     with pytest.raises((FusionError, RuntimeError)):
         fuse(_networks(), example=torch.zeros(7, 3, 5, 4, 5))

@@ -33,7 +33,7 @@ from ddcnn.cli.flags import show_flags_alone
 from ddcnn.cli.neighbours import of_command, of_option
 from ddcnn.cli.options import completed
 from ddcnn.cli.streams import endure, escaped_warnings, lost, without_colors
-from ddcnn.errors import DdcnnError, EndedError, InterruptionError, in_one_line
+from ddcnn.errors import DdcnnError, EndedError, InterruptionError, in_one_line, is_out_of_memory
 from ddcnn.registry import where
 from ddcnn.text import printable
 
@@ -131,7 +131,7 @@ def _message(error: Exception, arguments: Sequence[str]) -> str | None:
     if isinstance(error, OSError) and error.errno is not None:  # of the file system, where no better line was found
         names = [str(name) for name in (error.filename, error.filename2) if name is not None]
         return f"{' and '.join(names) or 'a file'} cannot be used: {advice(error)}"
-    if isinstance(error, MemoryError) or _is_out_of_memory(error):
+    if is_out_of_memory(error):
         ways = {"--batch-size": "a smaller --batch-size", "--limit-train": "fewer images (--limit-train)"}
         ways |= {"--image-size": "a smaller --image-size", "--memory": "a limit (--memory)"}
         can = [way for option, way in ways.items() if option in _options(command)]
@@ -163,13 +163,6 @@ def _command(arguments: Sequence[str]) -> tuple[Any, str]:
 
 def _options(command: Any) -> list[str]:
     return [option for parameter in command.params for option in parameter.opts if option.startswith("--")]
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    torch: Any = sys.modules.get("torch")
-    if torch is None or not isinstance(error, RuntimeError):
-        return False
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _print_version(wanted: bool) -> bool:

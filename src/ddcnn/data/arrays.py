@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ddcnn.config import DataConfig
 from ddcnn.data.bad_files import BadFiles, read_all
-from ddcnn.data.columns import check_twice, known_columns, official_part, part_of
+from ddcnn.data.columns import check_twice, known_columns, note_of_parts, official_part, part_of
 from ddcnn.data.csv_file import is_number, reader
 from ddcnn.data.dataset import Dataset, checked
 from ddcnn.data.files import open_file
@@ -243,7 +243,7 @@ def _of_table(table: Any, y: Any, config: DataConfig, classes: Sequence[str] | N
         official_test=official_part("a table", parts, "test"),
         official_validation=official_part("a table", parts, "validation"),
         bad_files=tuple(bad.found),
-        notes=(*bad.notes(), *unused, *notes_of(images.shape)),
+        notes=(*bad.notes(), *unused, *note_of_parts(parts), *notes_of(images.shape)),
         **augmentation_of(images.shape),
         window=config.window,
         source={"publisher": "you", "files": f"{len(kept)} files of a table", "licence": "not known"},

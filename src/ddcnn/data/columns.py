@@ -19,6 +19,7 @@ from ddcnn.errors import DataError, nearest
 COLUMNS = ("file", "label", "split", "group")
 _PART = re.compile(r"(train|val|test|dev)(?:ing|id|idation)?(?:[-_ ]?(?:set|data|images|split))?", re.IGNORECASE)
 _PARTS = {"train": "train", "val": "validation", "dev": "validation", "test": "test"}
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 _LIKE = 0.75  # how alike a name is that was probably meant: "groups" for "group", not "age"
 
 
@@ -50,8 +51,12 @@ def known_columns(
             found[plain] = name
     if any(name not in found for name in needed):
         got = ", ".join(names)[:200] or "nothing"
-        wanted = " and ".join(needed)
-        raise DataError(f"{source}: there should be the columns {wanted}, and perhaps split and group; got {got}")
+        wanted, apart = " and ".join(needed), ""
+        if len(names) == 1 and (other := re.search(r"[;\t|]", names[0])):
+            apart = f", separated by {_SEPARATORS[other[0]]}; save it with commas"
+        raise DataError(
+            f"{source}: there should be the columns {wanted}, and perhaps split and group; got {got}{apart}"
+        )
     others = [name for name in names if name not in found.values()]
     return found, unused(source, "column", others, COLUMNS[2:], found)
 
@@ -117,6 +122,17 @@ def official_part(source: str, parts: Sequence[str], name: str) -> Int64[Tensor,
     if indices and "train" not in parts:
         raise DataError(f"{source} has rows of split {name} that can be used, but none of split train")
     return torch.tensor(indices) if indices else None
+
+
+def note_of_parts(parts: Sequence[str]) -> tuple[str, ...]:
+    """Return a note where a column split says train everywhere: what is not trained on is drawn from these.
+
+    >>> note_of_parts(["train", "train"]), note_of_parts(["train", "test"]), note_of_parts(["", ""])
+    (('split is train everywhere, so images to test and to validate on are drawn from these',), (), ())
+    """
+    if set(parts) != {"train"}:
+        return ()
+    return ("split is train everywhere, so images to test and to validate on are drawn from these",)
 
 
 def check_twice(source: str, files: Sequence[tuple[str, str, Path]]) -> None:

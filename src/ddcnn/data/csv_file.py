@@ -13,7 +13,7 @@ import torch
 
 from ddcnn.config import DataConfig
 from ddcnn.data.bad_files import BadFiles, read_or_leave
-from ddcnn.data.columns import check_twice, known_columns, official_part, part_of
+from ddcnn.data.columns import check_twice, known_columns, note_of_parts, official_part, part_of
 from ddcnn.data.dataset import Dataset
 from ddcnn.data.dicom import read_dicom
 from ddcnn.data.files import digest, image_size, open_file, source_path, volume_size
@@ -79,7 +79,7 @@ def read_csv(config: DataConfig) -> Dataset:
         official_test=official_part(str(path), parts, "test"),
         official_validation=official_part(str(path), parts, "validation"),
         bad_files=tuple(bad.found),
-        notes=(*bad.notes(), *unused, *notes_of(images.shape)),
+        notes=(*bad.notes(), *unused, *note_of_parts(parts), *notes_of(images.shape)),
         **augmentation_of(images.shape),
         window=config.window,
         label_groups=config.classes,
@@ -106,8 +106,11 @@ def _rows(path: Path) -> tuple[list[_Row], tuple[str, ...]]:
             known, unused = known_columns(str(path), given)
             names = {name: plain for plain, name in known.items()}
             table.fieldnames = [names.get(name, name) for name in given]
-            return [_row(path, table.line_num, values) for values in table], unused
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+            rows = ((table.line_num, values) for values in table)
+            return [_row(path, line, values) for line, values in rows if any(values.values())], unused
+    except csv.Error as error:
+        raise DataError(f"{path} cannot be read as CSV: {error}; is a quote opened and not closed?") from None
+    except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as CSV in UTF-8: {error}") from None
 
 

@@ -92,7 +92,12 @@ def _groups(config: DataConfig, root: Path, paths: Sequence[Path]) -> np.ndarray
             raise DataError(
                 f"data.group_pattern = {config.group_pattern!r} does not match {name!r}; it should match all"
             )
-        names.append((found[1] or "") if pattern.groups else found[0])
+        group = (found[1] or "") if pattern.groups else found[0]
+        if not group.strip():
+            raise DataError(
+                f"data.group_pattern = {config.group_pattern!r} finds an empty group in {name!r}; all should have one"
+            )
+        names.append(group)
     return np.array(names)
 
 

@@ -41,19 +41,26 @@ def numbered_groups(name: str, values: np.ndarray, samples: int) -> Int64[Tensor
     Raises
     ------
     DataError
-        They are of another kind or number, or missing for a sample.
+        They are of another kind or number, or missing or empty for a sample.
 
     >>> numbered_groups("scans", np.array(["ann", "bob", "ann"]), 3).tolist()
     [0, 1, 0]
     """
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
+    if values.dtype.kind == "T":  # NumPy's own strings
+        values = values.astype(str)
     if values.dtype.kind == "O":
         values = np.array([str(one) for one in values]) if all(isinstance(one, str) for one in values) else values
     if values.shape != (samples,):
         raise DataError(f"{name}: groups should have shape ({samples},), one per image, got {values.shape}")
     if values.dtype.kind not in "buiSU":
         raise DataError(f"{name}: groups should be integers or strings, got {values.dtype}; none may be missing")
+    if values.dtype.kind in "US" and len(empty := np.flatnonzero(np.strings.str_len(np.strings.strip(values)) == 0)):
+        raise DataError(
+            f"{name}: the group of image {empty[0]} is empty, and of {len(empty):,} in all; give every image a group, "
+            "or none"
+        )
     return torch.from_numpy(np.unique(values, return_inverse=True)[1].astype(np.int64))
 
 

@@ -44,8 +44,12 @@ class Images(ABC):
         """Return n."""
         return self.shape[0]
 
-    def __getitem__(self, samples: Int64[Tensor, " m"]) -> Shaped[Tensor, "m C *S"]:
-        """Return some images, whole."""
+    def __getitem__(self, samples: Int64[Tensor, " m"] | Sequence[int] | slice | int) -> Shaped[Tensor, "*m C *S"]:
+        """Return some images, whole: by their numbers, as of a tensor."""
+        if not isinstance(samples, Tensor):
+            samples = torch.arange(len(self))[samples]
+        if samples.ndim == 0:
+            return self.image(int(samples))
         images = torch.empty((len(samples), *self.shape[1:]), dtype=self.dtype)
         for i, sample in enumerate(samples.tolist()):
             images[i] = self.image(sample)
@@ -125,9 +129,9 @@ class Resident(Images):
         """Return a view of image i."""
         return self.images[i]
 
-    def __getitem__(self, samples: Int64[Tensor, " m"]) -> Shaped[Tensor, "m C *S"]:
+    def __getitem__(self, samples: Int64[Tensor, " m"] | Sequence[int] | slice | int) -> Shaped[Tensor, "*m C *S"]:
         """Return some images, whole."""
-        return self.images[samples.to(self.images.device)]
+        return self.images[samples.to(self.images.device) if isinstance(samples, Tensor) else samples]
 
     def take(
         self,
@@ -154,7 +158,7 @@ class OnHost(Images):
         """Return a view of image i."""
         return self.images[i]
 
-    def __getitem__(self, samples: Int64[Tensor, " m"]) -> Shaped[Tensor, "m C *S"]:
+    def __getitem__(self, samples: Int64[Tensor, " m"] | Sequence[int] | slice | int) -> Shaped[Tensor, "*m C *S"]:
         """Return some images, whole."""
         return self.images[samples]
 

@@ -8,9 +8,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import IO, Any
 
-import torch
-
-from ddcnn.errors import DdcnnError, TrainingError, in_one_line
+from ddcnn.errors import DdcnnError, TrainingError, in_one_line, is_out_of_memory
 from ddcnn.training import Progress
 
 _REFRESH = 0.25  # seconds
@@ -126,7 +124,7 @@ def is_of_the_task(error: Exception) -> bool:
 def describe(error: Exception) -> tuple[str, bool]:
     """Return a reason in one line, and whether the task would fail again in the same way."""
     text = in_one_line(error)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    if is_out_of_memory(error):
         return f"not enough memory: {text}", False
     if isinstance(error, DdcnnError):
         return text, isinstance(error, TrainingError)

@@ -8,11 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import torch
-
 from ddcnn.engines.events import describe, is_of_the_task
 from ddcnn.engines.task import Failure, Task
-from ddcnn.errors import TrainingError
+from ddcnn.errors import TrainingError, is_out_of_memory
 from ddcnn.training import Progress
 
 Result = TypeVar("Result")
@@ -52,7 +50,7 @@ def _done(task: Task[Any], progress: Progress, scratch: Path | None) -> Any:
         if not is_of_the_task(error) or _is_of(error, progress):
             raise
         reason, final = describe(error)
-        expected = isinstance(error, TrainingError | torch.OutOfMemoryError | MemoryError)
+        expected = isinstance(error, TrainingError) or is_out_of_memory(error)
         if scratch is not None and not expected:
             reason = f"{reason}; see {_logged(scratch)}"
         return Failure(task.name, reason, final)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -35,7 +35,7 @@ class Spread:
     sd
         Standard deviation with n - 1; None for a single value.
     interval
-        95 % t-interval of the mean; None for a single value.
+        95 % t-interval of the mean; None for a single value, and for differences that are all equal.
     """
 
     n: int
@@ -107,7 +107,7 @@ def paired(a: Sequence[float], b: Sequence[float], share: float = 0.0, margin: f
     error = _error(found.sd, found.n, share)
     wilcoxon_p = None if share else _wilcoxon(d)  # it takes the differences to be independent
     if error < 1e-12:  # equal differences: the t-test has no answer, but that there is none at all is none
-        return Paired(found, 1.0 if found.mean == 0 else None, wilcoxon_p, None, 2)
+        return Paired(replace(found, interval=None), 1.0 if found.mean == 0 else None, wilcoxon_p, None, None)
     t_p = 2 * float(t.sf(abs(found.mean) / error, found.n - 1))
     equivalence_p = float(t.sf((margin - abs(found.mean)) / error, found.n - 1))
     return Paired(found, t_p, wilcoxon_p, equivalence_p, seeds_needed(found.sd, margin, share))

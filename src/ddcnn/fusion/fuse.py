@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from ddcnn.errors import FusionError
+from ddcnn.errors import FusionError, in_one_line, is_out_of_memory
 from ddcnn.fusion.backend_choice import fastest, network_key, ratio, training_step
 from ddcnn.fusion.body import StackedBody
 from ddcnn.fusion.loop import LoopBody
@@ -58,8 +58,7 @@ class FusedCNN(nn.Module):
 
         The proof holds for the classifier as well: the gradient of its weights, which is compared, is made of it.
         """
-        if x.ndim < 3 or x.shape[1] != self.members:
-            raise FusionError(f"{self.members} networks take input (B, {self.members}, C, *s), got {tuple(x.shape)}")
+        _check_input(x, self.members)
         if not self.proved:
             self.prove(x)
         try:
@@ -118,6 +117,11 @@ class FusedCNN(nn.Module):
         return self.body.extract(n).train(self.training)
 
 
+def _check_input(x: Tensor, members: int) -> None:
+    if x.ndim < 3 or x.shape[1] != members:
+        raise FusionError(f"{members} networks take input (B, {members}, C, *s), got {tuple(x.shape)}")
+
+
 def fuse(
     modules: Sequence[nn.Module],
     backend: str = "auto",
@@ -163,6 +167,8 @@ def fuse(
     if backend not in get_args(Backend):
         raise FusionError(f"backend = {backend!r} is unknown; use {', '.join(get_args(Backend))}")
     check_equal(modules)
+    if example is not None:
+        _check_input(example, len(modules))
     if backend == "auto":
         return _best(modules, example, sample_shape, proofs)
     network = build(modules, cast(BackendName, backend))
@@ -234,7 +240,13 @@ def _best(
     best, reason = "looped", ""
     if example is not None and len(candidates) > 1:
         steps = {name: training_step(copy.deepcopy(network), example) for name, network in candidates.items()}
-        best, seconds = fastest(steps, [len(modules), *network_key(modules[0], example)])
+        try:
+            best, seconds = fastest(steps, [len(modules), *network_key(modules[0], example)])
+        except (RuntimeError, ValueError) as error:
+            if isinstance(error, FusionError) or is_out_of_memory(error):
+                raise
+            what = f"{tuple(example.shape)}, {str(example.dtype).removeprefix('torch.')}"
+            raise FusionError(f"the networks cannot compute the example, {what}: {in_one_line(error)}") from error
         reason = ratio(seconds, best)
     candidates[best].reason = "; ".join(filter(None, [reason, *obstacles]))
     return candidates[best]

@@ -86,6 +86,11 @@ class RunFolder(RunFiles):
                 raise RunError(f"{self.path} is not a folder; choose another --out")
             if not self._content():
                 return
+            if not force and (self.path / BEGUN).is_file():
+                raise RunError(
+                    f"{self.path} holds a run that was not ended; go on with --resume {self.path}, choose another "
+                    "--out, or --force to begin anew"
+                )
             if not force:
                 raise RunError(f"{self.path} exists; choose another --out, or --force to replace it")
             if self._held.is_taken():

@@ -130,6 +130,17 @@ def test_an_empty_disk(tmp_path: Path) -> None:
     assert Store(tmp_path).layout.samples == 5
 
 
+def test_a_store_that_another_process_moves_aside_while_it_is_looked_at(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(path: Path, layout: object, *, force: bool, dataset: object = None) -> bool:
+        raise FileNotFoundError(2, "No such file or directory", str(path / "zarr.json"))
+
+    monkeypatch.setattr("ddcnn.data.store.write.check_free", gone)
+    with pytest.raises(DataError, match="is being written by another process; wait for its end"):
+        replace(store)
+
+
 def test_a_store_that_another_process_writes(store: Path) -> None:
     code = """
 import signal, sys; from pathlib import Path; from ddcnn.folders import FolderLock

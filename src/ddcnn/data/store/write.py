@@ -68,10 +68,15 @@ def write_store(
     layout = _plan(dataset, grid, provenance or {})
     lock = FolderLock(path / LOCK)
     try:
-        check_free(path, layout, force=force)
+        if lock.is_taken():
+            raise _is_written(path)
+        try:
+            check_free(path, layout, force=force)
+        except FileNotFoundError:  # moved aside while it was looked at
+            raise _is_written(path) from None
         path.mkdir(parents=True, exist_ok=True)
         if not lock.acquire():
-            raise DataError(f"{path} is being written by another process; wait for its end, or choose another DEST")
+            raise _is_written(path)
         layout = clear(path, layout, dataset, force=force)
         writer = Writer(dataset, path, layout, advance)
         writer.start()
@@ -85,6 +90,10 @@ def write_store(
         ) from None
     finally:
         lock.remove()
+
+
+def _is_written(path: Path) -> DataError:
+    return DataError(f"{path} is being written by another process; wait for its end, or choose another DEST")
 
 
 def _plan(dataset: Dataset, grid: Grid, provenance: dict[str, Any]) -> Layout:
