@@ -2,7 +2,7 @@
 
     python benchmarks/experiment_tables.py --title "Aggregations" --out benchmarks/results/NAME.md FOLDER [FOLDER ...]
 
-The cells, one JSON line each with the complete configuration, are written beside the tables. Times, and what is
+The cells, one JSON line each with the complete configuration, are written beside the tables. Folders, times, and what is
 compared at equal time, are left out: experiments run for hours beside other work. How to read the columns:
 ``docs/how-to/experiments.md``.
 """
@@ -40,6 +40,8 @@ def cells_of(folder: Path) -> list[str]:
     cells = [json.loads(line) for line in (folder / "cells.jsonl").read_text(encoding="utf-8").splitlines()]
     for cell in cells:
         cell["config"]["data"].pop("directory", None)
+        if weights := cell["config"]["init"].get("weights"):
+            cell["config"]["init"]["weights"] = Path(weights).name
         for arm in cell["arms"].values():
             for name in [name for name in arm if "seconds" in name or name == "trajectory"]:
                 del arm[name]
@@ -50,6 +52,7 @@ def section(summary: dict[str, Any]) -> list[str]:
     """Return the tables of one experiment."""
     about, machine, versions = summary["about"], summary["machine"], summary["versions"]
     command = re.sub(r" --(out|data-dir) \S+| --(quiet|offline)\b", "", summary["command"])
+    command = re.sub(r"(?<= --weights )\S*/", "", command)
     samples = ", ".join(f"{count:,} {part}" for part, count in about["samples"].items())
     grid = "x".join(map(str, about["grid"]))
     lines = [
