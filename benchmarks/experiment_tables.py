@@ -2,8 +2,8 @@
 
     python benchmarks/experiment_tables.py --title "Aggregations" --out benchmarks/results/NAME.md FOLDER [FOLDER ...]
 
-The cells, one JSON line each with the complete configuration, are written beside the tables. Folders, times, and what is
-compared at equal time, are left out: experiments run for hours beside other work. How to read the columns:
+The cells, one JSON line each with the complete configuration, are written beside the tables. Folders, times, and what
+is compared at equal time, are left out: experiments run for hours beside other work. How to read the columns:
 ``docs/how-to/experiments.md``.
 """
 
