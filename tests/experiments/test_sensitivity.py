@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import ddcnn
+from ddcnn.config import Config
 from ddcnn.config.values import merge
 from ddcnn.errors import ConfigError
 from ddcnn.experiments.questions import EXPERIMENTS, sensitivity
@@ -124,4 +125,4 @@ def test_without_optuna_nothing_is_trained(
     ):
         ddcnn.experiment("sensitivity", values, out=tmp_path / "e")
     assert not (tmp_path / "e").exists()
-    assert EXPERIMENTS["timing"].check("timing") is None
+    assert EXPERIMENTS["timing"].check("timing", Config()) is None
