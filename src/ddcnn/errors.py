@@ -8,11 +8,12 @@ what to do. The command line prints that line and exits with code 2. A broken in
 from __future__ import annotations
 
 import difflib
+import re
 import signal
 from collections.abc import Iterable
 
 _LONGEST = 300  # characters of what is quoted
-_OUT_OF_MEMORY = ("can't allocate memory", "could not create a primitive", "could not create a memory object")  # oneDNN
+_OUT_OF_MEMORY = re.compile("can't allocate memory|could not create a (primitive(?! desc)|memory object)")  # and oneDNN
 
 
 class DdcnnError(ValueError):
@@ -106,12 +107,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
     (True, True)
-    >>> is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    >>> is_out_of_memory(RuntimeError("could not create a primitive"))
+    True
+    >>> is_out_of_memory(RuntimeError("could not create a primitive descriptor: the type is not supported"))
     False
     """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # of PyTorch, not imported here
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+    return isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
