@@ -358,3 +358,13 @@ def test_what_cannot_be_moved_leaves_no_trace(tmp_path: Path, monkeypatch: pytes
         move_aside([folder / name for name in names], folder, into)
     assert not into.exists()
     assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()) == names
+
+
+def test_a_run_that_is_being_trained_is_not_offered_to_be_resumed(tmp_path: Path) -> None:
+    training = write(tmp_path / "run", 0)
+    with pytest.raises(RunError, match="another process") as caught:
+        RunFolder(tmp_path / "run").check_free(force=False)
+    assert "--resume" not in str(caught.value)
+    training.release()
+    with pytest.raises(RunError, match="was not ended; go on with --resume"):
+        RunFolder(tmp_path / "run").check_free(force=False)

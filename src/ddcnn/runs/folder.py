@@ -87,6 +87,8 @@ class RunFolder(RunFiles):
             if not self._content():
                 return
             if not force and (self.path / BEGUN).is_file():
+                if self._held.is_taken():
+                    raise self._is_held()
                 raise RunError(
                     f"{self.path} holds a run that was not ended; go on with --resume {self.path}, choose another "
                     "--out, or --force to begin anew"
